@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// An Action is what is done to a resource.
+type Action string
+
+// The actions that the SDK itself asks for. An app may add its own.
+const (
+	Read   Action = "read"
+	Search Action = "search"
+	Create Action = "create"
+	Update Action = "update"
+	Delete Action = "delete"
+)
+
+// A Resource is one thing that a request is about.
+type Resource struct {
+	Type    string // the kind, such as "patient": storage uses the table's resource name
+	ID      string // the record ID; empty asks about the type as a whole
+	Patient string // the subject's record ID; empty for what is not about one patient
+	Tenant  string // the record's tenant; empty denies
+}
+
+// A Request asks for one action on a batch of resources, for the principal
+// and purpose of the context.
+type Request struct {
+	Action    Action
+	Resources []Resource
+}
+
+// A Code explains a verdict in one word, for audit and for tests.
+type Code string
+
+// The verdict codes.
+const (
+	AllowRule   Code = "ALLOW_RULE"    // a rule of the policy allows it
+	DenyInvalid Code = "DENY_INVALID"  // no valid scope, an empty field, or an engine error
+	DenyTenant  Code = "DENY_TENANT"   // another tenant's record
+	DenyRule    Code = "DENY_RULE"     // a rule of the policy denies it
+	DenyNoRule  Code = "DENY_NO_RULE"  // no rule allows the action on this type
+	DenyPurpose Code = "DENY_PURPOSE"  // a rule would allow it, but not for this purpose
+	DenySubject Code = "DENY_RELATION" // the principal has no relation to this patient
+)
+
+// A Verdict is the answer for one resource. The zero Verdict denies.
+type Verdict struct {
+	Allow bool
+	Code  Code
+	Rule  string   // the deciding rule, for auditors; empty when none
+	Path  []string // role path from the principal to the rule, for auditors
+}
+
+// A Decision answers a [Request], one verdict a resource in the same order.
+// The zero Decision denies.
+type Decision struct {
+	ID       string // random; names the decision to auditors and to callers
+	Verdicts []Verdict
+}
+
+// Allow reports whether resource i of the request is allowed.
+func (d Decision) Allow(i int) bool { return i >= 0 && i < len(d.Verdicts) && d.Verdicts[i].Allow }
+
+// AllowAll reports whether all n resources of the request are allowed. It is
+// false for n = 0.
+func (d Decision) AllowAll(n int) bool {
+	for i := range n {
+		if !d.Allow(i) {
+			return false
+		}
+	}
+	return n > 0
+}
+
+// An Authorizer decides. Implementations are safe for concurrent use and
+// return an error only when they cannot decide; callers treat it as a denial
+// of everything. The conformance suite is accesstest.TestAuthorizer.
+type Authorizer interface {
+	// Check decides a batch for the scope of ctx. Without a valid scope every
+	// verdict denies with [DenyInvalid].
+	Check(ctx context.Context, req Request) (Decision, error)
+
+	// Filter says which rows of a resource type the scope of ctx may touch
+	// with action. Rows outside it are denied by Check, and rows inside it are
+	// allowed: one definition feeds both.
+	Filter(ctx context.Context, action Action, resourceType string) (Filter, error)
+}
+
+// A Filter says which rows of one resource type are in reach. storage turns it
+// into SQL. The zero Filter matches no row.
+type Filter struct {
+	Tenant      string   // rows of this tenant; empty matches none
+	AllSubjects bool     // every patient of the tenant
+	Subjects    []string // else: these patients only; empty matches none
+}
+
+// Match reports whether a row of tenant about subject is in reach.
+func (f Filter) Match(tenant, subject string) bool {
+	if f.Tenant == "" || f.Tenant != tenant {
+		return false
+	}
+	if f.AllSubjects {
+		return true
+	}
+	for _, s := range f.Subjects {
+		if s != "" && s == subject {
+			return true
+		}
+	}
+	return false
+}
+
+// An Invalidator ends what a principal holds; session implements it.
+// Implementations are safe for concurrent use.
+type Invalidator interface {
+	// Invalidate ends every sign-in of the principal in the tenant.
+	Invalidate(ctx context.Context, tenant, principalID string) error
+}
+
+// ErrDenied is what every [DeniedError] is.
+var ErrDenied = errors.New("access: denied")
+
+// A DeniedError carries what was refused. It names the kind of resource and
+// never a record, so its text is safe to log and to return.
+type DeniedError struct {
+	Action   Action
+	Resource string // the kind, such as "patient"
+	Code     Code
+	Decision string // the decision's ID
+}
+
+func (e *DeniedError) Error() string {
+	return fmt.Sprintf("access: %s %s: denied (%s, decision %s)", e.Action, e.Resource, e.Code, e.Decision)
+}
+
+// Is makes errors.Is(err, ErrDenied) true for every DeniedError.
+func (e *DeniedError) Is(target error) bool { return target == ErrDenied }

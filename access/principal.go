@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package access
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Kind is the kind of a principal. The zero Kind is no principal.
+type Kind string
+
+// The kinds of principals.
+const (
+	Human   Kind = "human"   // a member of the workforce, 45 CFR 160.103
+	Service Kind = "service" // a job or another program
+	Patient Kind = "patient" // the individual, 45 CFR 164.524
+	Proxy   Kind = "proxy"   // a personal representative, 45 CFR 164.502(g)
+)
+
+// A Principal is one authenticated person or program (unique user
+// identification, 45 CFR 164.312(a)(2)(i)). Its ID is never reused.
+//
+// Principals are made by session (or, for jobs, by the program's own main),
+// not by request handlers.
+type Principal struct {
+	ID        string     // opaque user ID; never a name, an e-mail address or a number that a person is known by
+	Tenant    string     // the covered entity whose records these are; opaque like ID
+	Kind      Kind       // empty denies
+	Roles     []string   // the roles held in Tenant; empty means none
+	Session   string     // identifies the sign-in, not secret; empty for services
+	Assurance int        // authenticator assurance level 1 to 3, NIST SP 800-63B; 0 means not authenticated by this SDK
+	AuthTime  time.Time  // when the newest factor was verified; zero for services
+	Addr      netip.Addr // the caller's address; the zero Addr where there is none
+}
+
+// ErrPrincipal is wrapped by every error that says what is wrong with a
+// Principal.
+var ErrPrincipal = errors.New("bad principal")
+
+// Validate says what is wrong with p, naming the field and never its value.
+// The error wraps [ErrPrincipal].
+func (p Principal) Validate() error {
+	if err := CheckID(p.ID); err != nil {
+		return fmt.Errorf("access: %w: ID %w", ErrPrincipal, err)
+	}
+	if err := CheckID(p.Tenant); err != nil {
+		return fmt.Errorf("access: %w: Tenant %w", ErrPrincipal, err)
+	}
+	switch p.Kind {
+	case Human, Service, Patient, Proxy:
+	default:
+		return fmt.Errorf("access: %w: Kind is not one of human, service, patient, proxy", ErrPrincipal)
+	}
+	for _, r := range p.Roles {
+		if err := CheckID(r); err != nil {
+			return fmt.Errorf("access: %w: Roles: a role %w", ErrPrincipal, err)
+		}
+	}
+	return nil
+}
+
+// maxID bounds an identifier so that it fits an index on every database.
+const maxID = 64
+
+// CheckID reports why id cannot serve as an opaque identifier in an audit
+// record: it is empty, too long, has other characters than ASCII letters,
+// digits and "._:-", or is shaped like a number that a person is known by (a
+// social security number, a phone or a record number). UUIDs pass. The error
+// does not hold id.
+func CheckID(id string) error {
+	if id == "" {
+		return errors.New("is empty")
+	}
+	if len(id) > maxID {
+		return fmt.Errorf("is longer than %d bytes", maxID)
+	}
+	digits, letters := 0, 0
+	for i := range len(id) {
+		switch c := id[i]; {
+		case c >= '0' && c <= '9':
+			digits++
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
+			letters++
+		case c == '.' || c == '_' || c == ':' || c == '-':
+		case c == '@':
+			return errors.New("looks like an e-mail address: use an opaque ID")
+		default:
+			return errors.New("has a character other than letters, digits and . _ : -")
+		}
+	}
+	if letters == 0 && digits >= 7 && !isUUID(id) {
+		return errors.New("looks like a phone, record or social security number: use an opaque ID")
+	}
+	return nil
+}
+
+// isUUID reports whether s has the 8-4-4-4-12 form of RFC 9562.
+func isUUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i := range len(s) {
+		dash := i == 8 || i == 13 || i == 18 || i == 23
+		if dash != (s[i] == '-') {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"github.com/part164/part164/access"
+)
+
+// A Type says what happened. The set is closed: Record refuses any other.
+type Type string
+
+// The event types.
+const (
+	Revealed      Type = "reveal"            // sealed PHI opened for a person or job
+	RevealFailed  Type = "reveal.failed"     // a cell did not open: wrong key, changed or misplaced bytes
+	Fetched       Type = "fetch"             // clear PHI returned by a statement
+	Searched      Type = "search"            // a search over PHI
+	Denied        Type = "denied"            // an access decision refused
+	WriteAttempt  Type = "write.attempt"     // a write is about to run
+	Committed     Type = "write.committed"   // its transaction committed
+	RolledBack    Type = "write.rolled_back" // its transaction, or its savepoint, rolled back
+	OutboxRefused Type = "outbox.refused"    // an outbox row that this trail never issued
+	Outside       Type = "outside"           // a statement that storage did not build, run with storage.Outside
+	SignIn        Type = "signin"            // a session began
+	SignInFailed  Type = "signin.failed"     // a factor was refused
+	SignInLocked  Type = "signin.locked"     // refused by the throttle; aggregated
+	SessionEnded  Type = "session.ended"     // logoff, by whom or what: see Reason
+	FactorChanged Type = "factor.changed"    // an authenticator was bound, changed or removed
+	UserChanged   Type = "user.changed"      // a user was created, disabled or given other roles
+	Deviation     Type = "deviation"         // a documented deviation in force since Open
+	Reported      Type = "report"            // the trail itself was read
+	Opened        Type = "journal.opened"    // a writer opened the journal
+	Recovered     Type = "journal.recovered" // an unacknowledged tail was dropped after a crash
+	Closed        Type = "journal.closed"    // a writer closed the journal
+)
+
+// An Outcome says how it ended. The zero Outcome is refused by Record.
+type Outcome string
+
+// The outcomes.
+const (
+	Success Outcome = "success"
+	Partial Outcome = "partial" // some objects were granted, some refused
+	Failure Outcome = "failure"
+)
+
+// A Reason is a code from a closed set; there is no free text in an event.
+type Reason string
+
+// The reasons.
+const (
+	ReasonNone        Reason = ""
+	ReasonPassword    Reason = "password"     // wrong password or unknown user: not told apart
+	ReasonTOTP        Reason = "totp"         // wrong or used one-time code
+	ReasonThrottled   Reason = "throttled"    // too many tries
+	ReasonExpired     Reason = "expired"      // a pending sign-in died
+	ReasonDisabled    Reason = "disabled"     // the account is disabled
+	ReasonLogout      Reason = "logout"       // the user signed out
+	ReasonIdle        Reason = "idle"         // automatic logoff, 45 CFR 164.312(a)(2)(iii)
+	ReasonAbsolute    Reason = "absolute"     // the overall limit
+	ReasonRevoked     Reason = "revoked"      // ended by somebody else or by a change of rights
+	ReasonEnrolled    Reason = "enrolled"     // a factor was bound
+	ReasonCreated     Reason = "created"      // a user was created
+	ReasonPolicy      Reason = "policy"       // the access policy refused
+	ReasonMinimum     Reason = "minimum"      // minimum-necessary rights refused a field
+	ReasonConflict    Reason = "conflict"     // the record changed in between
+	ReasonCell        Reason = "cell"         // bytes that do not open
+	ReasonForged      Reason = "forged"       // a MAC that does not verify
+	ReasonKeyLocation Reason = "key.location" // a deviation: the KEK is a file
+	ReasonTransport   Reason = "transport"    // a deviation: no verified TLS
+	ReasonRelation    Reason = "relation"     // a deviation: tenant-wide access, no care-team relation
+	ReasonDevelopment Reason = "development"  // a deviation: development mode
+	ReasonUnsettled   Reason = "unsettled"    // the statement's effect is not known
+)
+
+// An Event is what happened, to which records, and how it ended. Who, for
+// which purpose, from where, and when are taken from the context's
+// [access.Scope] and from the journal's clock; they cannot be set.
+//
+// There is no free text and no map: IDs of patients and records are written
+// as keyed pseudonyms, fields by name, values never.
+type Event struct {
+	Type     Type
+	Outcome  Outcome
+	Reason   Reason
+	Action   access.Action // what was asked for, where the type does not say it
+	Decision string        // ID of the access decision; empty where none was needed
+	Objects  []Object      // every record touched; a batch names them all
+	Count    int           // rows returned, candidates searched or refusals aggregated, where Objects does not say it
+	Citation string        // a deviation's citation, such as "164.312(a)(2)(iv)"
+
+	// Actor names the user where the context has no principal yet: at
+	// sign-in. It is ignored when the context has one.
+	Actor access.Principal
+}
+
+// An Object is one record touched by an event.
+type Object struct {
+	Type    string   // resource type, such as "patient"
+	Tenant  string   // the record's tenant; empty means the actor's
+	Record  string   // record ID; written as a keyed pseudonym
+	Patient string   // subject ID; written as a keyed pseudonym; empty where the record is about nobody
+	Version int64    // the record's version after the event; 0 where unknown
+	Fields  []string // names of the fields revealed, searched or written
+	Digests []string // one a field of a write: the first 8 bytes of SHA-256 of the cell, in hex
+	Denied  bool     // refused, in a Partial event
+}

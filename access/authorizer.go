@@ -88,7 +88,9 @@ type Authorizer interface {
 
 	// Filter says which rows of a resource type the scope of ctx may touch
 	// with action. Rows outside it are denied by Check, and rows inside it are
-	// allowed: one definition feeds both.
+	// allowed: one definition feeds both. Where nothing is in reach it returns
+	// the zero Filter and a [*DeniedError], so that the caller can record the
+	// denial by its decision ID.
 	Filter(ctx context.Context, action Action, resourceType string) (Filter, error)
 }
 

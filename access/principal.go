@@ -59,6 +59,14 @@ func (p Principal) Validate() error {
 			return fmt.Errorf("access: %w: Roles: a role %w", ErrPrincipal, err)
 		}
 	}
+	if p.Session != "" {
+		if err := CheckID(p.Session); err != nil {
+			return fmt.Errorf("access: %w: Session %w", ErrPrincipal, err)
+		}
+	}
+	if p.Assurance < 0 || p.Assurance > 3 {
+		return fmt.Errorf("access: %w: Assurance is not 0 to 3", ErrPrincipal)
+	}
 	return nil
 }
 

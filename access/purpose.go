@@ -22,6 +22,12 @@ const (
 	Research           Purpose = "HRESCH"    // 45 CFR 164.512(i)
 )
 
+// Purposes returns every purpose above, in that order.
+func Purposes() []Purpose {
+	return []Purpose{Treatment, EmergencyTreatment, BreakGlass, CareManagement, Payment, Operations, Compliance,
+		RecordManagement, SystemAdmin, PatientRequest, PublicHealth, Research}
+}
+
 // Valid reports whether p is one of the purposes above.
 func (p Purpose) Valid() bool {
 	switch p {

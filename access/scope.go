@@ -22,11 +22,13 @@ var (
 // pointer: what was revealed under one scope is closed to every other.
 //
 // A Scope is safe for concurrent use. It ends when the context that it was
-// made from is done, or at End.
+// made from is done, when the scope that [ForPurpose] took its principal from
+// ends, or at End.
 type Scope struct {
 	principal Principal
 	purpose   Purpose
 	err       error
+	parent    *Scope // of ForPurpose; nil otherwise
 	done      <-chan struct{}
 	ended     atomic.Bool
 
@@ -50,16 +52,16 @@ func With(ctx context.Context, p Principal, purpose Purpose) context.Context {
 }
 
 // ForPurpose returns a context in which the principal of ctx acts for purpose,
-// in a new scope. Without a principal in ctx everything stays denied.
+// in a new scope that ends with the old one at the latest. Without a good
+// principal in ctx everything stays denied.
 func ForPurpose(ctx context.Context, purpose Purpose) context.Context {
 	old, ok := ctx.Value(scopeKey{}).(*Scope)
-	if !ok {
+	if !ok || old.Ended() || errors.Is(old.err, ErrPrincipal) {
 		return ctx
 	}
-	if old.Ended() {
-		return ctx
-	}
-	return With(ctx, old.principal, purpose)
+	ctx = With(ctx, old.principal, purpose)
+	ctx.Value(scopeKey{}).(*Scope).parent = old
+	return ctx
 }
 
 // Job returns a context in which the service p acts for purpose, and the
@@ -93,7 +95,7 @@ func From(ctx context.Context) (*Scope, error) {
 // PrincipalFrom returns the valid principal in ctx, with or without a purpose.
 func PrincipalFrom(ctx context.Context) (Principal, bool) {
 	s, ok := ctx.Value(scopeKey{}).(*Scope)
-	if !ok || s.Ended() || s.principal.Validate() != nil {
+	if !ok || s.Ended() || errors.Is(s.err, ErrPrincipal) {
 		return Principal{}, false
 	}
 	return s.Principal(), true
@@ -116,6 +118,9 @@ func (s *Scope) End() { s.ended.Store(true) }
 // Ended reports whether the scope has ended.
 func (s *Scope) Ended() bool {
 	if s.ended.Load() {
+		return true
+	}
+	if s.parent != nil && s.parent.Ended() {
 		return true
 	}
 	select {

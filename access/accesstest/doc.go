@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package accesstest is for the tests of apps and of this SDK: principals
+// ([As]), authorizers that allow, deny or fail as told ([Allow], [Deny],
+// [Fake]), and the contract that every [access.Authorizer] keeps
+// ([TestAuthorizer]).
+package accesstest

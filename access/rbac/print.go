@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rbac
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+)
+
+// String returns the policy in force as a table for people: one line for each
+// set of resource types that a role may treat alike.
+func (e *Engine) String() string {
+	var p *policy
+	if e != nil {
+		p = e.current.Load()
+	}
+	if p == nil {
+		return "no policy: everything is denied\n"
+	}
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "role\tmay\ton\tfor\tin tenant")
+	for _, l := range p.table() {
+		fmt.Fprintln(w, strings.Join(l, "\t"))
+	}
+	for _, r := range p.rows {
+		if r.fields[0] == "g" {
+			in := "*"
+			if len(r.fields) == 4 {
+				in = r.fields[3]
+			}
+			fmt.Fprintf(w, "%s\tdo what %s may\t\t\t%s\n", r.fields[1][2:], r.fields[2][2:], in)
+		}
+	}
+	w.Flush()
+	return b.String()
+}
+
+// CSV returns the policy in force as Casbin rows, in a form that Config.Policy
+// takes back.
+func (e *Engine) CSV() string {
+	if e == nil || e.current.Load() == nil {
+		return ""
+	}
+	var b strings.Builder
+	for _, r := range e.current.Load().rows {
+		fmt.Fprintln(&b, r)
+	}
+	return b.String()
+}
+
+// table merges rows that differ in purpose, then those that differ in action,
+// then those that differ in resource type.
+func (p *policy) table() [][]string {
+	var lines [][]string // role, may, on, for, in tenant
+	for _, r := range p.rows {
+		if r.fields[0] != "p" {
+			continue
+		}
+		f := r.fields
+		may := f[4]
+		if f[len(f)-1] == "deny" {
+			may = "not " + may
+		}
+		lines = append(lines, []string{f[1][2:], may, f[3], f[5], f[2]})
+	}
+	for _, column := range []int{3, 1, 2} {
+		lines = merge(lines, column)
+	}
+	return lines
+}
+
+// merge joins lines that are equal but for one column.
+func merge(lines [][]string, column int) [][]string {
+	var out [][]string
+	at := make(map[string]int)
+	for _, l := range lines {
+		rest := append(append([]string{fmt.Sprint(strings.HasPrefix(l[1], "not "))}, l[:column]...), l[column+1:]...)
+		key := strings.Join(rest, "\x00")
+		if i, ok := at[key]; ok {
+			out[i][column] += " " + strings.TrimPrefix(l[column], "not ")
+			continue
+		}
+		at[key] = len(out)
+		out = append(out, l)
+	}
+	return out
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rbac
+
+import "github.com/part164/part164/access"
+
+// Starter returns an engine with [StarterRules]. Print it to read the policy:
+//
+//	fmt.Print(rbac.Starter())
+func Starter() *Engine {
+	e, err := New(Config{Rules: StarterRules()})
+	if err != nil {
+		return &Engine{} // denies everything; a test holds that this cannot be
+	}
+	return e
+}
+
+// StarterRules returns the rules of [Starter], to edit. They are a place to
+// begin, not a statement of what your workforce needs: 45 CFR 164.308(a)(4) and
+// 164.514(d)(2) leave that to you.
+func StarterRules() []Rule {
+	chart := []string{"patient", "encounter", "condition", "observation", "medication", "allergy", "document"}
+	look := []access.Action{access.Read, access.Search}
+	return []Rule{
+		{Role: "physician", Resources: chart, Actions: []access.Action{access.Read, access.Search, access.Create, access.Update},
+			Purposes: []access.Purpose{access.Treatment, access.EmergencyTreatment}},
+
+		{Role: "nurse", Resources: chart, Actions: look, Purposes: []access.Purpose{access.Treatment}},
+		{Role: "nurse", Resources: []string{"observation", "allergy"}, Actions: []access.Action{access.Create, access.Update},
+			Purposes: []access.Purpose{access.Treatment}},
+		{Role: "nurse", Resources: []string{"patient"}, Actions: []access.Action{access.Update}, // demographics: minimize holds the fields
+			Purposes: []access.Purpose{access.Treatment}},
+
+		{Role: "billing", Resources: []string{"patient", "encounter"}, Actions: look, Purposes: []access.Purpose{access.Payment}},
+
+		{Role: "privacy-officer", Resources: []string{"patient", "audit"}, Actions: look, Purposes: []access.Purpose{access.Compliance}},
+		{Role: "privacy-officer", Resources: []string{"patient", "audit"}, Actions: []access.Action{access.Read},
+			Purposes: []access.Purpose{access.Operations}},
+
+		// No PHI, and no deletion: audit events go on naming a user who left.
+		{Role: "admin", Resources: []string{"user"}, Actions: []access.Action{access.Read, access.Search, access.Create, access.Update},
+			Purposes: []access.Purpose{access.SystemAdmin}},
+	}
+}

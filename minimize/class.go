@@ -43,3 +43,26 @@ const (
 	Text          Class = "text"          // free text
 	Operational   Class = "operational"   // status codes and the like, about a person but not identifying
 )
+
+// classes holds every class, in the order of the constants. It is never changed.
+var classes = [...]Class{
+	Name, Street, City, County, ZIP, Geo, Date, DOB, Age, Phone, Fax, Email, SSN, MRN, Plan, Account,
+	License, Vehicle, Device, URL, IP, Biometric, Photo, UID,
+	Clinical, Allergy, Medication, Problem, Sensitive, Psychotherapy, Text, Operational,
+}
+
+// Classes returns every class, identifiers first.
+func Classes() []Class { return append([]Class(nil), classes[:]...) }
+
+// Valid reports whether c is one of the classes above.
+func (c Class) Valid() bool { return c.index() >= 0 }
+
+// index returns the place of c in classes, or -1.
+func (c Class) index() int {
+	for i, k := range classes {
+		if k == c {
+			return i
+		}
+	}
+	return -1
+}

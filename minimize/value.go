@@ -2,7 +2,11 @@
 
 package minimize
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"strings"
+)
 
 // A View says how much of a field a caller sees. The zero View withholds.
 type View uint8
@@ -17,6 +21,31 @@ const (
 	Reveal                 // the value
 )
 
+// viewNames holds the names of the views in tables and JSON.
+var viewNames = [...]string{"withhold", "mask", "generalise", "pseudonym", "scrub", "reveal"}
+
+// String returns the view's name; "withhold" for what is no view.
+func (v View) String() string {
+	if int(v) >= len(viewNames) {
+		v = Withhold
+	}
+	return viewNames[v]
+}
+
+// MarshalText writes the view's name.
+func (v View) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+// UnmarshalText reads a view's name and refuses every other text.
+func (v *View) UnmarshalText(text []byte) error {
+	for i, name := range viewNames {
+		if string(text) == name {
+			*v = View(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("minimize: unknown view: take one of %s", strings.Join(viewNames[:], ", "))
+}
+
 // A State says what became of a value for one scope. The zero State is sealed.
 type State uint8
 
@@ -29,6 +58,17 @@ const (
 	Withheld                 // the policy shows nothing of it
 	Unavailable              // it could not be opened
 )
+
+// stateNames holds the names of the states in templates and tests.
+var stateNames = [...]string{"sealed", "null", "shown", "partly", "withheld", "unavailable"}
+
+// String returns the state's name; "sealed" for what is no state.
+func (s State) String() string {
+	if int(s) >= len(stateNames) {
+		s = Sealed
+	}
+	return stateNames[s]
+}
 
 // A Rendering is what one scope may see of one value.
 type Rendering struct {

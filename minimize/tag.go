@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package minimize
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// TagKey is the key of the struct tag that [ParseTag] reads.
+const TagKey = "phi"
+
+// A Tag says what a struct field holds. Exactly one of Class, Subject and None
+// is given.
+type Tag struct {
+	Class   Class    // the class of PHI
+	Subject bool     // `phi:"subject"`: the foreign key to the patient that the row is about
+	None    bool     // `phi:"-"`: not about a person
+	Clear   bool     // stored in clear so that it sorts and ranges: still PHI, still minimised
+	Unique  bool     // no two rows of a tenant have the same value; needs search=exact
+	As      string   // the field's logical name, kept when the column is renamed; empty means its own
+	From    string   // the old column that is being sealed into this one; empty means none
+	Search  []string // kinds of index, among [SearchExact] and [SearchName]
+}
+
+// The kinds of search index.
+const (
+	SearchExact = "exact" // the whole value
+	SearchName  = "name"  // the beginning of each word
+)
+
+// ParseTag reads the value of a phi tag:
+//
+//	class[,as=name][,search=exact|name]...[,unique][,clear][,from=column]
+//	subject
+//	-
+//
+// An unknown class or option, an option given twice, and options that
+// contradict each other are errors that say the mend. search may be given once
+// for each kind.
+func ParseTag(s string) (Tag, error) {
+	head, rest, more := strings.Cut(s, ",")
+	switch head {
+	case "":
+		return Tag{}, errors.New(`minimize: parse tag: no class: begin with one, such as phi:"name", or write phi:"-" for what is not about a person`)
+	case "-", "subject":
+		if more {
+			return Tag{}, fmt.Errorf("minimize: parse tag: %q takes no options: remove them", head)
+		}
+		return Tag{None: head == "-", Subject: head == "subject"}, nil
+	}
+	t := Tag{Class: Class(head)}
+	if !t.Class.Valid() {
+		return Tag{}, fmt.Errorf("minimize: parse tag: unknown class %q: take one of the Class constants of package minimize", head)
+	}
+	for more {
+		var opt string
+		opt, rest, more = strings.Cut(rest, ",")
+		if err := t.option(opt); err != nil {
+			return Tag{}, fmt.Errorf("minimize: parse tag: class %s: %w", head, err)
+		}
+	}
+	switch {
+	case t.Clear && (len(t.Search) > 0 || t.Unique):
+		return Tag{}, fmt.Errorf("minimize: parse tag: class %s: a clear column has its own index: remove search= and unique, or clear", head)
+	case t.Clear && t.From != "":
+		return Tag{}, fmt.Errorf("minimize: parse tag: class %s: from= seals a column: remove it, or clear", head)
+	case t.Unique && !slices.Contains(t.Search, SearchExact):
+		return Tag{}, fmt.Errorf("minimize: parse tag: class %s: unique is kept by the exact index: add search=exact", head)
+	}
+	return t, nil
+}
+
+func (t *Tag) option(opt string) error {
+	key, val, hasVal := strings.Cut(opt, "=")
+	twice := false
+	switch key {
+	case "clear", "unique":
+		flag := &t.Clear
+		if key == "unique" {
+			flag = &t.Unique
+		}
+		if hasVal {
+			return fmt.Errorf("option %s takes no value: write %s", key, key)
+		}
+		twice, *flag = *flag, true
+	case "as", "from":
+		name := &t.As
+		if key == "from" {
+			name = &t.From
+		}
+		if !isIdent(val) {
+			return fmt.Errorf("option %s needs a name of letters, digits, _ and . that begins with a letter, at most 60 long", key)
+		}
+		twice, *name = *name != "", val
+	case "search":
+		if val != SearchExact && val != SearchName {
+			return fmt.Errorf("unknown search kind %q: take exact or name", val)
+		}
+		twice = slices.Contains(t.Search, val)
+		t.Search = append(t.Search, val)
+	default:
+		return fmt.Errorf("unknown option %q: take as=, search=, unique, clear or from=", opt)
+	}
+	if twice {
+		return fmt.Errorf("option %q is given twice: remove one", opt)
+	}
+	return nil
+}
+
+// isIdent reports whether s can name a column or a field of one.
+func isIdent(s string) bool {
+	if s == "" || len(s) > 60 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
+		if !letter && (i == 0 || c != '_' && c != '.' && (c < '0' || c > '9')) {
+			return false
+		}
+	}
+	return true
+}
+
+// FieldTag returns the phi tag of a struct field, and whether it has one.
+func FieldTag(f reflect.StructField) (Tag, bool, error) {
+	s, ok := f.Tag.Lookup(TagKey)
+	if !ok {
+		return Tag{}, false, nil
+	}
+	t, err := ParseTag(s)
+	return t, true, err
+}

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audittest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/audit"
+)
+
+// TestTrail runs the contract of [audit.Trail]. open is called once a subtest
+// and returns a trail of its own, and a function that reads back what it
+// holds, oldest first; IDs may be pseudonyms there.
+func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audit.Stored)) {
+	nurse := access.Principal{ID: "u-17", Tenant: "t-1", Kind: access.Human, Roles: []string{"nurse"}, Session: "s-9",
+		Assurance: 2, Addr: netip.MustParseAddr("192.0.2.7")}
+	as := func(t *testing.T) context.Context { return access.With(t.Context(), nurse, access.Treatment) }
+	reveal := audit.Event{Type: audit.Revealed, Outcome: audit.Success, Action: access.Read, Decision: "d-1", Objects: []audit.Object{
+		{Type: "patient", Record: "r-1", Patient: "r-1", Version: 3, Fields: []string{"name", "mrn"}},
+	}}
+	attempt := audit.Event{Type: audit.WriteAttempt, Outcome: audit.Success, Action: access.Update, Objects: []audit.Object{
+		{Type: "patient", Record: "r-1", Patient: "r-1", Version: 4, Fields: []string{"name"}, Digests: []string{"0011223344556677"}},
+	}}
+	of := func(events []audit.Stored, typ audit.Type) (out []audit.Stored) {
+		for _, ev := range events {
+			if ev.Type == typ {
+				out = append(out, ev)
+			}
+		}
+		return out
+	}
+
+	t.Run("an event is kept with its actor and purpose", func(t *testing.T) {
+		tr, events := open(t)
+		receipt, err := tr.Record(as(t), reveal)
+		if err != nil || receipt.ID == "" {
+			t.Fatalf("Record = %q, %v", receipt.ID, err)
+		}
+		got := of(events(), audit.Revealed)
+		if len(got) != 1 {
+			t.Fatalf("%d events are kept, want 1", len(got))
+		}
+		ev := got[0]
+		if ev.ID != receipt.ID || ev.Outcome != audit.Success || ev.Action != access.Read || ev.Decision != "d-1" ||
+			ev.Actor.ID != "u-17" || ev.Actor.Tenant != "t-1" || ev.Actor.Kind != access.Human || ev.Actor.Session != "s-9" ||
+			ev.Actor.Addr != nurse.Addr || ev.Actor.Assurance != 2 || !slices.Equal(ev.Actor.Roles, nurse.Roles) ||
+			ev.Purpose != access.Treatment || ev.Time.IsZero() {
+			t.Errorf("kept %+v", ev)
+		}
+		if len(ev.Objects) != 1 || ev.Objects[0].Type != "patient" || ev.Objects[0].Version != 3 || ev.Objects[0].Tenant != "t-1" ||
+			!slices.Equal(ev.Objects[0].Fields, []string{"name", "mrn"}) || ev.Objects[0].Record == "" || ev.Objects[0].Record != ev.Objects[0].Patient {
+			t.Errorf("kept objects %+v", ev.Objects)
+		}
+	})
+
+	t.Run("what the caller changes later is not changed in the trail", func(t *testing.T) {
+		tr, events := open(t)
+		ev := reveal
+		ev.Objects = []audit.Object{{Type: "patient", Record: "r-1", Patient: "r-1", Fields: []string{"name"}}}
+		if _, err := tr.Record(as(t), ev); err != nil {
+			t.Fatal(err)
+		}
+		ev.Objects[0].Fields[0] = "other"
+		ev.Objects[0].Denied = true
+		got := of(events(), audit.Revealed)
+		if len(got) != 1 || got[0].Objects[0].Fields[0] != "name" || got[0].Objects[0].Denied {
+			t.Errorf("kept %+v", got)
+		}
+	})
+
+	t.Run("a cancelled request is recorded with its actor", func(t *testing.T) {
+		tr, events := open(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		ctx = access.With(ctx, nurse, access.Treatment)
+		cancel()
+		if _, err := tr.Record(ctx, reveal); err != nil {
+			t.Fatalf("Record(cancelled) = %v", err)
+		}
+		if got := of(events(), audit.Revealed); len(got) != 1 || got[0].Actor.ID != "u-17" {
+			t.Errorf("kept %+v", got)
+		}
+	})
+
+	t.Run("the actor of a sign-in", func(t *testing.T) {
+		tr, events := open(t)
+		failed := audit.Event{Type: audit.SignInFailed, Outcome: audit.Failure, Reason: audit.ReasonPassword}
+		failed.Actor = nurse
+		if _, err := tr.Record(t.Context(), failed); err != nil {
+			t.Fatal(err)
+		}
+		failed.Actor = access.Principal{Addr: nurse.Addr} // an unknown user
+		if _, err := tr.Record(t.Context(), failed); err != nil {
+			t.Fatal(err)
+		}
+		failed.Actor = access.Principal{ID: "impostor", Tenant: "t-1", Kind: access.Human}
+		if _, err := tr.Record(as(t), failed); err != nil { // the context wins
+			t.Fatal(err)
+		}
+		got := of(events(), audit.SignInFailed)
+		if len(got) != 3 || got[0].Actor.ID != "u-17" || got[1].Actor.ID != "" || got[1].Actor.Addr != nurse.Addr || got[2].Actor.ID != "u-17" {
+			t.Errorf("kept %+v", got)
+		}
+		failed.Actor = access.Principal{ID: "jane@example.org", Tenant: "t-1", Kind: access.Human}
+		if _, err := tr.Record(t.Context(), failed); !errors.Is(err, audit.ErrEvent) {
+			t.Errorf("Record(actor is an e-mail address) = %v, want ErrEvent", err)
+		}
+	})
+
+	t.Run("bad events are refused and not kept", func(t *testing.T) {
+		tr, events := open(t)
+		before := len(events())
+		with := func(change func(*audit.Event)) audit.Event {
+			ev := reveal
+			ev.Objects = slices.Clone(reveal.Objects)
+			change(&ev)
+			return ev
+		}
+		object := func(change func(*audit.Object)) audit.Event {
+			return with(func(ev *audit.Event) { change(&ev.Objects[0]) })
+		}
+		for name, ev := range map[string]audit.Event{
+			"the zero event":             {},
+			"unknown type":               with(func(ev *audit.Event) { ev.Type = "Jane Roe" }),
+			"no outcome":                 with(func(ev *audit.Event) { ev.Outcome = "" }),
+			"unknown outcome":            with(func(ev *audit.Event) { ev.Outcome = "fine" }),
+			"unknown reason":             with(func(ev *audit.Event) { ev.Reason = "because Jane Roe asked" }),
+			"free text as action":        with(func(ev *audit.Event) { ev.Action = "read Jane Roe" }),
+			"free text as decision":      with(func(ev *audit.Event) { ev.Decision = "let Jane in" }),
+			"free text as citation":      with(func(ev *audit.Event) { ev.Citation = "164.312 (Jane)" }),
+			"negative count":             with(func(ev *audit.Event) { ev.Count = -1 }),
+			"object without a type":      object(func(o *audit.Object) { o.Type = "" }),
+			"free text as type":          object(func(o *audit.Object) { o.Type = "patient Jane" }),
+			"SSN as record":              object(func(o *audit.Object) { o.Record = "078-05-1120" }),
+			"phone as patient":           object(func(o *audit.Object) { o.Patient = "617-555-0199" }),
+			"e-mail as patient":          object(func(o *audit.Object) { o.Patient = "jane@example.org" }),
+			"free text as tenant":        object(func(o *audit.Object) { o.Tenant = "St Mary's" }),
+			"free text as field":         object(func(o *audit.Object) { o.Fields = []string{"Jane Roe"} }),
+			"newline in a field":         object(func(o *audit.Object) { o.Fields = []string{"a\nb"} }),
+			"digest that is no digest":   object(func(o *audit.Object) { o.Fields, o.Digests = []string{"name"}, []string{"Jane Roe 1234567"} }),
+			"digests that fit no fields": object(func(o *audit.Object) { o.Digests = []string{"0011223344556677"} }),
+			"negative version":           object(func(o *audit.Object) { o.Version = -1 }),
+			"an attempt":                 attempt,
+			"a forged commit":            {Type: audit.Committed, Outcome: audit.Success},
+			"a forged opening":           {Type: audit.Opened, Outcome: audit.Success},
+		} {
+			receipt, err := tr.Record(as(t), ev)
+			if !errors.Is(err, audit.ErrEvent) || receipt != (audit.Receipt{}) {
+				t.Errorf("%s: Record = %v, %v; want ErrEvent", name, receipt, err)
+			}
+			if err != nil {
+				NoPHI(t, err.Error(), "Jane", "078-05-1120", "617-555-0199", "St Mary")
+			}
+		}
+		if got := events(); len(got) != before {
+			t.Errorf("%d events were kept", len(got)-before)
+		}
+	})
+
+	t.Run("PHI needs a principal and a purpose", func(t *testing.T) {
+		tr, _ := open(t)
+		for _, typ := range []audit.Type{audit.Revealed, audit.Fetched, audit.Searched} {
+			ev := reveal
+			ev.Type = typ
+			if _, err := tr.Record(t.Context(), ev); !errors.Is(err, access.ErrNoPrincipal) {
+				t.Errorf("Record(%s, no principal) = %v, want ErrNoPrincipal", typ, err)
+			}
+			if _, err := tr.Record(access.With(t.Context(), nurse, ""), ev); !errors.Is(err, access.ErrNoPurpose) {
+				t.Errorf("Record(%s, no purpose) = %v, want ErrNoPurpose", typ, err)
+			}
+		}
+		if _, err := tr.Attempt(t.Context(), attempt); !errors.Is(err, access.ErrNoPrincipal) {
+			t.Errorf("Attempt(no principal) = %v, want ErrNoPrincipal", err)
+		}
+		denied := audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy}
+		if _, err := tr.Record(t.Context(), denied); err != nil {
+			t.Errorf("Record(denied, no principal) = %v: a denial of nobody must be recorded", err)
+		}
+	})
+
+	t.Run("attempt, commit, and again", func(t *testing.T) {
+		tr, events := open(t)
+		ticket, err := tr.Attempt(as(t), attempt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ticket.Writer != tr.Writer() || ticket.Writer == "" || ticket.Attempt == "" || len(ticket.Digest) != 32 || len(ticket.MAC) != 32 {
+			t.Fatalf("Attempt = %+v", ticket)
+		}
+		for range 2 {
+			refused, err := tr.Commit(t.Context(), []audit.Ticket{ticket})
+			if err != nil || len(refused) != 0 {
+				t.Fatalf("Commit = %v, %v", refused, err)
+			}
+		}
+		got := of(events(), audit.Committed)
+		if len(got) != 2 || got[0].Attempt != ticket.Attempt || got[1].Attempt != ticket.Attempt {
+			t.Errorf("kept %+v", got)
+		}
+		if refused, err := tr.Commit(t.Context(), nil); err != nil || len(refused) != 0 {
+			t.Errorf("Commit(nothing) = %v, %v", refused, err)
+		}
+	})
+
+	t.Run("rollback", func(t *testing.T) {
+		tr, events := open(t)
+		ticket, err := tr.Attempt(as(t), attempt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.Rollback(t.Context(), []audit.Ticket{ticket}); err != nil {
+			t.Fatal(err)
+		}
+		if got := of(events(), audit.RolledBack); len(got) != 1 || got[0].Attempt != ticket.Attempt {
+			t.Errorf("kept %+v", got)
+		}
+		ticket.MAC = slices.Clone(ticket.MAC)
+		ticket.MAC[0] ^= 1
+		if err := tr.Rollback(t.Context(), []audit.Ticket{ticket}); err == nil {
+			t.Error("Rollback(forged) = nil error")
+		}
+	})
+
+	t.Run("forged tickets are refused and recorded", func(t *testing.T) {
+		tr, events := open(t)
+		good, err := tr.Attempt(as(t), attempt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, _ := open(t)
+		foreign, err := other.Attempt(as(t), attempt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		forge := func(change func(*audit.Ticket)) audit.Ticket {
+			ticket := good
+			ticket.Digest, ticket.MAC = slices.Clone(good.Digest), slices.Clone(good.MAC)
+			change(&ticket)
+			return ticket
+		}
+		forged := []audit.Ticket{
+			{},
+			foreign,
+			forge(func(k *audit.Ticket) { k.Attempt += "1" }),
+			forge(func(k *audit.Ticket) { k.Writer = foreign.Writer }),
+			forge(func(k *audit.Ticket) { k.Digest[31] ^= 1 }),
+			forge(func(k *audit.Ticket) { k.MAC[0] ^= 0x80 }),
+			forge(func(k *audit.Ticket) { k.MAC = k.MAC[:16] }),
+			forge(func(k *audit.Ticket) { k.MAC = nil }),
+		}
+		refused, err := tr.Commit(t.Context(), append([]audit.Ticket{good}, forged...))
+		if err != nil || len(refused) != len(forged) {
+			t.Fatalf("Commit = %d refused, %v; want %d", len(refused), err, len(forged))
+		}
+		kept := events()
+		if got := of(kept, audit.Committed); len(got) != 1 || got[0].Attempt != good.Attempt {
+			t.Errorf("committed %+v, want the good ticket only", got)
+		}
+		if got := of(kept, audit.OutboxRefused); len(got) != 1 || got[0].Reason != audit.ReasonForged || got[0].Count != len(forged) {
+			t.Errorf("refusals kept: %+v", got)
+		}
+	})
+
+	t.Run("concurrent writers", func(t *testing.T) {
+		tr, events := open(t)
+		const writers, each = 8, 20
+		ids := make(chan string, writers*each)
+		ctx := as(t)
+		var wg sync.WaitGroup
+		for range writers {
+			wg.Go(func() {
+				for range each {
+					receipt, err := tr.Record(ctx, reveal)
+					if err != nil {
+						t.Errorf("Record: %v", err)
+						return
+					}
+					ids <- receipt.ID
+				}
+			})
+		}
+		wg.Wait()
+		close(ids)
+		acked := make(map[string]bool)
+		for id := range ids {
+			if acked[id] {
+				t.Errorf("two events have the ID %s", id)
+			}
+			acked[id] = true
+		}
+		for _, ev := range events() {
+			delete(acked, ev.ID)
+		}
+		if len(acked) != 0 {
+			t.Errorf("%d acknowledged events are not kept", len(acked))
+		}
+	})
+
+	t.Run("after Close", func(t *testing.T) {
+		tr, _ := open(t)
+		c, ok := tr.(io.Closer)
+		if !ok {
+			t.Skip("the trail has no Close")
+		}
+		ticket, err := tr.Attempt(as(t), attempt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tr.Record(as(t), reveal); !errors.Is(err, audit.ErrClosed) {
+			t.Errorf("Record = %v, want ErrClosed", err)
+		}
+		if _, err := tr.Attempt(as(t), attempt); !errors.Is(err, audit.ErrClosed) {
+			t.Errorf("Attempt = %v, want ErrClosed", err)
+		}
+		if _, err := tr.Commit(t.Context(), []audit.Ticket{ticket}); !errors.Is(err, audit.ErrClosed) {
+			t.Errorf("Commit = %v, want ErrClosed", err)
+		}
+		if err := tr.Rollback(t.Context(), []audit.Ticket{ticket}); !errors.Is(err, audit.ErrClosed) {
+			t.Errorf("Rollback = %v, want ErrClosed", err)
+		}
+	})
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audittest
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/part164/part164/audit"
+)
+
+// A Trail is an [audit.Trail] in memory. It keeps events with IDs in clear,
+// so that a test can compare them with what it did. It is safe for concurrent
+// use.
+type Trail struct {
+	writer string
+	key    [32]byte
+
+	mu     sync.Mutex
+	events []audit.Stored
+	seq    uint64
+	closed bool
+	err    error
+	after  int
+	delay  time.Duration
+}
+
+var _ audit.Trail = (*Trail)(nil)
+
+// New returns an empty Trail that is closed when the test ends.
+func New(t testing.TB) *Trail {
+	t.Helper()
+	tr := &Trail{writer: "fake" + rand.Text()}
+	rand.Read(tr.key[:])
+	t.Cleanup(func() { _ = tr.Close() })
+	return tr
+}
+
+// Fail makes every later call fail with [audit.ErrUnavailable] and err, and
+// record nothing, until Fail(nil).
+func (tr *Trail) Fail(err error) { tr.FailAfter(0, err) }
+
+// FailAfter is Fail after n more events.
+func (tr *Trail) FailAfter(n int, err error) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.after, tr.err = n, err
+}
+
+// Delay makes every later call take at least d before it records.
+func (tr *Trail) Delay(d time.Duration) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.delay = d
+}
+
+// Events returns what was recorded, oldest first.
+func (tr *Trail) Events() []audit.Stored {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return slices.Clone(tr.events)
+}
+
+// Reset forgets what was recorded. Tickets stay good.
+func (tr *Trail) Reset() {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.events = nil
+}
+
+// Writer implements [audit.Trail].
+func (tr *Trail) Writer() string { return tr.writer }
+
+// Record implements [audit.Recorder].
+func (tr *Trail) Record(ctx context.Context, ev audit.Event) (audit.Receipt, error) {
+	if err := ev.Type.CheckRecord(); err != nil {
+		return audit.Receipt{}, err
+	}
+	id, err := tr.record(ctx, ev)
+	return audit.Receipt{ID: id}, err
+}
+
+// Attempt implements [audit.Trail].
+func (tr *Trail) Attempt(ctx context.Context, ev audit.Event) (audit.Ticket, error) {
+	if ev.Type != audit.WriteAttempt {
+		return audit.Ticket{}, fmt.Errorf("%w: Type of an attempt is not %s", audit.ErrEvent, audit.WriteAttempt)
+	}
+	id, err := tr.record(ctx, ev)
+	if err != nil {
+		return audit.Ticket{}, err
+	}
+	digest := sha256.Sum256([]byte(id))
+	ticket := audit.Ticket{Attempt: id, Writer: tr.writer, Digest: digest[:]}
+	ticket.MAC = tr.mac(ticket)
+	return ticket, nil
+}
+
+// Commit implements [audit.Trail].
+func (tr *Trail) Commit(ctx context.Context, tickets []audit.Ticket) (refused []audit.Ticket, err error) {
+	return tr.settle(audit.Committed, tickets)
+}
+
+// Rollback implements [audit.Trail].
+func (tr *Trail) Rollback(ctx context.Context, tickets []audit.Ticket) error {
+	refused, err := tr.settle(audit.RolledBack, tickets)
+	if err == nil && len(refused) > 0 {
+		err = fmt.Errorf("%w: %d of the tickets to roll back were not issued by this trail", audit.ErrEvent, len(refused))
+	}
+	return err
+}
+
+// Close makes every later call fail with [audit.ErrClosed].
+func (tr *Trail) Close() error {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.closed = true
+	return nil
+}
+
+func (tr *Trail) record(ctx context.Context, ev audit.Event) (string, error) {
+	s, err := audit.Stamp(ctx, ev)
+	if err != nil {
+		return "", err
+	}
+	s.Objects = slices.Clone(s.Objects)
+	for i := range s.Objects {
+		o := &s.Objects[i]
+		if o.Tenant == "" {
+			o.Tenant = s.Actor.Tenant
+		}
+		o.Fields, o.Digests = slices.Clone(o.Fields), slices.Clone(o.Digests)
+	}
+	return tr.keep(s)
+}
+
+func (tr *Trail) settle(as audit.Type, tickets []audit.Ticket) (refused []audit.Ticket, err error) {
+	for _, ticket := range tickets {
+		if !hmac.Equal(ticket.MAC, tr.mac(ticket)) || ticket.Writer != tr.writer {
+			refused = append(refused, ticket)
+			continue
+		}
+		if _, err := tr.keep(audit.Stored{Type: as, Outcome: audit.Success, Attempt: ticket.Attempt}); err != nil {
+			return refused, err
+		}
+	}
+	if len(refused) > 0 {
+		_, err = tr.keep(audit.Stored{Type: audit.OutboxRefused, Outcome: audit.Failure, Reason: audit.ReasonForged, Count: len(refused)})
+	}
+	return refused, err
+}
+
+// keep records s, or fails as it was told to.
+func (tr *Trail) keep(s audit.Stored) (string, error) {
+	tr.mu.Lock()
+	delay := tr.delay
+	tr.mu.Unlock()
+	time.Sleep(delay)
+
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	switch {
+	case tr.closed:
+		return "", audit.ErrClosed
+	case tr.err != nil && tr.after <= 0:
+		return "", fmt.Errorf("%w: %w", audit.ErrUnavailable, tr.err)
+	}
+	tr.after--
+	s.Seq, s.Time = tr.seq, time.Now().UTC()
+	tr.seq++
+	s.ID = tr.writer + "." + strconv.FormatUint(s.Seq, 10)
+	tr.events = append(tr.events, s)
+	return s.ID, nil
+}
+
+func (tr *Trail) mac(ticket audit.Ticket) []byte {
+	h := hmac.New(sha256.New, tr.key[:])
+	for _, part := range [...]string{ticket.Attempt, ticket.Writer, string(ticket.Digest)} {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
+		h.Write(n[:])
+		h.Write([]byte(part))
+	}
+	return h.Sum(nil)
+}

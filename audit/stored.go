@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"time"
+
+	"github.com/part164/part164/access"
+)
+
+// A Stored is an event as a trail keeps it. A journal holds the IDs of
+// patients and records, and those of principals who are patients or proxies,
+// as keyed pseudonyms ([Journal.Pseudonym]).
+//
+// An event with more than 1,024 objects takes several lines, each a Stored of
+// its own with the same Batch.
+type Stored struct {
+	ID       string    // event ID, or that of the line where Part > 1
+	Seq      uint64    // the line's sequence in its journal, from 0
+	Time     time.Time // when the trail took it, UTC
+	Type     Type
+	Outcome  Outcome
+	Reason   Reason
+	Action   access.Action
+	Decision string
+	Citation string
+	Actor    access.Principal // the zero Principal where there was none
+	Purpose  access.Purpose
+	Count    int
+	Objects  []Object
+	Attempt  string // the attempt that a Committed or RolledBack settles
+	Node     string // Config.Node, in an Opened
+	Batch    string // event ID of the first line, where Parts > 1; else empty
+	Part     int    // 1 to Parts; 0 where the event is one line
+	Parts    int
+}
+
+// A Query selects events. Its zero fields select everything, save Tenant,
+// which is required: nobody reads across tenants.
+type Query struct {
+	Tenant  string    // events by or about this tenant; required
+	Patient string    // events about this patient, by record ID; Objects then holds this patient's only
+	Actor   string    // events by this principal, by ID
+	Types   []Type    // events of these types
+	Since   time.Time // not before
+	Until   time.Time // before
+	Limit   int       // at most so many; 0 means no limit
+}

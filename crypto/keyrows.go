@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package crypto
+
+import "context"
+
+// A KeyRow is one row of the table of subject keys. Subject "" is the tenant's
+// own data key, for rows that are about no one person.
+type KeyRow struct {
+	Tenant   string
+	Subject  string
+	Version  uint32 // from 1
+	Wrapped  []byte // under the tenant's key; empty in a tombstone
+	Shredded bool   // a tombstone: no key of the subject opens any more
+}
+
+// KeyRows is the key tables, on one connection: the statement's own. Inside a
+// transaction it sees what that transaction wrote. storage implements it over
+// GORM, cryptotest in memory; the conformance suite is cryptotest.TestKeyRows.
+type KeyRows interface {
+	// TenantKeyset returns the tenant's wrapped keyset, nil where it has none.
+	// use is "wrap" or "index".
+	TenantKeyset(ctx context.Context, tenant, use string) ([]byte, error)
+
+	// InsertTenantKeyset stores the tenant's wrapped keyset. Where there is one
+	// already it does nothing.
+	InsertTenantKeyset(ctx context.Context, tenant, use string, wrapped []byte) error
+
+	// SubjectKeys returns every version and tombstone of the subjects, in any
+	// order; subjects without a row are left out. With lock it reads the newest
+	// committed rows and holds, until the transaction ends, a lock that
+	// conflicts with shredding and retiring the subjects' keys.
+	SubjectKeys(ctx context.Context, tenant string, subjects []string, lock bool) ([]KeyRow, error)
+
+	// InsertSubjectKey stores row. Where the subject has that version or a
+	// tombstone already it does nothing (INSERT ... ON CONFLICT DO NOTHING).
+	InsertSubjectKey(ctx context.Context, row KeyRow) error
+
+	// Generation returns a number that changes when the transaction commits in
+	// which any key, of any tenant, is shredded or retired.
+	Generation(ctx context.Context) (uint64, error)
+}

@@ -8,7 +8,7 @@ import (
 	"fmt"
 )
 
-// An Action is what is done to a resource.
+// An Action is what is done to a resource. It passes [CheckName].
 type Action string
 
 // The actions that the SDK itself asks for. An app may add its own.
@@ -22,7 +22,7 @@ const (
 
 // A Resource is one thing that a request is about.
 type Resource struct {
-	Type    string // the kind, such as "patient": storage uses the table's resource name
+	Type    string // the kind, such as "patient": storage uses the table's resource name; passes CheckName
 	ID      string // the record ID; empty asks about the type as a whole
 	Patient string // the subject's record ID; empty for what is not about one patient
 	Tenant  string // the record's tenant; empty denies

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -76,8 +77,11 @@ const maxID = 64
 // CheckID reports why id cannot serve as an opaque identifier in an audit
 // record: it is empty, too long, has other characters than ASCII letters,
 // digits and "._:-", or is shaped like a number that a person is known by (a
-// social security number, a phone or a record number). UUIDs pass. The error
-// does not hold id.
+// social security number, a phone or a medical record number). UUIDs pass. The
+// error does not hold id.
+//
+// It catches what is put there by mistake. It cannot know that a number in
+// another form is somebody's.
 func CheckID(id string) error {
 	if id == "" {
 		return errors.New("is empty")
@@ -88,9 +92,9 @@ func CheckID(id string) error {
 	digits, letters := 0, 0
 	for i := range len(id) {
 		switch c := id[i]; {
-		case c >= '0' && c <= '9':
+		case isDigit(c):
 			digits++
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
+		case isLetter(c):
 			letters++
 		case c == '.' || c == '_' || c == ':' || c == '-':
 		case c == '@':
@@ -99,10 +103,65 @@ func CheckID(id string) error {
 			return errors.New("has a character other than letters, digits and . _ : -")
 		}
 	}
-	if letters == 0 && digits >= 7 && !isUUID(id) {
+	if letters == 0 && digits >= 7 && !isUUID(id) || hasPhoneOrSSN(id) || isLabelled(id) {
 		return errors.New("looks like a phone, record or social security number: use an opaque ID")
 	}
 	return nil
+}
+
+// CheckName reports why name cannot name an action or a resource type: it is
+// empty, longer than 64 bytes, or not an identifier (an ASCII letter or
+// underscore, then letters, digits, underscores and dots). The error does not
+// hold name.
+func CheckName(name string) error {
+	if name == "" {
+		return errors.New("is empty")
+	}
+	if len(name) > maxID {
+		return fmt.Errorf("is longer than %d bytes", maxID)
+	}
+	for i := range len(name) {
+		c := name[i]
+		if !isLetter(c) && c != '_' && (i == 0 || !isDigit(c) && c != '.') {
+			return errors.New("is not an identifier: letters, digits, _ and ., not beginning with a digit or dot")
+		}
+	}
+	return nil
+}
+
+// hasPhoneOrSSN looks for groups of 3-2-4, 3-3-4 or 1-3-3-4 digits.
+func hasPhoneOrSSN(id string) bool {
+	runs := strings.FieldsFunc(id, func(r rune) bool { return r != '-' && r != '.' && (r < '0' || r > '9') })
+	for _, run := range runs {
+		var shape []byte
+		for _, group := range strings.FieldsFunc(run, func(r rune) bool { return r == '-' || r == '.' }) {
+			shape = append(shape, byte('0'+min(len(group), 9)))
+		}
+		switch string(shape) {
+		case "324", "334", "1334":
+			return true
+		}
+	}
+	return false
+}
+
+// isLabelled reports whether id is a number that says what it is: MRN-00123.
+func isLabelled(id string) bool {
+	if len(id) < 4 {
+		return false
+	}
+	switch strings.ToLower(id[:3]) {
+	case "mrn", "ssn":
+	default:
+		return false
+	}
+	number := strings.TrimLeft(id[3:], "._:-")
+	for i := range len(number) {
+		if !isDigit(number[i]) && number[i] != '-' {
+			return false
+		}
+	}
+	return number != ""
 }
 
 // isUUID reports whether s has the 8-4-4-4-12 form of RFC 9562.
@@ -111,10 +170,17 @@ func isUUID(s string) bool {
 		return false
 	}
 	for i := range len(s) {
-		dash := i == 8 || i == 13 || i == 18 || i == 23
-		if dash != (s[i] == '-') {
+		c := s[i]
+		if i == 8 || i == 13 || i == 18 || i == 23 {
+			if c != '-' {
+				return false
+			}
+		} else if !isDigit(c) && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
 			return false
 		}
 	}
 	return true
 }
+
+func isDigit(c byte) bool  { return c >= '0' && c <= '9' }
+func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }

@@ -169,26 +169,35 @@ func (l language) checkField(name, v string) error {
 	case regexMatch:
 		return checkRegexp(v)
 	case keyMatch, globMatch:
-		if v = strings.TrimSuffix(v, "*"); v == "" {
+		prefix := strings.TrimSuffix(v, "*")
+		if prefix == "" {
 			return nil
 		}
-		if strings.Contains(v, "*") {
+		if strings.Contains(prefix, "*") {
 			return errors.New("has characters after the first *, which Casbin's patterns do not compare: keep one * at the end")
 		}
-	case equalOrAny:
-		if v == "*" {
+		if prefix != v && name == "pur" {
+			return errors.New("has a pattern: name each purpose of use, or * for all")
+		}
+		v = prefix
+	default:
+		if v == "*" && l.compare[name] == equalOrAny {
 			return nil
 		}
-		fallthrough
-	default:
 		if strings.Contains(v, "*") {
-			return errors.New("has a * that the model compares as a plain character: write * alone where the model has || p." + name + " == '*'")
-		}
-		if name == "pur" && !access.Purpose(v).Valid() {
-			return errors.New("is not a purpose of use: take one of the constants in package access")
+			return errors.New("has a * that the model compares as a plain character: write * alone, where the model has || p." + name + " == '*'")
 		}
 	}
-	return access.CheckID(v)
+	switch name {
+	case "dom":
+		return access.CheckID(v)
+	case "pur":
+		if !access.Purpose(v).Valid() {
+			return errors.New("is not a purpose of use: take one of the constants in package access")
+		}
+		return nil
+	}
+	return access.CheckName(v)
 }
 
 // checkRole wants the typed prefix, so that no user, whatever the name, can be

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package httpaccess
+
+import (
+	"net/http"
+
+	"github.com/part164/part164/access"
+)
+
+// A Mux serves routes that have a rule, and no others. Patterns are those of
+// [http.ServeMux], and a bad or double one panics as there. It is safe for
+// concurrent use once its routes are registered.
+type Mux struct {
+	guard  *Guard
+	routes *http.ServeMux
+}
+
+// Mux returns a Mux without routes.
+func (g *Guard) Mux() *Mux { return &Mux{g, http.NewServeMux()} }
+
+// Handle serves pattern with h for callers who may do action on resourceType
+// for one of purposes: see [Guard.Require].
+func (m *Mux) Handle(pattern string, h http.Handler, action access.Action, resourceType string, purposes ...access.Purpose) {
+	m.routes.Handle(pattern, m.guard.Require(action, resourceType, purposes...)(h))
+}
+
+// HandleFunc is [Mux.Handle] for a function.
+func (m *Mux) HandleFunc(pattern string, h http.HandlerFunc, action access.Action, resourceType string, purposes ...access.Purpose) {
+	m.Handle(pattern, h, action, resourceType, purposes...)
+}
+
+// Public serves pattern with h for everybody, signed in or not: the sign-in
+// page, stylesheets, a health check. Never PHI.
+func (m *Mux) Public(pattern string, h http.Handler) { m.routes.Handle(pattern, h) }
+
+// ServeHTTP serves a registered route. What is not registered, another method
+// of a registered path included, is refused as a denied route is.
+func (m *Mux) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if _, pattern := m.routes.Handler(req); pattern == "" {
+		m.guard.unmapped(w, req)
+		return
+	}
+	m.routes.ServeHTTP(w, req)
+}
+
+// unmapped refuses a request that no rule covers.
+func (g *Guard) unmapped(w http.ResponseWriter, req *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	if _, ok := access.PrincipalFrom(req.Context()); !ok {
+		g.signIn(w, req)
+		return
+	}
+	g.refuse(w, req, req.Context(), refusal{code: access.DenyNoRule})
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package httpaccess
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/audit"
+)
+
+// Refuse answers as the guard itself does. Call it, before anything was
+// written, where storage denied (err is then its [*access.DeniedError], which
+// it has recorded) and where the record does not exist (any other err, nil
+// included, which Refuse records): the caller cannot tell which it was.
+func (g *Guard) Refuse(w http.ResponseWriter, req *http.Request, err error) {
+	w.Header().Set("Cache-Control", "no-store")
+	var denied *access.DeniedError
+	if errors.As(err, &denied) && access.CheckID(denied.Decision) == nil {
+		g.log(req, refusal{code: denied.Code, decision: denied.Decision})
+		answer(w, req, http.StatusForbidden, denied.Decision)
+		return
+	}
+	r, _ := req.Context().Value(ruleKey{}).(rule)
+	g.refuse(w, req, req.Context(), refusal{rule: r, err: err})
+}
+
+// refuse records and answers. ctx has the purpose that was refused, where
+// there is one.
+func (g *Guard) refuse(w http.ResponseWriter, req *http.Request, ctx context.Context, no refusal) {
+	if access.CheckID(no.decision) != nil {
+		no.decision = newID()
+	}
+	g.log(req, no)
+	ev := audit.Event{
+		Type:     audit.Denied,
+		Outcome:  audit.Failure,
+		Reason:   audit.ReasonPolicy,
+		Decision: no.decision,
+	}
+	if access.CheckName(string(no.action)) == nil {
+		ev.Action = no.action
+	}
+	if access.CheckName(no.resource) == nil {
+		ev.Objects = []audit.Object{{Type: no.resource}}
+	}
+	if _, err := g.cfg.Audit.Record(ctx, ev); err != nil {
+		g.cfg.Log.Error("httpaccess: record a refusal", zap.Error(err))
+		answer(w, req, http.StatusServiceUnavailable, "")
+		return
+	}
+	answer(w, req, http.StatusForbidden, no.decision)
+}
+
+func (g *Guard) log(req *http.Request, no refusal) {
+	g.cfg.Log.Info("httpaccess: refused",
+		zap.String("pattern", req.Pattern), zap.String("code", string(no.code)),
+		zap.String("decision", no.decision), zap.Error(no.err))
+}
+
+// signIn answers those whom nobody vouches for.
+func (g *Guard) signIn(w http.ResponseWriter, req *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	if g.cfg.SignIn != "" && wantsHTML(req) {
+		http.Redirect(w, req, g.cfg.SignIn, http.StatusSeeOther)
+		return
+	}
+	w.Header().Set("WWW-Authenticate", "Session")
+	answer(w, req, http.StatusUnauthorized, "")
+}
+
+// answer writes a body that depends on status, Accept and decision only.
+func answer(w http.ResponseWriter, req *http.Request, status int, decision string) {
+	code, text := "denied", "You may not do this."
+	switch status {
+	case http.StatusUnauthorized:
+		code, text = "signin", "Sign in first."
+	case http.StatusServiceUnavailable:
+		code, text = "unavailable", "This cannot be done at the moment. Try again later."
+	}
+	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Add("Vary", "Accept")
+	if wantsHTML(req) {
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		w.WriteHeader(status)
+		if decision != "" {
+			text += "</p>\n<p>If you need to, ask your privacy officer about decision <code>" + decision + "</code>."
+		}
+		fmt.Fprintf(w, "<!doctype html>\n<html lang=\"en\">\n<title>%s</title>\n<h1>%[1]s</h1>\n<p>%s</p>\n</html>\n", http.StatusText(status), text)
+		return
+	}
+	h.Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	if decision == "" {
+		fmt.Fprintf(w, "{\"error\":%q}\n", code)
+		return
+	}
+	fmt.Fprintf(w, "{\"error\":%q,\"decision\":%q}\n", code, decision)
+}
+
+func wantsHTML(req *http.Request) bool {
+	return strings.Contains(req.Header.Get("Accept"), "text/html")
+}
+
+// newID names a refusal that no authorizer decided, in the same form.
+func newID() string {
+	for {
+		var b [16]byte
+		rand.Read(b[:])
+		if id := hex.EncodeToString(b[:]); access.CheckID(id) == nil {
+			return id
+		}
+	}
+}

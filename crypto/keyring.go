@@ -48,6 +48,8 @@ type Keyring struct {
 	epoch      uint64    // counts the changes of generation that were seen
 	generation uint64    // as last read
 	checked    time.Time // when that reading began; zero = never
+	reading    uint64    // the number of that reading
+	readings   uint64    // how many readings have begun
 	keys       *lru[keyID, cached[*Key]]
 	tenants    *lru[tenantID, cached[*tenantKey]]
 	flights    map[flightID]*flight
@@ -181,6 +183,8 @@ func (r *Keyring) refresh(ctx context.Context, rows KeyRows) (uint64, error) {
 		defer r.mu.Unlock()
 		return r.epoch, nil
 	}
+	r.readings++
+	reading := r.readings
 	r.mu.Unlock()
 
 	generation, err := rows.Generation(ctx)
@@ -190,14 +194,14 @@ func (r *Keyring) refresh(ctx context.Context, rows KeyRows) (uint64, error) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if start.Before(r.checked) { // somebody read it later than we did
+	if reading < r.reading { // one that began after ours is in already
 		return r.epoch, nil
 	}
 	if generation != r.generation || r.checked.IsZero() {
 		r.epoch++
 		r.keys.removeIf(func(cached[*Key]) bool { return true })
 	}
-	r.generation, r.checked = generation, start
+	r.generation, r.checked, r.reading = generation, start, reading
 	r.keys.removeIf(func(c cached[*Key]) bool { return !start.Before(c.until) })
 	r.tenants.removeIf(func(c cached[*tenantKey]) bool { return !start.Before(c.until) })
 	return r.epoch, nil
@@ -405,7 +409,7 @@ func (s subjectRows) version(v uint32) (KeyRow, error) {
 		return KeyRow{}, fmt.Errorf("crypto: look up key: %w", ErrShredded)
 	}
 	for _, row := range s.rows {
-		if row.Version == v {
+		if row.Version == v && v > 0 {
 			return row, nil
 		}
 	}

@@ -27,9 +27,13 @@ type KeyRows interface {
 	InsertTenantKeyset(ctx context.Context, tenant, use string, wrapped []byte) error
 
 	// SubjectKeys returns every version and tombstone of the subjects, in any
-	// order; subjects without a row are left out. With lock it reads the newest
+	// order; subjects without a row are left out. There may be more subjects
+	// than one statement has room for. With lock it reads the newest
 	// committed rows and holds, until the transaction ends, a lock that
-	// conflicts with shredding and retiring the subjects' keys.
+	// conflicts with shredding and retiring keys of the subjects, those without
+	// a row included. (A shared lock on the tenant's "wrap" row does, where
+	// shredding takes it exclusively; a lock on the subjects' own rows does
+	// not hold off the shredding of one whose first key is being made.)
 	SubjectKeys(ctx context.Context, tenant string, subjects []string, lock bool) ([]KeyRow, error)
 
 	// InsertSubjectKey stores row. Where the subject has that version or a

@@ -81,31 +81,38 @@ func (t *KeyTx) SealingKeys(ctx context.Context, tenant string, subjects []strin
 	if err != nil {
 		return nil, err
 	}
+	var have []KeyRow
+	var missing []string
 	for _, s := range subjects {
-		if bySubject[s].shredded {
-			return nil, &SubjectError{s, fmt.Errorf("crypto: sealing keys: %w", ErrShredded)}
+		row, err := bySubject[s].newest()
+		switch {
+		case err == nil:
+			have = append(have, row)
+		case errors.Is(err, ErrNoKey):
+			missing = append(missing, s)
+		default:
+			return nil, &SubjectError{s, err}
 		}
 	}
-	wrap, err := t.tenantKey(ctx, tenant, useWrap, true)
+	// Where subjects have keys, the tenant's must be there: a new one would
+	// open none of them, and stand in the way of the lost one.
+	wrap, err := t.tenantKey(ctx, tenant, useWrap, len(have) == 0)
 	if err != nil {
 		return nil, err
 	}
 	keys := make(map[string]*Key, len(subjects))
-	var missing []string
-	for _, s := range subjects {
-		row, err := bySubject[s].newest()
-		if errors.Is(err, ErrNoKey) {
-			missing = append(missing, s)
-			continue
-		}
-		if keys[s], err = t.unwrap(wrap, row); err != nil {
-			return nil, &SubjectError{s, err}
+	for _, row := range have {
+		if keys[row.Subject], err = t.unwrap(wrap, row); err != nil {
+			return nil, &SubjectError{row.Subject, err}
 		}
 	}
 	if len(missing) == 0 {
 		return keys, nil
 	}
-	return keys, t.create(ctx, wrap, tenant, missing, keys)
+	if err := t.create(ctx, wrap, tenant, missing, keys); err != nil {
+		return nil, err
+	}
+	return keys, nil
 }
 
 // create makes the first key of each subject, and adds to keys the one that

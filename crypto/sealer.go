@@ -21,6 +21,7 @@ type Sealer interface {
 
 // NewSealer returns a Sealer that calls kek once an operation. It suits what is
 // read once a sign-in; for records use a [Keyring].
+// With a nil kek every operation fails with [ErrNoKey].
 func NewSealer(kek KEK) Sealer { return kekSealer{kek} }
 
 type kekSealer struct{ kek KEK }
@@ -30,7 +31,10 @@ type kekSealer struct{ kek KEK }
 const sealerAlgorithm byte = 0x40
 
 func (s kekSealer) Seal(ctx context.Context, b Binding, plaintext []byte) ([]byte, error) {
-	if !b.valid() {
+	switch {
+	case s.kek == nil:
+		return nil, fmt.Errorf("crypto: seal secret: %w", ErrNoKey)
+	case !b.valid():
 		return nil, fmt.Errorf("crypto: seal secret: %w", ErrBinding)
 	}
 	c, err := s.kek.EncryptWithContext(ctx, plaintext, secretData(b))
@@ -42,6 +46,8 @@ func (s kekSealer) Seal(ctx context.Context, b Binding, plaintext []byte) ([]byt
 
 func (s kekSealer) Open(ctx context.Context, b Binding, sealed []byte) ([]byte, error) {
 	switch {
+	case s.kek == nil:
+		return nil, fmt.Errorf("crypto: open secret: %w", ErrNoKey)
 	case !b.valid():
 		return nil, fmt.Errorf("crypto: open secret: %w", ErrBinding)
 	case len(sealed) < 2 || sealed[0] < CellVersion:

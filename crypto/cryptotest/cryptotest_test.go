@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cryptotest_test
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"github.com/part164/part164/crypto"
+	"github.com/part164/part164/crypto/cryptotest"
+)
+
+func TestFakeKEKKeepsTheContract(t *testing.T) {
+	t.Parallel()
+	cryptotest.TestKEK(t, func(*testing.T) crypto.KEK { return cryptotest.NewKEK() })
+}
+
+func TestFileKEKKeepsTheContract(t *testing.T) {
+	t.Parallel()
+	cryptotest.TestKEK(t, func(t *testing.T) crypto.KEK {
+		k, err := crypto.LocalKEK(filepath.Join(t.TempDir(), "kek.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := k.Generate(); err != nil {
+			t.Fatal(err)
+		}
+		return k
+	})
+}
+
+func TestStoreKeepsTheContract(t *testing.T) {
+	t.Parallel()
+	cryptotest.TestKeyRows(t, func(*testing.T) cryptotest.DB { return cryptotest.NewStore() })
+}
+
+func TestKEKCountsAndFails(t *testing.T) {
+	t.Parallel()
+	k, down := cryptotest.NewKEK(), errors.New("down")
+	c, err := k.EncryptWithContext(t.Context(), []byte("p"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Fail(down)
+	if _, err := k.DecryptWithContext(t.Context(), c, nil); !errors.Is(err, down) {
+		t.Errorf("DecryptWithContext() = %v, want the failure set", err)
+	}
+	k.Fail(nil)
+	if _, err := k.DecryptWithContext(t.Context(), c, nil); err != nil {
+		t.Errorf("DecryptWithContext(mended) = %v", err)
+	}
+	if e, d := k.Encrypts(), k.Decrypts(); e != 1 || d != 2 {
+		t.Errorf("counted %d and %d calls, want 1 and 2", e, d)
+	}
+}

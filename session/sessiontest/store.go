@@ -3,7 +3,6 @@
 package sessiontest
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"

@@ -58,13 +58,13 @@ func isError(name string, value ast.Expr) bool {
 		(calls(value, "errors", "New") || calls(value, "fmt", "Errorf"))
 }
 
-// isTable reports whether the variable is a private literal of plain values,
-// or a compiled regular expression.
+// isTable reports whether the variable is a private literal of plain values, a
+// compiled regular expression, or a reflect.Type.
 func isTable(name *ast.Ident, value ast.Expr) bool {
 	if name.IsExported() {
 		return false
 	}
-	if calls(value, "regexp", "MustCompile") {
+	if calls(value, "regexp", "MustCompile") || calls(value, "reflect", "TypeFor") || calls(value, "reflect", "TypeOf") {
 		return true
 	}
 	lit, ok := value.(*ast.CompositeLit)
@@ -94,7 +94,11 @@ func calls(e ast.Expr, pkg, name string) bool {
 	if !ok {
 		return false
 	}
-	sel, ok := call.Fun.(*ast.SelectorExpr)
+	fun := call.Fun
+	if generic, ok := fun.(*ast.IndexExpr); ok {
+		fun = generic.X
+	}
+	sel, ok := fun.(*ast.SelectorExpr)
 	if !ok {
 		return false
 	}

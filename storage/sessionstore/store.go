@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sessionstore
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/logger"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/audit"
+	"github.com/part164/part164/session"
+)
+
+// Store is a session.Store in a database. Make it with [New]; it is safe for
+// concurrent use.
+type Store struct {
+	db *gorm.DB
+}
+
+var _ session.Store = (*Store)(nil)
+
+// New returns the store in db, whose tables [Migrate] made. Statements are not
+// logged, because their arguments are hashes of tokens and passwords.
+func New(db *gorm.DB) *Store { return &Store{quiet(db)} }
+
+// quiet returns db without its logger and without a transaction around each
+// single statement.
+func quiet(db *gorm.DB) *gorm.DB {
+	return db.Session(&gorm.Session{NewDB: true, Logger: logger.Discard, SkipDefaultTransaction: true})
+}
+
+// won runs one conditional statement and reports whether it changed a row.
+func won(db *gorm.DB, what string) (bool, error) {
+	if db.Error != nil {
+		return false, fmt.Errorf("sessionstore: %s: %w", what, db.Error)
+	}
+	return db.RowsAffected > 0, nil
+}
+
+// first reads one row, or reports that there is none.
+func first[T any](q *gorm.DB, what string) (T, bool, error) {
+	var rows []T
+	if err := q.Limit(1).Find(&rows).Error; err != nil {
+		return *new(T), false, fmt.Errorf("sessionstore: %s: %w", what, err)
+	}
+	if len(rows) == 0 {
+		return *new(T), false, nil
+	}
+	return rows[0], true, nil
+}
+
+// CreateAccount implements session.Store.
+func (s *Store) CreateAccount(ctx context.Context, a session.Account) error {
+	ok, err := won(s.db.WithContext(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&userRow{
+		Tenant: key(a.Tenant), ID: key(a.ID), LoginKey: loginKey(a.Tenant, a.Login), Kind: string(a.Kind), Login: a.Login,
+		Roles: strings.Join(a.Roles, " "), Disabled: a.Disabled, Epoch: a.Epoch, Created: nanos(a.Created),
+		Password: a.Password, TOTP: a.TOTP, TOTPNext: a.TOTPNext, TOTPStep: a.TOTPStep,
+	}), "create account")
+	if err == nil && !ok {
+		return session.ErrExists
+	}
+	return err
+}
+
+// AccountByLogin implements session.Store.
+func (s *Store) AccountByLogin(ctx context.Context, tenant, login string) (session.Account, error) {
+	return found(s.db.WithContext(ctx).Where("login_key = ?", loginKey(tenant, login)))
+}
+
+// Account implements session.Store.
+func (s *Store) Account(ctx context.Context, tenant, userID string) (session.Account, error) {
+	return found(s.db.WithContext(ctx).Where("tenant = ? AND id = ?", key(tenant), key(userID)))
+}
+
+func found(q *gorm.DB) (session.Account, error) {
+	r, ok, err := first[userRow](q, "read account")
+	if err != nil {
+		return session.Account{}, err
+	}
+	if !ok {
+		return session.Account{}, session.ErrNotFound
+	}
+	return r.account(), nil
+}
+
+func (s *Store) user(ctx context.Context, tenant, userID string) *gorm.DB {
+	return s.db.WithContext(ctx).Model(&userRow{}).Where("tenant = ? AND id = ?", key(tenant), key(userID))
+}
+
+// ChangeAccount implements session.Store. The user's row is changed first, so
+// that changes of one user queue there.
+func (s *Store) ChangeAccount(ctx context.Context, tenant, userID string, ch session.Change, at time.Time) ([]session.Session, error) {
+	set := map[string]any{"epoch": gorm.Expr("epoch + 1")}
+	if ch.Password != nil {
+		set["password"] = *ch.Password
+	}
+	if ch.Roles != nil {
+		set["roles"] = strings.Join(*ch.Roles, " ")
+	}
+	if ch.Disabled != nil {
+		set["disabled"] = *ch.Disabled
+	}
+	var ended []session.Session
+	err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		ended = nil
+		in := &Store{tx}
+		ok, err := won(in.user(ctx, tenant, userID).Updates(set), "change account")
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return session.ErrNotFound
+		}
+		if err := tx.Where("tenant = ? AND user_id = ?", key(tenant), key(userID)).Delete(&pendingRow{}).Error; err != nil {
+			return fmt.Errorf("sessionstore: change account: %w", err)
+		}
+		var live []sessionRow
+		if err := tx.Where("tenant = ? AND user_id = ? AND ended = 0", key(tenant), key(userID)).Find(&live).Error; err != nil {
+			return fmt.Errorf("sessionstore: change account: %w", err)
+		}
+		ended, err = in.endEach(ctx, live, at, func(session.Session) audit.Reason { return audit.ReasonRevoked })
+		return err
+	})
+	return ended, err
+}
+
+// endEach ends rows one by one, and returns those that nobody else ended.
+func (s *Store) endEach(ctx context.Context, rows []sessionRow, at time.Time, reason func(session.Session) audit.Reason) ([]session.Session, error) {
+	var ended []session.Session
+	for i := range rows {
+		ses, err := rows[i].session()
+		if err != nil {
+			return nil, err
+		}
+		ses.Ended, ses.Reason = at, reason(ses)
+		ok, err := s.End(ctx, ses.ID, at, ses.Reason)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			ended = append(ended, ses)
+		}
+	}
+	return ended, nil
+}
+
+// OfferTOTP implements session.Store.
+func (s *Store) OfferTOTP(ctx context.Context, tenant, userID string, cell []byte) error {
+	ok, err := won(s.user(ctx, tenant, userID).Update("totp_next", cell), "offer TOTP")
+	if err == nil && !ok {
+		return session.ErrNotFound
+	}
+	return err
+}
+
+// ConfirmTOTP implements session.Store.
+func (s *Store) ConfirmTOTP(ctx context.Context, tenant, userID string, cell []byte, step int64) (bool, error) {
+	if len(cell) == 0 {
+		return false, nil
+	}
+	return won(s.user(ctx, tenant, userID).Where("totp_next = ?", cell).
+		Updates(map[string]any{"totp": cell, "totp_next": nil, "totp_step": step}), "confirm TOTP")
+}
+
+// UseTOTPStep implements session.Store.
+func (s *Store) UseTOTPStep(ctx context.Context, tenant, userID string, cell []byte, step int64) (bool, error) {
+	if len(cell) == 0 {
+		return false, nil
+	}
+	return won(s.user(ctx, tenant, userID).Where("totp = ? AND totp_step < ?", cell, step).
+		Update("totp_step", step), "use TOTP step")
+}
+
+// CreatePending implements session.Store.
+func (s *Store) CreatePending(ctx context.Context, p session.Pending) error {
+	_, err := won(s.db.WithContext(ctx).Create(&pendingRow{
+		ID: key(p.ID.String()), Tenant: key(p.Tenant), UserID: key(p.UserID), Epoch: p.Epoch, Tries: p.Tries, Expires: nanos(p.Expires),
+	}), "create pending sign-in")
+	return err
+}
+
+// TryPending implements session.Store.
+func (s *Store) TryPending(ctx context.Context, id session.ID, limit int, at time.Time) (p session.Pending, err error) {
+	err = s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		ok, err := won(tx.Model(&pendingRow{}).Where("id = ? AND tries < ? AND expires > ?", key(id.String()), limit, nanos(at)).
+			Update("tries", gorm.Expr("tries + 1")), "try pending sign-in")
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return session.ErrNotFound
+		}
+		r, ok, err := first[pendingRow](tx.Where("id = ?", key(id.String())), "try pending sign-in")
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return session.ErrNotFound
+		}
+		p, err = r.pending()
+		return err
+	})
+	return p, err
+}
+
+// TakePending implements session.Store.
+func (s *Store) TakePending(ctx context.Context, id session.ID) (bool, error) {
+	return won(s.db.WithContext(ctx).Where("id = ?", key(id.String())).Delete(&pendingRow{}), "take pending sign-in")
+}
+
+// CreateSession implements session.Store: one statement that reads the user
+// and inserts.
+func (s *Store) CreateSession(ctx context.Context, n session.Session) error {
+	ok, err := won(s.db.WithContext(ctx).Exec(`INSERT INTO session_sessions
+		(id, tenant, user_id, kind, epoch, assurance, auth_time, created, last_seen, idle, expires, addr, ended, reason, owed)
+		SELECT ?, tenant, id, kind, epoch, ?, ?, ?, ?, ?, ?, ?, 0, '', 0
+		FROM session_users WHERE tenant = ? AND id = ? AND epoch = ? AND disabled = ?`,
+		key(n.ID.String()), n.Assurance, nanos(n.AuthTime), nanos(n.Created), nanos(n.LastSeen), int64(n.Idle), nanos(n.Expires), addrText(n.Addr),
+		key(n.Tenant), key(n.UserID), n.Epoch, false), "create session")
+	if err == nil && !ok {
+		return session.ErrStale
+	}
+	return err
+}
+
+// Session implements session.Store.
+func (s *Store) Session(ctx context.Context, id session.ID) (session.Session, session.User, error) {
+	type joined struct {
+		Session sessionRow `gorm:"embedded"`
+		User    userRow    `gorm:"embedded;embeddedPrefix:u_"`
+	}
+	r, ok, err := first[joined](s.db.WithContext(ctx).Table("session_sessions AS s").
+		Select(`s.*, u.tenant AS u_tenant, u.id AS u_id, u.kind AS u_kind, u.login AS u_login, u.roles AS u_roles,
+			u.disabled AS u_disabled, u.epoch AS u_epoch, u.created AS u_created`).
+		Joins("JOIN session_users AS u ON u.tenant = s.tenant AND u.id = s.user_id").
+		Where("s.id = ?", key(id.String())), "read session")
+	if err != nil {
+		return session.Session{}, session.User{}, err
+	}
+	if !ok {
+		return session.Session{}, session.User{}, session.ErrNotFound
+	}
+	ses, err := r.Session.session()
+	return ses, r.User.user(), err
+}
+
+// alive is the condition of a session that is within its limits; it takes the
+// time twice.
+const alive = "ended = 0 AND expires > ? AND last_seen + idle > ?"
+
+// Touch implements session.Store.
+func (s *Store) Touch(ctx context.Context, id session.ID, at time.Time) (bool, error) {
+	now := nanos(at)
+	ok, err := won(s.db.WithContext(ctx).Model(&sessionRow{}).
+		Where("id = ? AND last_seen < ? AND "+alive, key(id.String()), now, now, now).
+		Update("last_seen", now), "touch session")
+	if ok || err != nil {
+		return ok, err
+	}
+	// Nothing to move: it is over, or another request was later.
+	_, ok, err = first[sessionRow](s.db.WithContext(ctx).Where("id = ? AND "+alive, key(id.String()), now, now), "touch session")
+	return ok, err
+}
+
+// End implements session.Store.
+func (s *Store) End(ctx context.Context, id session.ID, at time.Time, reason audit.Reason) (bool, error) {
+	return won(s.db.WithContext(ctx).Model(&sessionRow{}).Where("id = ? AND ended = 0", key(id.String())).
+		Updates(map[string]any{"ended": nanos(at), "reason": string(reason), "owed": nanos(at)}), "end session")
+}
+
+// Settle implements session.Store.
+func (s *Store) Settle(ctx context.Context, id session.ID) error {
+	_, err := won(s.db.WithContext(ctx).Model(&sessionRow{}).Where("id = ? AND ended <> 0", key(id.String())).
+		Update("owed", 0), "settle session")
+	return err
+}
+
+// Reserve implements session.Store.
+func (s *Store) Reserve(ctx context.Context, lane session.ID, r session.Rate, at time.Time) (time.Duration, error) {
+	now, every := nanos(at), int64(r.Every)
+	room := now + int64(r.Burst-1)*every
+	for {
+		ok, err := won(s.db.WithContext(ctx).Model(&laneRow{}).Where("id = ? AND full_until <= ?", key(lane.String()), room).
+			Update("full_until", gorm.Expr("CASE WHEN full_until < ? THEN ? ELSE full_until + ? END", now, now+every, every)), "reserve a try")
+		if ok || err != nil {
+			return 0, err
+		}
+		ok, err = won(s.db.WithContext(ctx).Clauses(clause.OnConflict{DoNothing: true}).
+			Create(&laneRow{ID: key(lane.String()), Full: now + every}), "reserve a try")
+		if ok || err != nil {
+			return 0, err
+		}
+		l, ok, err := first[laneRow](s.db.WithContext(ctx).Where("id = ?", key(lane.String())), "reserve a try")
+		if err != nil {
+			return 0, err
+		}
+		if ok && l.Full > room {
+			return time.Duration(l.Full - room), nil
+		}
+		// A sweep removed the lane, or a refund made room: once more.
+	}
+}
+
+// Refund implements session.Store.
+func (s *Store) Refund(ctx context.Context, lane session.ID, r session.Rate) error {
+	_, err := won(s.db.WithContext(ctx).Model(&laneRow{}).Where("id = ?", key(lane.String())).
+		Update("full_until", gorm.Expr("full_until - ?", int64(r.Every))), "refund a try")
+	return err
+}
+
+// window is how long refusals of one lane are summed up.
+const window = time.Minute
+
+// Refuse implements session.Store.
+func (s *Store) Refuse(ctx context.Context, lane session.ID, who session.Refusal, at time.Time) (count int, err error) {
+	err = s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		count = 0
+		row := laneRow{ID: key(lane.String())}
+		if err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error; err != nil {
+			return fmt.Errorf("sessionstore: count a refusal: %w", err)
+		}
+		// The update locks the row until the transaction ends.
+		mine := tx.Model(&laneRow{}).Where("id = ?", key(lane.String())).Session(&gorm.Session{})
+		if err := mine.Updates(map[string]any{
+			"refused": gorm.Expr("refused + 1"), "tenant": who.Tenant, "user_id": who.UserID, "kind": string(who.Kind), "addr": addrText(who.Addr),
+		}).Error; err != nil {
+			return fmt.Errorf("sessionstore: count a refusal: %w", err)
+		}
+		l, ok, err := first[laneRow](tx.Where("id = ?", key(lane.String())), "count a refusal")
+		if err != nil || !ok || l.Since > nanos(at.Add(-window)) {
+			return err
+		}
+		count = l.Refused
+		_, err = won(mine.Updates(map[string]any{"refused": 0, "since": nanos(at)}), "count a refusal")
+		return err
+	})
+	return count, err
+}
+
+const (
+	owedAgain = time.Minute    // after which an unsettled end is handed out again
+	keepEnded = 24 * time.Hour // for which a settled session is kept
+)
+
+// Sweep implements session.Store. Each row is claimed by a conditional
+// statement of its own, so sweeps on several nodes do not wait for each other.
+func (s *Store) Sweep(ctx context.Context, at time.Time, limit int) (session.Due, error) {
+	var due session.Due
+	var err error
+	for _, part := range []func() error{
+		func() error { due.Sessions, err = s.sweepSessions(ctx, at, limit); return err },
+		func() error { due.Pending, err = s.sweepPending(ctx, at, limit); return err },
+		func() error { due.Refusals, err = s.sweepLanes(ctx, at, limit); return err },
+	} {
+		// What was claimed so far is returned with the error, or it would be lost.
+		if err := part(); err != nil {
+			return due, fmt.Errorf("sessionstore: sweep: %w", err)
+		}
+	}
+	return due, nil
+}
+
+func (s *Store) sweepSessions(ctx context.Context, at time.Time, limit int) ([]session.Session, error) {
+	now := nanos(at)
+	db := s.db.WithContext(ctx)
+	var over []sessionRow
+	if err := db.Where("ended = 0 AND (expires <= ? OR last_seen + idle <= ?)", now, now).Limit(limit).Find(&over).Error; err != nil {
+		return nil, err
+	}
+	var out []session.Session
+	for i := range over {
+		ses, err := over[i].session()
+		if err != nil {
+			return out, err
+		}
+		ses.Ended, ses.Reason = at, audit.ReasonIdle
+		if !at.Before(ses.Expires) {
+			ses.Reason = audit.ReasonAbsolute
+		}
+		// Unlike End this asks again whether it is over: a touch may have come
+		// in between.
+		ok, err := won(db.Model(&sessionRow{}).
+			Where("id = ? AND ended = 0 AND (expires <= ? OR last_seen + idle <= ?)", over[i].ID, now, now).
+			Updates(map[string]any{"ended": now, "reason": string(ses.Reason), "owed": now}), "end session")
+		if err != nil {
+			return out, err
+		}
+		if ok {
+			out = append(out, ses)
+		}
+	}
+	var owed []sessionRow
+	if err := db.Where("ended <> 0 AND owed <> 0 AND owed <= ?", nanos(at.Add(-owedAgain))).Limit(limit).Find(&owed).Error; err != nil {
+		return out, err
+	}
+	for i := range owed {
+		ok, err := won(db.Model(&sessionRow{}).Where("id = ? AND owed = ?", owed[i].ID, owed[i].Owed).Update("owed", now), "claim session")
+		if err != nil {
+			return out, err
+		}
+		if !ok {
+			continue
+		}
+		ses, err := owed[i].session()
+		if err != nil {
+			return out, err
+		}
+		out = append(out, ses)
+	}
+	return out, db.Where("ended <> 0 AND owed = 0 AND ended < ?", nanos(at.Add(-keepEnded))).Delete(&sessionRow{}).Error
+}
+
+func (s *Store) sweepPending(ctx context.Context, at time.Time, limit int) ([]session.Pending, error) {
+	var rows []pendingRow
+	if err := s.db.WithContext(ctx).Where("expires <= ?", nanos(at)).Limit(limit).Find(&rows).Error; err != nil {
+		return nil, err
+	}
+	var out []session.Pending
+	for i := range rows {
+		p, err := rows[i].pending()
+		if err != nil {
+			return out, err
+		}
+		ok, err := s.TakePending(ctx, p.ID)
+		if err != nil {
+			return out, err
+		}
+		if ok {
+			out = append(out, p)
+		}
+	}
+	return out, nil
+}
+
+func (s *Store) sweepLanes(ctx context.Context, at time.Time, limit int) ([]session.Refusal, error) {
+	quietSince := nanos(at.Add(-window))
+	db := s.db.WithContext(ctx)
+	var rows []laneRow
+	if err := db.Where("refused > 0 AND since <= ?", quietSince).Limit(limit).Find(&rows).Error; err != nil {
+		return nil, err
+	}
+	var out []session.Refusal
+	for i := range rows {
+		l := &rows[i]
+		// One more refusal in between leaves the row to the next sweep.
+		ok, err := won(db.Model(&laneRow{}).Where("id = ? AND refused = ? AND since = ?", l.ID, l.Refused, l.Since).
+			Updates(map[string]any{"refused": 0, "since": nanos(at)}), "claim refusals")
+		if err != nil {
+			return out, err
+		}
+		if ok {
+			out = append(out, session.Refusal{Tenant: l.Tenant, UserID: l.UserID, Kind: access.Kind(l.Kind), Addr: addrFrom(l.Addr), Count: l.Refused})
+		}
+	}
+	return out, db.Where("refused = 0 AND since <= ? AND full_until <= ?", quietSince, nanos(at)).Delete(&laneRow{}).Error
+}

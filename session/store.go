@@ -228,6 +228,6 @@ type Store interface {
 	// returns what is to be recorded: at most about limit of each. Sessions
 	// that ended before the last minute and were not settled are handed out
 	// again, to one caller a minute. Sessions settled for more than a day are
-	// removed.
+	// removed. What is returned beside an error is to be recorded, too.
 	Sweep(ctx context.Context, at time.Time, limit int) (Due, error)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -116,8 +117,11 @@ func (m *Manager) recordRefusal(ctx context.Context, r Refusal) error {
 func (m *Manager) Sweep(ctx context.Context) (int, error) {
 	due, err := m.store.Sweep(ctx, m.now(), sweepLimit)
 	if err != nil {
-		return 0, fmt.Errorf("session: sweep: %w", err)
+		err = fmt.Errorf("session: sweep: %w", err)
 	}
+	// What the store handed over is recorded in any case: it is not handed
+	// over twice.
+	errs := []error{err}
 	for _, s := range due.Sessions {
 		m.recordEnd(ctx, s)
 	}
@@ -126,16 +130,12 @@ func (m *Manager) Sweep(ctx context.Context) (int, error) {
 		if err == nil {
 			err = m.refuse(ctx, m.principal(a.User, Session{}), audit.ReasonExpired, nil)
 		}
-		if err != nil {
-			return len(due.Sessions), err
-		}
+		errs = append(errs, err)
 	}
 	for _, r := range due.Refusals {
-		if err := m.recordRefusal(ctx, r); err != nil {
-			return len(due.Sessions), err
-		}
+		errs = append(errs, m.recordRefusal(ctx, r))
 	}
-	return len(due.Sessions), nil
+	return len(due.Sessions), errors.Join(errs...)
 }
 
 const (

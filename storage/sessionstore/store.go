@@ -4,7 +4,6 @@ package sessionstore
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -20,14 +19,15 @@ import (
 // Store is a session.Store in a database. Make it with [New]; it is safe for
 // concurrent use.
 type Store struct {
-	db *gorm.DB
+	db   *gorm.DB
+	inTx bool // db is an open transaction
 }
 
 var _ session.Store = (*Store)(nil)
 
 // New returns the store in db, whose tables [Migrate] made. Statements are not
 // logged, because their arguments are hashes of tokens and passwords.
-func New(db *gorm.DB) *Store { return &Store{quiet(db)} }
+func New(db *gorm.DB) *Store { return &Store{db: quiet(db)} }
 
 // quiet returns db without its logger and without a transaction around each
 // single statement.
@@ -35,33 +35,15 @@ func quiet(db *gorm.DB) *gorm.DB {
 	return db.Session(&gorm.Session{NewDB: true, Logger: logger.Discard, SkipDefaultTransaction: true})
 }
 
-// won runs one conditional statement and reports whether it changed a row.
-func won(db *gorm.DB, what string) (bool, error) {
-	if db.Error != nil {
-		return false, fmt.Errorf("sessionstore: %s: %w", what, db.Error)
-	}
-	return db.RowsAffected > 0, nil
-}
-
-// first reads one row, or reports that there is none.
-func first[T any](q *gorm.DB, what string) (T, bool, error) {
-	var rows []T
-	if err := q.Limit(1).Find(&rows).Error; err != nil {
-		return *new(T), false, fmt.Errorf("sessionstore: %s: %w", what, err)
-	}
-	if len(rows) == 0 {
-		return *new(T), false, nil
-	}
-	return rows[0], true, nil
-}
-
 // CreateAccount implements session.Store.
 func (s *Store) CreateAccount(ctx context.Context, a session.Account) error {
-	ok, err := won(s.db.WithContext(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&userRow{
-		Tenant: key(a.Tenant), ID: key(a.ID), LoginKey: loginKey(a.Tenant, a.Login), Kind: string(a.Kind), Login: a.Login,
-		Roles: strings.Join(a.Roles, " "), Disabled: a.Disabled, Epoch: a.Epoch, Created: nanos(a.Created),
-		Password: a.Password, TOTP: a.TOTP, TOTPNext: a.TOTPNext, TOTPStep: a.TOTPStep,
-	}), "create account")
+	ok, err := s.exec(ctx, "create account", func(db *gorm.DB) *gorm.DB {
+		return db.Clauses(clause.OnConflict{DoNothing: true}).Create(&userRow{
+			Tenant: key(a.Tenant), ID: key(a.ID), LoginKey: loginKey(a.Tenant, a.Login), Kind: string(a.Kind), Login: a.Login,
+			Roles: strings.Join(a.Roles, " "), Disabled: a.Disabled, Epoch: a.Epoch, Created: nanos(a.Created),
+			Password: a.Password, TOTP: a.TOTP, TOTPNext: a.TOTPNext, TOTPStep: a.TOTPStep,
+		})
+	})
 	if err == nil && !ok {
 		return session.ErrExists
 	}
@@ -89,8 +71,11 @@ func found(q *gorm.DB) (session.Account, error) {
 	return r.account(), nil
 }
 
-func (s *Store) user(ctx context.Context, tenant, userID string) *gorm.DB {
-	return s.db.WithContext(ctx).Model(&userRow{}).Where("tenant = ? AND id = ?", key(tenant), key(userID))
+// update changes columns of one user's row, where the condition holds.
+func (s *Store) update(ctx context.Context, what, tenant, userID string, set map[string]any, where string, args ...any) (bool, error) {
+	return s.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
+		return db.Model(&userRow{}).Where("tenant = ? AND id = ?", key(tenant), key(userID)).Where(where, args...).Updates(set)
+	})
 }
 
 // ChangeAccount implements session.Store. The user's row is changed first, so
@@ -106,55 +91,51 @@ func (s *Store) ChangeAccount(ctx context.Context, tenant, userID string, ch ses
 	if ch.Disabled != nil {
 		set["disabled"] = *ch.Disabled
 	}
+	const what = "change account"
 	var ended []session.Session
-	err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-		ended = nil
-		in := &Store{tx}
-		ok, err := won(in.user(ctx, tenant, userID).Updates(set), "change account")
+	err := s.transaction(ctx, what, func(in *Store) error {
+		ok, err := in.update(ctx, what, tenant, userID, set, "")
 		if err != nil {
 			return err
 		}
 		if !ok {
 			return session.ErrNotFound
 		}
-		if err := tx.Where("tenant = ? AND user_id = ?", key(tenant), key(userID)).Delete(&pendingRow{}).Error; err != nil {
-			return fmt.Errorf("sessionstore: change account: %w", err)
+		mine := in.db.Where("tenant = ? AND user_id = ?", key(tenant), key(userID)).Session(&gorm.Session{})
+		if err := mine.Delete(&pendingRow{}).Error; err != nil {
+			return err
 		}
 		var live []sessionRow
-		if err := tx.Where("tenant = ? AND user_id = ? AND ended = 0", key(tenant), key(userID)).Find(&live).Error; err != nil {
-			return fmt.Errorf("sessionstore: change account: %w", err)
+		if err := mine.Where("ended = 0").Find(&live).Error; err != nil {
+			return err
 		}
-		ended, err = in.endEach(ctx, live, at, func(session.Session) audit.Reason { return audit.ReasonRevoked })
-		return err
+		ended = nil
+		for i := range live {
+			ses, err := live[i].session()
+			if err != nil {
+				return err
+			}
+			ses.Ended, ses.Reason = at, audit.ReasonRevoked
+			if ok, err = in.End(ctx, ses.ID, at, ses.Reason); err != nil {
+				return err
+			}
+			if ok {
+				ended = append(ended, ses)
+			}
+		}
+		return nil
 	})
-	return ended, err
-}
-
-// endEach ends rows one by one, and returns those that nobody else ended.
-func (s *Store) endEach(ctx context.Context, rows []sessionRow, at time.Time, reason func(session.Session) audit.Reason) ([]session.Session, error) {
-	var ended []session.Session
-	for i := range rows {
-		ses, err := rows[i].session()
-		if err != nil {
-			return nil, err
-		}
-		ses.Ended, ses.Reason = at, reason(ses)
-		ok, err := s.End(ctx, ses.ID, at, ses.Reason)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			ended = append(ended, ses)
-		}
+	if err != nil {
+		return nil, err
 	}
 	return ended, nil
 }
 
 // OfferTOTP implements session.Store.
 func (s *Store) OfferTOTP(ctx context.Context, tenant, userID string, cell []byte) error {
-	ok, err := won(s.user(ctx, tenant, userID).Update("totp_next", cell), "offer TOTP")
-	if err == nil && !ok {
-		return session.ErrNotFound
+	ok, err := s.update(ctx, "offer TOTP", tenant, userID, map[string]any{"totp_next": cell}, "")
+	if err == nil && !ok { // MariaDB counts no row where nothing changed
+		_, err = s.Account(ctx, tenant, userID)
 	}
 	return err
 }
@@ -164,8 +145,8 @@ func (s *Store) ConfirmTOTP(ctx context.Context, tenant, userID string, cell []b
 	if len(cell) == 0 {
 		return false, nil
 	}
-	return won(s.user(ctx, tenant, userID).Where("totp_next = ?", cell).
-		Updates(map[string]any{"totp": cell, "totp_next": nil, "totp_step": step}), "confirm TOTP")
+	return s.update(ctx, "confirm TOTP", tenant, userID,
+		map[string]any{"totp": cell, "totp_next": nil, "totp_step": step}, "totp_next = ?", cell)
 }
 
 // UseTOTPStep implements session.Store.
@@ -173,30 +154,35 @@ func (s *Store) UseTOTPStep(ctx context.Context, tenant, userID string, cell []b
 	if len(cell) == 0 {
 		return false, nil
 	}
-	return won(s.user(ctx, tenant, userID).Where("totp = ? AND totp_step < ?", cell, step).
-		Update("totp_step", step), "use TOTP step")
+	return s.update(ctx, "use TOTP step", tenant, userID,
+		map[string]any{"totp_step": step}, "totp = ? AND totp_step < ?", cell, step)
 }
 
 // CreatePending implements session.Store.
 func (s *Store) CreatePending(ctx context.Context, p session.Pending) error {
-	_, err := won(s.db.WithContext(ctx).Create(&pendingRow{
-		ID: key(p.ID.String()), Tenant: key(p.Tenant), UserID: key(p.UserID), Epoch: p.Epoch, Tries: p.Tries, Expires: nanos(p.Expires),
-	}), "create pending sign-in")
+	_, err := s.exec(ctx, "create pending sign-in", func(db *gorm.DB) *gorm.DB {
+		return db.Create(&pendingRow{
+			ID: key(p.ID.String()), Tenant: key(p.Tenant), UserID: key(p.UserID), Epoch: p.Epoch, Tries: p.Tries, Expires: nanos(p.Expires),
+		})
+	})
 	return err
 }
 
 // TryPending implements session.Store.
 func (s *Store) TryPending(ctx context.Context, id session.ID, limit int, at time.Time) (p session.Pending, err error) {
-	err = s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-		ok, err := won(tx.Model(&pendingRow{}).Where("id = ? AND tries < ? AND expires > ?", key(id.String()), limit, nanos(at)).
-			Update("tries", gorm.Expr("tries + 1")), "try pending sign-in")
+	const what = "try pending sign-in"
+	err = s.transaction(ctx, what, func(in *Store) error {
+		ok, err := in.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
+			return db.Model(&pendingRow{}).Where("id = ? AND tries < ? AND expires > ?", key(id.String()), limit, nanos(at)).
+				Update("tries", gorm.Expr("tries + 1"))
+		})
 		if err != nil {
 			return err
 		}
 		if !ok {
 			return session.ErrNotFound
 		}
-		r, ok, err := first[pendingRow](tx.Where("id = ?", key(id.String())), "try pending sign-in")
+		r, ok, err := first[pendingRow](in.db.Where("id = ?", key(id.String())), what)
 		if err != nil {
 			return err
 		}
@@ -211,18 +197,22 @@ func (s *Store) TryPending(ctx context.Context, id session.ID, limit int, at tim
 
 // TakePending implements session.Store.
 func (s *Store) TakePending(ctx context.Context, id session.ID) (bool, error) {
-	return won(s.db.WithContext(ctx).Where("id = ?", key(id.String())).Delete(&pendingRow{}), "take pending sign-in")
+	return s.exec(ctx, "take pending sign-in", func(db *gorm.DB) *gorm.DB {
+		return db.Where("id = ?", key(id.String())).Delete(&pendingRow{})
+	})
 }
 
 // CreateSession implements session.Store: one statement that reads the user
 // and inserts.
 func (s *Store) CreateSession(ctx context.Context, n session.Session) error {
-	ok, err := won(s.db.WithContext(ctx).Exec(`INSERT INTO session_sessions
+	ok, err := s.exec(ctx, "create session", func(db *gorm.DB) *gorm.DB {
+		return db.Exec(`INSERT INTO session_sessions
 		(id, tenant, user_id, kind, epoch, assurance, auth_time, created, last_seen, idle, expires, addr, ended, reason, owed)
 		SELECT ?, tenant, id, kind, epoch, ?, ?, ?, ?, ?, ?, ?, 0, '', 0
 		FROM session_users WHERE tenant = ? AND id = ? AND epoch = ? AND disabled = ?`,
-		key(n.ID.String()), n.Assurance, nanos(n.AuthTime), nanos(n.Created), nanos(n.LastSeen), int64(n.Idle), nanos(n.Expires), addrText(n.Addr),
-		key(n.Tenant), key(n.UserID), n.Epoch, false), "create session")
+			key(n.ID.String()), n.Assurance, nanos(n.AuthTime), nanos(n.Created), nanos(n.LastSeen), int64(n.Idle), nanos(n.Expires), addrText(n.Addr),
+			key(n.Tenant), key(n.UserID), n.Epoch, false)
+	})
 	if err == nil && !ok {
 		return session.ErrStale
 	}
@@ -257,9 +247,9 @@ const alive = "ended = 0 AND expires > ? AND last_seen + idle > ?"
 // Touch implements session.Store.
 func (s *Store) Touch(ctx context.Context, id session.ID, at time.Time) (bool, error) {
 	now := nanos(at)
-	ok, err := won(s.db.WithContext(ctx).Model(&sessionRow{}).
-		Where("id = ? AND last_seen < ? AND "+alive, key(id.String()), now, now, now).
-		Update("last_seen", now), "touch session")
+	ok, err := s.exec(ctx, "touch session", func(db *gorm.DB) *gorm.DB {
+		return db.Model(&sessionRow{}).Where("id = ? AND last_seen < ? AND "+alive, key(id.String()), now, now, now).Update("last_seen", now)
+	})
 	if ok || err != nil {
 		return ok, err
 	}
@@ -270,33 +260,40 @@ func (s *Store) Touch(ctx context.Context, id session.ID, at time.Time) (bool, e
 
 // End implements session.Store.
 func (s *Store) End(ctx context.Context, id session.ID, at time.Time, reason audit.Reason) (bool, error) {
-	return won(s.db.WithContext(ctx).Model(&sessionRow{}).Where("id = ? AND ended = 0", key(id.String())).
-		Updates(map[string]any{"ended": nanos(at), "reason": string(reason), "owed": nanos(at)}), "end session")
+	return s.exec(ctx, "end session", func(db *gorm.DB) *gorm.DB {
+		return db.Model(&sessionRow{}).Where("id = ? AND ended = 0", key(id.String())).
+			Updates(map[string]any{"ended": nanos(at), "reason": string(reason), "owed": nanos(at)})
+	})
 }
 
 // Settle implements session.Store.
 func (s *Store) Settle(ctx context.Context, id session.ID) error {
-	_, err := won(s.db.WithContext(ctx).Model(&sessionRow{}).Where("id = ? AND ended <> 0", key(id.String())).
-		Update("owed", 0), "settle session")
+	_, err := s.exec(ctx, "settle session", func(db *gorm.DB) *gorm.DB {
+		return db.Model(&sessionRow{}).Where("id = ? AND ended <> 0", key(id.String())).Update("owed", 0)
+	})
 	return err
 }
 
 // Reserve implements session.Store.
 func (s *Store) Reserve(ctx context.Context, lane session.ID, r session.Rate, at time.Time) (time.Duration, error) {
+	const what = "reserve a try"
 	now, every := nanos(at), int64(r.Every)
 	room := now + int64(r.Burst-1)*every
 	for {
-		ok, err := won(s.db.WithContext(ctx).Model(&laneRow{}).Where("id = ? AND full_until <= ?", key(lane.String()), room).
-			Update("full_until", gorm.Expr("CASE WHEN full_until < ? THEN ? ELSE full_until + ? END", now, now+every, every)), "reserve a try")
+		ok, err := s.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
+			return db.Model(&laneRow{}).Where("id = ? AND full_until <= ?", key(lane.String()), room).
+				Update("full_until", gorm.Expr("CASE WHEN full_until < ? THEN ? ELSE full_until + ? END", now, now+every, every))
+		})
 		if ok || err != nil {
 			return 0, err
 		}
-		ok, err = won(s.db.WithContext(ctx).Clauses(clause.OnConflict{DoNothing: true}).
-			Create(&laneRow{ID: key(lane.String()), Full: now + every}), "reserve a try")
+		ok, err = s.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
+			return db.Clauses(clause.OnConflict{DoNothing: true}).Create(&laneRow{ID: key(lane.String()), Full: now + every})
+		})
 		if ok || err != nil {
 			return 0, err
 		}
-		l, ok, err := first[laneRow](s.db.WithContext(ctx).Where("id = ?", key(lane.String())), "reserve a try")
+		l, ok, err := first[laneRow](s.db.WithContext(ctx).Where("id = ?", key(lane.String())), what)
 		if err != nil {
 			return 0, err
 		}
@@ -309,8 +306,9 @@ func (s *Store) Reserve(ctx context.Context, lane session.ID, r session.Rate, at
 
 // Refund implements session.Store.
 func (s *Store) Refund(ctx context.Context, lane session.ID, r session.Rate) error {
-	_, err := won(s.db.WithContext(ctx).Model(&laneRow{}).Where("id = ?", key(lane.String())).
-		Update("full_until", gorm.Expr("full_until - ?", int64(r.Every))), "refund a try")
+	_, err := s.exec(ctx, "refund a try", func(db *gorm.DB) *gorm.DB {
+		return db.Model(&laneRow{}).Where("id = ?", key(lane.String())).Update("full_until", gorm.Expr("full_until - ?", int64(r.Every)))
+	})
 	return err
 }
 
@@ -319,28 +317,31 @@ const window = time.Minute
 
 // Refuse implements session.Store.
 func (s *Store) Refuse(ctx context.Context, lane session.ID, who session.Refusal, at time.Time) (count int, err error) {
-	err = s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+	const what = "count a refusal"
+	err = s.transaction(ctx, what, func(in *Store) error {
 		count = 0
 		row := laneRow{ID: key(lane.String())}
-		if err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error; err != nil {
-			return fmt.Errorf("sessionstore: count a refusal: %w", err)
+		if err := in.db.Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error; err != nil {
+			return err
 		}
 		// The update locks the row until the transaction ends.
-		mine := tx.Model(&laneRow{}).Where("id = ?", key(lane.String())).Session(&gorm.Session{})
+		mine := in.db.Model(&laneRow{}).Where("id = ?", key(lane.String())).Session(&gorm.Session{})
 		if err := mine.Updates(map[string]any{
 			"refused": gorm.Expr("refused + 1"), "tenant": who.Tenant, "user_id": who.UserID, "kind": string(who.Kind), "addr": addrText(who.Addr),
 		}).Error; err != nil {
-			return fmt.Errorf("sessionstore: count a refusal: %w", err)
+			return err
 		}
-		l, ok, err := first[laneRow](tx.Where("id = ?", key(lane.String())), "count a refusal")
+		l, ok, err := first[laneRow](in.db.Where("id = ?", key(lane.String())), what)
 		if err != nil || !ok || l.Since > nanos(at.Add(-window)) {
 			return err
 		}
 		count = l.Refused
-		_, err = won(mine.Updates(map[string]any{"refused": 0, "since": nanos(at)}), "count a refusal")
-		return err
+		return mine.Updates(map[string]any{"refused": 0, "since": nanos(at)}).Error
 	})
-	return count, err
+	if err != nil {
+		return 0, err
+	}
+	return count, nil
 }
 
 const (
@@ -360,17 +361,18 @@ func (s *Store) Sweep(ctx context.Context, at time.Time, limit int) (session.Due
 	} {
 		// What was claimed so far is returned with the error, or it would be lost.
 		if err := part(); err != nil {
-			return due, fmt.Errorf("sessionstore: sweep: %w", err)
+			return due, err
 		}
 	}
 	return due, nil
 }
 
 func (s *Store) sweepSessions(ctx context.Context, at time.Time, limit int) ([]session.Session, error) {
+	const what = "sweep"
 	now := nanos(at)
 	db := s.db.WithContext(ctx)
-	var over []sessionRow
-	if err := db.Where("ended = 0 AND (expires <= ? OR last_seen + idle <= ?)", now, now).Limit(limit).Find(&over).Error; err != nil {
+	over, err := some[sessionRow](db.Where("ended = 0 AND (expires <= ? OR last_seen + idle <= ?)", now, now), limit, what)
+	if err != nil {
 		return nil, err
 	}
 	var out []session.Session
@@ -385,9 +387,10 @@ func (s *Store) sweepSessions(ctx context.Context, at time.Time, limit int) ([]s
 		}
 		// Unlike End this asks again whether it is over: a touch may have come
 		// in between.
-		ok, err := won(db.Model(&sessionRow{}).
-			Where("id = ? AND ended = 0 AND (expires <= ? OR last_seen + idle <= ?)", over[i].ID, now, now).
-			Updates(map[string]any{"ended": now, "reason": string(ses.Reason), "owed": now}), "end session")
+		ok, err := s.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
+			return db.Model(&sessionRow{}).Where("id = ? AND ended = 0 AND (expires <= ? OR last_seen + idle <= ?)", over[i].ID, now, now).
+				Updates(map[string]any{"ended": now, "reason": string(ses.Reason), "owed": now})
+		})
 		if err != nil {
 			return out, err
 		}
@@ -395,12 +398,14 @@ func (s *Store) sweepSessions(ctx context.Context, at time.Time, limit int) ([]s
 			out = append(out, ses)
 		}
 	}
-	var owed []sessionRow
-	if err := db.Where("ended <> 0 AND owed <> 0 AND owed <= ?", nanos(at.Add(-owedAgain))).Limit(limit).Find(&owed).Error; err != nil {
+	owed, err := some[sessionRow](db.Where("ended <> 0 AND owed <> 0 AND owed <= ?", nanos(at.Add(-owedAgain))), limit, what)
+	if err != nil {
 		return out, err
 	}
 	for i := range owed {
-		ok, err := won(db.Model(&sessionRow{}).Where("id = ? AND owed = ?", owed[i].ID, owed[i].Owed).Update("owed", now), "claim session")
+		ok, err := s.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
+			return db.Model(&sessionRow{}).Where("id = ? AND owed = ?", owed[i].ID, owed[i].Owed).Update("owed", now)
+		})
 		if err != nil {
 			return out, err
 		}
@@ -413,12 +418,15 @@ func (s *Store) sweepSessions(ctx context.Context, at time.Time, limit int) ([]s
 		}
 		out = append(out, ses)
 	}
-	return out, db.Where("ended <> 0 AND owed = 0 AND ended < ?", nanos(at.Add(-keepEnded))).Delete(&sessionRow{}).Error
+	_, err = s.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
+		return db.Where("ended <> 0 AND owed = 0 AND ended < ?", nanos(at.Add(-keepEnded))).Delete(&sessionRow{})
+	})
+	return out, err
 }
 
 func (s *Store) sweepPending(ctx context.Context, at time.Time, limit int) ([]session.Pending, error) {
-	var rows []pendingRow
-	if err := s.db.WithContext(ctx).Where("expires <= ?", nanos(at)).Limit(limit).Find(&rows).Error; err != nil {
+	rows, err := some[pendingRow](s.db.WithContext(ctx).Where("expires <= ?", nanos(at)), limit, "sweep")
+	if err != nil {
 		return nil, err
 	}
 	var out []session.Pending
@@ -439,18 +447,20 @@ func (s *Store) sweepPending(ctx context.Context, at time.Time, limit int) ([]se
 }
 
 func (s *Store) sweepLanes(ctx context.Context, at time.Time, limit int) ([]session.Refusal, error) {
+	const what = "sweep"
 	quietSince := nanos(at.Add(-window))
-	db := s.db.WithContext(ctx)
-	var rows []laneRow
-	if err := db.Where("refused > 0 AND since <= ?", quietSince).Limit(limit).Find(&rows).Error; err != nil {
+	rows, err := some[laneRow](s.db.WithContext(ctx).Where("refused > 0 AND since <= ?", quietSince), limit, what)
+	if err != nil {
 		return nil, err
 	}
 	var out []session.Refusal
 	for i := range rows {
 		l := &rows[i]
 		// One more refusal in between leaves the row to the next sweep.
-		ok, err := won(db.Model(&laneRow{}).Where("id = ? AND refused = ? AND since = ?", l.ID, l.Refused, l.Since).
-			Updates(map[string]any{"refused": 0, "since": nanos(at)}), "claim refusals")
+		ok, err := s.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
+			return db.Model(&laneRow{}).Where("id = ? AND refused = ? AND since = ?", l.ID, l.Refused, l.Since).
+				Updates(map[string]any{"refused": 0, "since": nanos(at)})
+		})
 		if err != nil {
 			return out, err
 		}
@@ -458,5 +468,8 @@ func (s *Store) sweepLanes(ctx context.Context, at time.Time, limit int) ([]sess
 			out = append(out, session.Refusal{Tenant: l.Tenant, UserID: l.UserID, Kind: access.Kind(l.Kind), Addr: addrFrom(l.Addr), Count: l.Refused})
 		}
 	}
-	return out, db.Where("refused = 0 AND since <= ? AND full_until <= ?", quietSince, nanos(at)).Delete(&laneRow{}).Error
+	_, err = s.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
+		return db.Where("refused = 0 AND since <= ? AND full_until <= ?", quietSince, nanos(at)).Delete(&laneRow{})
+	})
+	return out, err
 }

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/transparency-dev/formats/log"
+	"github.com/transparency-dev/merkle/compact"
+	"golang.org/x/mod/sumdb/note"
+)
+
+// A tree is the RFC 6962 Merkle tree over all lines, as its compact range.
+type tree struct{ r *compact.Range }
+
+// newTree returns the tree of size leaves with the given compact range.
+func newTree(size uint64, hashes [][]byte) (tree, error) {
+	f := &compact.RangeFactory{Hash: hashChildren}
+	r, err := f.NewRange(0, size, hashes)
+	return tree{r}, err
+}
+
+func hashChildren(left, right []byte) []byte {
+	var b [1 + 2*sha256.Size]byte
+	b[0] = 1
+	copy(b[1:], left)
+	copy(b[1+sha256.Size:], right)
+	sum := sha256.Sum256(b[:])
+	return sum[:]
+}
+
+func (t tree) size() uint64      { return t.r.End() }
+func (t tree) hashes() [][]byte  { return t.r.Hashes() }
+func (t tree) add(l *leaf) error { return t.r.Append(slices.Clone(l[:]), nil) }
+func (t tree) addAll(ls []leaf) error {
+	for i := range ls {
+		if err := t.add(&ls[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clone may change while t stays.
+func (t tree) clone() (tree, error) { return newTree(t.size(), slices.Clone(t.hashes())) }
+
+func (t tree) root() ([]byte, error) {
+	if t.size() == 0 {
+		empty := sha256.Sum256(nil)
+		return empty[:], nil
+	}
+	return t.r.GetRootHash(nil)
+}
+
+// A checkpoint line holds a C2SP signed note: a tlog-checkpoint of all lines
+// before it, with one extension line, the time at which it was signed.
+const checkpointRoom = 1 << 10 // what a checkpoint line takes at most
+
+// signCheckpoint returns the body of a checkpoint line over t.
+func (k *keys) signCheckpoint(t tree, now []byte) ([]byte, error) {
+	root, err := t.root()
+	if err != nil {
+		return nil, err
+	}
+	text := string(log.Checkpoint{Origin: k.signer.Name(), Size: t.size(), Hash: root}.Marshal()) + "time " + string(now) + "\n"
+	signed, err := note.Sign(&note.Note{Text: text}, k.signer)
+	if err != nil {
+		return nil, err
+	}
+	return checkpointBody(signed), nil
+}
+
+func checkpointBody(signed []byte) []byte {
+	body := append(make([]byte, 0, checkpointRoom), `,"type":"checkpoint","note":"`...)
+	body = append(body, strings.ReplaceAll(string(signed), "\n", `\n`)...)
+	return append(body, '"')
+}
+
+// checkCheckpoint says what is wrong with the checkpoint line f, which t, the
+// tree of all lines before it, and verifier must agree with. A nil verifier
+// leaves the signature unchecked.
+func checkCheckpoint(f *frame, t tree, origin string, verifier note.Verifier) error {
+	var l struct {
+		Note string `json:"note"`
+	}
+	if err := json.Unmarshal(append([]byte(`{"type":"checkpoint"`), append(slices.Clone(f.rest), '}')...), &l); err != nil {
+		return errors.New("the checkpoint is not JSON")
+	}
+	// Everything but the note is fixed: nothing can hide in the line.
+	if want := checkpointBody([]byte(l.Note)); !bytes.Equal(want[len(`,"type":"checkpoint"`):], f.rest) {
+		return errors.New("the checkpoint has more in it than its note")
+	}
+	text := l.Note
+	if verifier != nil {
+		n, err := note.Open([]byte(l.Note), note.VerifierList(verifier))
+		if err != nil {
+			return errors.New("the signature of the checkpoint does not verify")
+		}
+		if len(n.Sigs) != 1 || len(n.UnverifiedSigs) != 0 || !strictBase64(n.Sigs[0].Base64) {
+			return errors.New("the checkpoint has other signatures than its journal's")
+		}
+		text = n.Text
+	}
+	var cp log.Checkpoint
+	rest, err := cp.Unmarshal([]byte(text))
+	if err != nil {
+		return errors.New("the checkpoint is malformed")
+	}
+	root, err := t.root()
+	if err != nil {
+		return err
+	}
+	switch {
+	case cp.Origin != origin:
+		return errors.New("the checkpoint is of another journal")
+	case cp.Size != f.seq || t.size() != f.seq:
+		return fmt.Errorf("the checkpoint is over %d lines, not over the %d before it", cp.Size, t.size())
+	case !bytes.Equal(cp.Hash, root):
+		return errRoot
+	case verifier != nil && string(rest) != "time "+string(f.time)+"\n":
+		return errors.New("the checkpoint was signed at another time than its line says")
+	}
+	return nil
+}
+
+var errRoot = errors.New("the lines before the checkpoint are not those that were signed")
+
+// strictBase64 reports whether s has one reading only.
+func strictBase64(s string) bool {
+	_, err := base64.StdEncoding.Strict().DecodeString(s)
+	return err == nil
+}

@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Group commit. Lines are chained into the group in the making as they come.
+// One goroutine, the committer, writes a group and syncs it; whoever comes
+// meanwhile forms the next one. There is no timer: a lone writer waits for its
+// own sync only.
+
+// A group is what one write and one sync make durable.
+type group struct {
+	buf  []byte
+	from head // before its first line
+	to   head // after its last
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+// A roll is one try to go on in a new segment.
+type roll struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+// An entry is one event, or a checkpoint.
+type entry struct {
+	bodies     [][]byte
+	checkpoint bool
+	last       bool // Close's own: admitted after the journal is closed
+}
+
+// submit chains entries and returns when they are durable, with the sequence
+// and leaf hash of the first line. It does not look at any context: what was
+// done must be recorded even if nobody waits for the answer any more.
+func (j *Journal) submit(entries ...entry) (seq uint64, first leaf, err error) {
+	timer := time.NewTimer(j.cfg.Timeout)
+	defer timer.Stop()
+
+	var groups []*group
+	started := false
+	j.mu.Lock()
+	for _, e := range entries {
+		lines, b := max(1, len(e.bodies)), batch{}
+		for i := range lines {
+			room := checkpointRoom
+			if !e.checkpoint {
+				room = len(e.bodies[i]) + lineFrame
+			}
+			if room > maxLine {
+				j.mu.Unlock()
+				return 0, leaf{}, fmt.Errorf("%w: it does not fit a line", ErrEvent)
+			}
+			for {
+				wait, r, err := j.admit(room, e.last)
+				if err != nil {
+					j.mu.Unlock()
+					return 0, leaf{}, err
+				}
+				if wait == nil {
+					break
+				}
+				j.mu.Unlock()
+				j.wake()
+				select {
+				case <-wait:
+				case <-timer.C:
+					return 0, leaf{}, j.late()
+				}
+				if r != nil && r.err != nil {
+					return 0, leaf{}, fmt.Errorf("%w: %w", ErrUnavailable, r.err)
+				}
+				j.mu.Lock()
+			}
+			var s uint64
+			var l leaf
+			if e.checkpoint {
+				s, l, err = j.addCheckpoint()
+				if err != nil {
+					j.mu.Unlock()
+					return 0, leaf{}, fmt.Errorf("%w: sign: %w", ErrUnavailable, err)
+				}
+			} else {
+				if i == 0 {
+					b.first, b.parts = j.head.seq, lines
+				}
+				b.part = i + 1
+				s, l = j.add(b, e.bodies[i])
+			}
+			if !started {
+				seq, first, started = s, l, true
+			}
+			if len(groups) == 0 || groups[len(groups)-1] != j.group {
+				groups = append(groups, j.group)
+			}
+		}
+	}
+	j.mu.Unlock()
+	j.wake()
+	for _, g := range groups {
+		select {
+		case <-g.done:
+		case <-timer.C:
+			return 0, leaf{}, j.late()
+		}
+		if g.err != nil {
+			return 0, leaf{}, fmt.Errorf("%w: %w", ErrUnavailable, g.err)
+		}
+	}
+	return seq, first, nil
+}
+
+func (j *Journal) late() error {
+	return fmt.Errorf("%w: not durable within %v", ErrUnavailable, j.cfg.Timeout)
+}
+
+// admit says whether a line of at most room bytes can be added now. If not it
+// returns what to wait for. j.mu is held.
+func (j *Journal) admit(room int, last bool) (wait <-chan struct{}, r *roll, err error) {
+	switch {
+	case j.closed && !last:
+		return nil, nil, ErrClosed
+	case j.fatal != nil:
+		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, j.fatal)
+	case j.roll == nil && (j.sealed || j.suspect || j.head.off+int64(room)+checkpointRoom > j.seg.size):
+		j.roll = &roll{done: make(chan struct{})}
+	}
+	if j.roll != nil {
+		return j.roll.done, j.roll, nil
+	}
+	if n := len(j.group.buf); n > 0 && n+room > maxGroup {
+		return j.group.done, nil, nil
+	}
+	return nil, nil, nil
+}
+
+// add chains one line into the group in the making. j.mu is held and the line
+// was admitted.
+func (j *Journal) add(b batch, body []byte) (uint64, leaf) {
+	j.clock = appendTime(j.clock[:0], j.cfg.Now())
+	j.grown = true
+	return j.chain(b, body)
+}
+
+func (j *Journal) addCheckpoint() (uint64, leaf, error) {
+	t, err := j.tree.clone()
+	if err != nil {
+		return 0, leaf{}, err
+	}
+	if err := t.addAll(j.tail); err != nil {
+		return 0, leaf{}, err
+	}
+	j.clock = appendTime(j.clock[:0], j.cfg.Now())
+	body, err := j.keys.signCheckpoint(t, j.clock)
+	if err != nil {
+		return 0, leaf{}, err
+	}
+	j.grown, j.signed = false, time.Now()
+	seq, l := j.chain(batch{}, body)
+	return seq, l, nil
+}
+
+func (j *Journal) chain(b batch, body []byte) (uint64, leaf) {
+	g, seq, before := j.group, j.head.seq, len(j.group.buf)
+	var l leaf
+	g.buf, l = j.lines.append(g.buf, seq, before == 0, &j.head.prev, j.clock, b, body)
+	j.head = head{seq: seq + 1, prev: l, off: j.head.off + int64(len(g.buf)-before)}
+	j.tail = append(j.tail, l)
+	return seq, l
+}
+
+// wake tells the committer that there is something to do.
+func (j *Journal) wake() {
+	select {
+	case j.kick <- struct{}{}:
+	default:
+	}
+}
+
+// commit is the committer.
+func (j *Journal) commit() {
+	for {
+		select {
+		case <-j.kick:
+		case <-j.quit:
+			return
+		}
+		for j.commitOne() {
+		}
+	}
+}
+
+// commitOne writes the group in the making and rolls the segment where that
+// was asked for. It reports whether there was anything to do.
+func (j *Journal) commitOne() bool {
+	j.mu.Lock()
+	rolling := j.roll != nil
+	if len(j.group.buf) == 0 && !rolling {
+		j.mu.Unlock()
+		return false
+	}
+	j.mu.Unlock()
+	var err error
+	if rolling {
+		err = j.fold()
+	}
+	j.mu.Lock()
+	g, r := j.group, j.roll
+	sealing := r != nil && !j.sealed && !j.suspect
+	if sealing && err == nil {
+		_, _, err = j.addCheckpoint()
+	}
+	g.to = j.head
+	j.group = &group{from: g.to, done: make(chan struct{})}
+	j.mu.Unlock()
+
+	if len(g.buf) > 0 {
+		werr := j.write(g)
+		if werr != nil {
+			j.fail(g, werr)
+		} else {
+			j.mu.Lock()
+			j.durable = g.to
+			j.sealed = j.sealed || sealing && err == nil
+			j.mu.Unlock()
+		}
+		g.err = werr
+		close(g.done)
+		err = errors.Join(err, werr)
+	}
+	if r != nil {
+		if err == nil {
+			err = j.rollOver()
+		}
+		if err != nil {
+			j.log.Error("audit: the journal cannot go on in a new segment", zap.Error(err))
+		}
+		r.err = err
+		j.mu.Lock()
+		j.roll = nil
+		j.mu.Unlock()
+		close(r.done)
+	}
+	return true
+}
+
+// write makes g durable. After a failed write the bytes are taken back; after
+// a failed sync the segment is given up, since a second sync of the same file
+// may well succeed without having written anything.
+func (j *Journal) write(g *group) error {
+	f := j.seg.file
+	n, err := f.WriteAt(g.buf, g.from.off)
+	if err == nil {
+		if err = f.Datasync(); err == nil {
+			return nil
+		}
+		j.giveUp(err)
+		return fmt.Errorf("sync: %w", err)
+	}
+	if n > 0 {
+		_, zerr := f.WriteAt(make([]byte, n), g.from.off)
+		if zerr == nil {
+			zerr = f.Datasync()
+		}
+		if zerr != nil {
+			j.giveUp(zerr)
+		}
+	}
+	return fmt.Errorf("write: %w", err)
+}
+
+func (j *Journal) giveUp(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.suspect = true
+	j.log.Error("audit: a segment is given up after a failed sync", zap.String("segment", segmentName(j.seg.index)), zap.Error(err))
+}
+
+// fail refuses g and what was chained to it, and sets the chain back.
+func (j *Journal) fail(g *group, err error) {
+	j.mu.Lock()
+	next := j.group
+	j.head = g.from
+	j.tail = j.tail[:g.from.seq-j.tree.size()]
+	j.group = &group{from: j.head, done: make(chan struct{})}
+	j.grown = true
+	j.mu.Unlock()
+	next.err = err
+	close(next.done)
+	j.log.Error("audit: events were refused", zap.Error(err))
+}
+
+// fold moves the durable leaves of the tail into the tree, so that a
+// checkpoint finds little to do while writers wait.
+func (j *Journal) fold() error {
+	j.folding.Lock()
+	defer j.folding.Unlock()
+	j.mu.Lock()
+	n := j.durable.seq - j.tree.size()
+	leaves := append([]leaf(nil), j.tail[:n]...)
+	t, err := j.tree.clone()
+	j.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := t.addAll(leaves); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.tree = t
+	j.tail = append(j.tail[:0], j.tail[n:]...)
+	return nil
+}
+
+// rollOver goes on in the prepared segment. Only the committer calls it, with
+// no group in the making.
+func (j *Journal) rollOver() error {
+	f, err := j.takeNext()
+	if err != nil {
+		return err
+	}
+	if err := j.startSegment(f); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return nil
+}
+
+// startSegment writes the head of a new segment into f, gives it its name and
+// makes it the one that is written.
+func (j *Journal) startSegment(f file) error {
+	if err := j.fold(); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	old, from := j.seg, j.head
+	header := segmentHeader{
+		Format: segmentFormat, Segment: 1, Size: j.cfg.SegmentSize,
+		Writer: j.keys.writer, Origin: j.keys.signer.Name(), Range: rangeText(j.tree),
+	}
+	if old != nil {
+		header.Segment = old.index + 1
+	}
+	if j.suspect {
+		header.Cut = from.off
+	}
+	t, err := j.tree.clone()
+	j.mu.Unlock()
+	if err != nil {
+		return err
+	}
+
+	w := newLineWriter()
+	now := appendTime(nil, j.cfg.Now())
+	buf, first := w.append(nil, from.seq, true, &from.prev, now, batch{}, header.body())
+	if err := t.add(&first); err != nil {
+		return err
+	}
+	body, err := j.keys.signCheckpoint(t, now)
+	if err != nil {
+		return err
+	}
+	buf, second := w.append(buf, from.seq+1, false, &first, now, batch{}, body)
+	name := segmentName(header.Segment)
+	if _, err := f.WriteAt(buf, 0); err != nil {
+		return fmt.Errorf("start segment: %w", err)
+	}
+	if err := f.Datasync(); err != nil {
+		return fmt.Errorf("start segment: sync: %w", err)
+	}
+	if err := j.disk.Rename(nextFile, name); err != nil {
+		return fmt.Errorf("start segment: %w", err)
+	}
+	if err := j.disk.Sync(); err != nil {
+		return fmt.Errorf("start segment: sync folder: %w", err)
+	}
+
+	j.mu.Lock()
+	suspect := j.suspect
+	j.seg = &segment{index: header.Segment, size: header.Size, file: f}
+	j.head = head{seq: from.seq + 2, prev: second, off: int64(len(buf))}
+	j.durable = j.head
+	j.tail = append(j.tail, first, second)
+	j.group = &group{from: j.head, done: make(chan struct{})}
+	j.sealed, j.suspect, j.grown, j.signed = false, false, false, time.Now()
+	j.mu.Unlock()
+	j.prepare()
+	if old != nil {
+		j.running.Go(func() { j.retire(old, from.off, suspect) })
+	}
+	return nil
+}
+
+// retire trims a sealed segment to its end and makes it read-only. A segment
+// that was given up is only closed.
+func (j *Journal) retire(old *segment, end int64, suspect bool) {
+	var err error
+	if !suspect {
+		if err = old.file.Truncate(end); err == nil {
+			err = old.file.Datasync()
+		}
+		err = errors.Join(err, j.disk.ReadOnly(segmentName(old.index)))
+	}
+	if err = errors.Join(err, old.file.Close()); err != nil {
+		j.log.Warn("audit: a full segment could not be trimmed", zap.String("segment", segmentName(old.index)), zap.Error(err))
+	}
+}
+
+// prepared is a segment in the making, or why there is none.
+type prepared struct {
+	file file
+	err  error
+}
+
+// prepare makes the next segment while this one is written.
+func (j *Journal) prepare() {
+	next := make(chan prepared, 1)
+	j.next = next
+	j.running.Go(func() {
+		f, err := j.makeNext()
+		if err != nil && !errors.Is(err, ErrClosed) {
+			j.log.Error("audit: the next segment cannot be made: events are refused once this one is full", zap.Error(err))
+		}
+		next <- prepared{f, err}
+	})
+}
+
+// takeNext returns the prepared segment. Where making it failed it tries
+// again, so that the journal goes on as soon as there is room.
+func (j *Journal) takeNext() (file, error) {
+	if j.next != nil {
+		p := <-j.next
+		j.next = nil
+		if p.err == nil {
+			return p.file, nil
+		}
+	}
+	return j.makeNext()
+}
+
+// makeNext fills a new file with zeros and syncs it bit by bit, so that
+// writing it needs neither room nor a change of metadata, and no writer waits
+// behind one great sync.
+func (j *Journal) makeNext() (_ file, err error) {
+	if free, err := j.disk.Free(); err != nil {
+		return nil, err
+	} else if free < j.cfg.SegmentSize {
+		return nil, fmt.Errorf("make next segment: %d bytes are needed, %d are free: %w", j.cfg.SegmentSize, free, syscall.ENOSPC)
+	}
+	f, err := j.disk.Create(nextFile)
+	if err != nil {
+		return nil, fmt.Errorf("make next segment: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close(), j.disk.Remove(nextFile))
+		}
+	}()
+	zeros := make([]byte, min(1<<20, j.cfg.SegmentSize))
+	for off := int64(0); off < j.cfg.SegmentSize; off += int64(len(zeros)) {
+		select {
+		case <-j.quit:
+			return nil, ErrClosed
+		default:
+		}
+		zeros = zeros[:min(int64(len(zeros)), j.cfg.SegmentSize-off)]
+		if _, err := f.WriteAt(zeros, off); err != nil {
+			return nil, fmt.Errorf("make next segment: %w", err)
+		}
+		if err := f.Datasync(); err != nil {
+			return nil, fmt.Errorf("make next segment: sync: %w", err)
+		}
+	}
+	return f, nil
+}

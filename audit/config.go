@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/crypto"
+)
+
+const (
+	// defaultSegment is small enough to be made ahead in about a second and
+	// large enough to be rolled seldom.
+	defaultSegment     = 64 << 20
+	developmentSegment = 1 << 20
+	minSegment         = 256 << 10 // holds the longest line
+	maxSegment         = 1 << 30
+
+	defaultTimeout    = 2 * time.Second
+	defaultCheckpoint = time.Second
+
+	// heartbeat is the time between two checkpoints of an idle journal, so
+	// that a gap in it shows: systemd-journald seals as often, and
+	// CVE-2023-31438 came of leaving idle times unsealed.
+	heartbeat = 15 * time.Minute
+)
+
+// Config configures [Open]. The zero value of every field is the production
+// setting; only KEK is required.
+type Config struct {
+	// KEK wraps the journal's keys. Required, unless Development.
+	KEK crypto.KEK
+
+	// Development generates a KEK where none is given, in a file beside the
+	// folder (the folder's name and ".kek"), makes segments small, and allows
+	// a folder on an overlay file system. It is recorded as a deviation.
+	Development bool
+
+	// SegmentSize is the size of a segment in bytes, from 256 KiB to 1 GiB.
+	// Zero means 64 MiB, in Development 1 MiB.
+	SegmentSize int64
+
+	// Timeout bounds one Record, Attempt, Commit or Rollback. Zero means
+	// 2 seconds.
+	Timeout time.Duration
+
+	// CheckpointEvery is the time between two signed checkpoints of a journal
+	// that grows: what a crash leaves unsigned is no older. Zero means 1 second.
+	CheckpointEvery time.Duration
+
+	// Deviations are in force from Open on; each is recorded by its citation.
+	Deviations []access.Deviation
+
+	// Node names the machine or container in the event of Open. An opaque ID;
+	// empty names none.
+	Node string
+
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+
+	// Log is told what an operator should know: never PHI. Nil is silent.
+	Log *zap.Logger
+}
+
+// complete checks cfg and fills in its defaults.
+func (cfg *Config) complete() error {
+	if cfg.SegmentSize == 0 {
+		cfg.SegmentSize = defaultSegment
+		if cfg.Development {
+			cfg.SegmentSize = developmentSegment
+		}
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = defaultTimeout
+	}
+	if cfg.CheckpointEvery == 0 {
+		cfg.CheckpointEvery = defaultCheckpoint
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	switch {
+	case cfg.KEK == nil && !cfg.Development:
+		return fmt.Errorf("Config.KEK is nil: give a KMS key, or set Development for a key file")
+	case cfg.SegmentSize < minSegment || cfg.SegmentSize > maxSegment:
+		return fmt.Errorf("Config.SegmentSize is not between %d and %d bytes", minSegment, maxSegment)
+	case cfg.Timeout < 0:
+		return fmt.Errorf("Config.Timeout is negative")
+	case cfg.CheckpointEvery < 0:
+		return fmt.Errorf("Config.CheckpointEvery is negative")
+	}
+	if cfg.Node != "" {
+		if err := access.CheckID(cfg.Node); err != nil {
+			return fmt.Errorf("Config.Node %w", err)
+		}
+	}
+	for i, d := range cfg.Deviations {
+		if err := d.Validate(); err != nil {
+			return fmt.Errorf("Config.Deviations[%d]: %w", i, err)
+		}
+		if !isCitation(d.Citation) {
+			return fmt.Errorf("Config.Deviations[%d].Citation is not of the form 164.312(a)(2)(iv)", i)
+		}
+	}
+	return nil
+}

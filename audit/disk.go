@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// A disk is what the journal asks of the folder that holds its segments. The
+// tests put faults behind it.
+type disk interface {
+	Create(name string) (file, error) // empty, also where there was one
+	Open(name string) (file, error)   // to read and write
+	Rename(from, to string) error
+	Remove(name string) error
+	List() ([]string, error)
+	Sync() error                    // makes names durable
+	Free() (int64, error)           // bytes that can still be written
+	Same(name string, f file) error // nil while name leads to f
+	ReadOnly(name string) error     // a sealed segment is not written again
+}
+
+// A file is a segment, or the next one in the making.
+type file interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Datasync() error
+	Truncate(size int64) error
+	Size() (int64, error)
+}
+
+// folder is the disk of the operating system.
+type folder string
+
+func (d folder) Create(name string) (file, error) {
+	f, err := os.OpenFile(d.path(name), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	return osFile{f}, err
+}
+
+func (d folder) Open(name string) (file, error) {
+	f, err := os.OpenFile(d.path(name), os.O_RDWR, 0)
+	return osFile{f}, err
+}
+
+func (d folder) Rename(from, to string) error { return os.Rename(d.path(from), d.path(to)) }
+func (d folder) Remove(name string) error     { return os.Remove(d.path(name)) }
+func (d folder) Sync() error                  { return syncFolder(string(d)) }
+func (d folder) Free() (int64, error)         { return freeBytes(string(d)) }
+func (d folder) ReadOnly(name string) error   { return os.Chmod(d.path(name), 0o400) }
+func (d folder) path(name string) string      { return filepath.Join(string(d), name) }
+
+func (d folder) List() ([]string, error) {
+	entries, err := os.ReadDir(string(d))
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
+}
+
+// Same catches a segment that was removed, moved or replaced while it is
+// written: its bytes would go where nobody will look.
+func (d folder) Same(name string, f file) error {
+	have, err := f.(osFile).Stat()
+	if err != nil {
+		return err
+	}
+	want, err := os.Lstat(d.path(name))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return errors.New("it was removed")
+	case err != nil:
+		return err
+	case !os.SameFile(have, want):
+		return errors.New("another file was put in its place")
+	}
+	return nil
+}
+
+type osFile struct{ *os.File }
+
+func (f osFile) Datasync() error { return datasync(f.File) }
+
+func (f osFile) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// writeFile makes a small file durable: it is there whole, or not at all.
+func writeFile(dir, name string, data []byte, perm fs.FileMode) (err error) {
+	tmp := filepath.Join(dir, name+".tmp")
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	if err := os.Rename(tmp, filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	return syncFolder(dir)
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/part164/part164/access"
+)
+
+// bodies returns the bodies of the lines of s, most often one. Every string in
+// it was checked by Stamp to need no escaping, or is a pseudonym.
+func (k *keys) bodies(s *Stored) ([][]byte, error) {
+	head, err := k.appendHead(make([]byte, 0, 512), s)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.Objects) == 0 {
+		return [][]byte{head}, nil
+	}
+	var out [][]byte
+	for from := 0; from < len(s.Objects); {
+		body := head
+		if len(s.Objects) > 1 { // the head is used again
+			body = make([]byte, 0, len(head)+128*min(maxObjects, len(s.Objects)-from))
+			body = append(body, head...)
+		}
+		var next int
+		if body, next, err = k.appendObjects(body, s, from); err != nil {
+			return nil, err
+		}
+		out = append(out, body)
+		from = next
+	}
+	return out, nil
+}
+
+func (k *keys) appendHead(b []byte, s *Stored) ([]byte, error) {
+	b = appendString(b, "type", string(s.Type))
+	b = appendString(b, "attempt", s.Attempt)
+	b = appendString(b, "outcome", string(s.Outcome))
+	b = appendString(b, "reason", string(s.Reason))
+	b = appendString(b, "action", string(s.Action))
+	b = appendString(b, "decision", s.Decision)
+	b = appendString(b, "citation", s.Citation)
+	b = appendString(b, "node", s.Node)
+	b, err := k.appendActor(b, &s.Actor)
+	if err != nil {
+		return nil, err
+	}
+	b = appendString(b, "purpose", string(s.Purpose))
+	if s.Count != 0 {
+		b = append(b, `,"count":`...)
+		b = strconv.AppendInt(b, int64(s.Count), 10)
+	}
+	return b, nil
+}
+
+// appendActor writes who. Patients and their proxies are individuals of the
+// record, so that their ID and address are pseudonyms.
+func (k *keys) appendActor(b []byte, p *access.Principal) ([]byte, error) {
+	id, addr := p.ID, ""
+	if p.Addr.IsValid() {
+		addr = p.Addr.WithZone("").String()
+	}
+	if p.Kind == access.Patient || p.Kind == access.Proxy {
+		var err error
+		if id, err = k.pseudonym(p.Tenant, p.ID); err != nil {
+			return nil, err
+		}
+		if addr != "" {
+			if addr, err = k.pseudonym(p.Tenant, addr); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if id == "" && p.Tenant == "" && addr == "" {
+		return b, nil
+	}
+	b = append(b, `,"actor":{`...)
+	at := len(b)
+	b = appendString(b, "id", id)
+	b = appendString(b, "tenant", p.Tenant)
+	b = appendString(b, "kind", string(p.Kind))
+	b = appendStrings(b, "roles", p.Roles)
+	b = appendString(b, "session", p.Session)
+	b = appendString(b, "addr", addr)
+	if p.Assurance > 0 {
+		b = append(b, `,"assurance":`...)
+		b = strconv.AppendInt(b, int64(p.Assurance), 10)
+	}
+	if !p.AuthTime.IsZero() {
+		b = append(b, `,"authenticated":"`...)
+		b = appendTime(b, p.AuthTime)
+		b = append(b, '"')
+	}
+	b = slices.Delete(b, at, at+1) // the first comma
+	return append(b, '}'), nil
+}
+
+// appendObjects writes the objects of s from index from on, as many as one
+// line takes, and returns the index of the next. Neighbours that differ only
+// in their references share what they have in common.
+func (k *keys) appendObjects(b []byte, s *Stored, from int) (_ []byte, next int, err error) {
+	b = append(b, `,"objects":[`...)
+	for next = from; next < len(s.Objects) && next-from < maxObjects && len(b) < lineBudget; {
+		o := &s.Objects[next]
+		tenant := o.Tenant
+		if tenant == "" {
+			tenant = s.Actor.Tenant
+		}
+		if next > from {
+			b = append(b, ',')
+		}
+		b = append(b, `{"type":"`...)
+		b = append(b, o.Type...)
+		b = append(b, '"')
+		if tenant != s.Actor.Tenant {
+			b = appendString(b, "tenant", tenant)
+		}
+		b = appendStrings(b, "fields", o.Fields)
+		if o.Denied {
+			b = append(b, `,"denied":true`...)
+		}
+		b = append(b, `,"refs":[`...)
+		for first := next; next < len(s.Objects) && next-from < maxObjects && len(b) < lineBudget; next++ {
+			r := &s.Objects[next]
+			if next > first {
+				if r.Type != o.Type || r.Tenant != o.Tenant || r.Denied != o.Denied || !slices.Equal(r.Fields, o.Fields) {
+					break
+				}
+				b = append(b, ',')
+			}
+			if b, err = k.appendRef(b, r, tenant); err != nil {
+				return nil, 0, err
+			}
+		}
+		b = append(b, "]}"...)
+	}
+	return append(b, ']'), next, nil
+}
+
+func (k *keys) appendRef(b []byte, o *Object, tenant string) ([]byte, error) {
+	b = append(b, '{')
+	at := len(b)
+	var record string
+	var err error
+	if o.Record != "" {
+		if record, err = k.pseudonym(tenant, o.Record); err != nil {
+			return nil, err
+		}
+		b = appendString(b, "record", record)
+	}
+	if o.Patient != "" {
+		patient := record
+		if o.Patient != o.Record {
+			if patient, err = k.pseudonym(tenant, o.Patient); err != nil {
+				return nil, err
+			}
+		}
+		b = appendString(b, "patient", patient)
+	}
+	if o.Version != 0 {
+		b = append(b, `,"version":`...)
+		b = strconv.AppendInt(b, o.Version, 10)
+	}
+	b = appendStrings(b, "digests", o.Digests)
+	if len(b) > at {
+		b = slices.Delete(b, at, at+1) // the first comma
+	}
+	return append(b, '}'), nil
+}
+
+// appendString writes a member that needs no escaping; nothing where it is
+// empty.
+func appendString(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	b = append(b, `,"`...)
+	b = append(b, name...)
+	b = append(b, `":"`...)
+	b = append(b, value...)
+	return append(b, '"')
+}
+
+func appendStrings(b []byte, name string, values []string) []byte {
+	if len(values) == 0 {
+		return b
+	}
+	b = append(b, `,"`...)
+	b = append(b, name...)
+	b = append(b, `":[`...)
+	for i, v := range values {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '"')
+		b = append(b, v...)
+		b = append(b, '"')
+	}
+	return append(b, ']')
+}

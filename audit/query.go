@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+
+	"github.com/part164/part164/access"
+)
+
+// Events returns the events that q selects, newest first, up to those that
+// were durable when the iteration began. It ends after the first error. The
+// trail does not record by itself that it was read: the caller does, with a
+// [Reported] event, before it shows anything.
+func (j *Journal) Events(ctx context.Context, q Query) iter.Seq2[Stored, error] {
+	return func(yield func(Stored, error) bool) {
+		if err := j.events(ctx, q, yield); err != nil {
+			yield(Stored{}, fmt.Errorf("audit: read events: %w", err))
+		}
+	}
+}
+
+func (j *Journal) events(ctx context.Context, q Query, yield func(Stored, error) bool) error {
+	m, err := j.matcher(q)
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	index, end, closed := j.seg.index, j.durable.off, j.closed
+	j.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	left := q.Limit
+	for ; index >= 1; index, end = index-1, -1 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		data, err := j.readSegment(index, end)
+		if err != nil {
+			return err
+		}
+		for text := range linesBackward(data) {
+			s, ok, err := m.match(text)
+			if err != nil {
+				return &CorruptError{File: segmentName(index), Problem: err.Error()}
+			}
+			if !ok {
+				continue
+			}
+			if !yield(s, nil) {
+				return nil
+			}
+			if left--; left == 0 {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// readSegment returns the lines of a segment: the first end bytes, or, where
+// end is negative, all that is valid of it.
+func (j *Journal) readSegment(index int, end int64) ([]byte, error) {
+	f, err := j.disk.Open(segmentName(index))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	if end < 0 {
+		if end, err = j.validEnd(index, size); err != nil {
+			return nil, err
+		}
+	}
+	data := make([]byte, min(end, size, maxSegment))
+	if _, err := f.ReadAt(data, 0); err != nil && err != io.EOF {
+		return nil, err
+	}
+	if i := bytes.IndexByte(data, 0); i >= 0 {
+		data = data[:i]
+	}
+	return data, nil
+}
+
+// validEnd returns how much of segment index counts: all of it, unless the
+// next one says that it was given up.
+func (j *Journal) validEnd(index int, size int64) (int64, error) {
+	f, err := j.disk.Open(segmentName(index + 1))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	data := make([]byte, maxLine)
+	n, err := f.ReadAt(data, 0)
+	if err != nil && err != io.EOF {
+		return 0, err
+	}
+	text, _ := cutLine(data[:n])
+	fr, err := newLineWriter().parse(text)
+	if err != nil {
+		return 0, &CorruptError{File: segmentName(index + 1), Problem: err.Error()}
+	}
+	h, err := parseHeader(&fr)
+	if err != nil {
+		return 0, &CorruptError{File: segmentName(index + 1), Problem: err.Error()}
+	}
+	if h.Cut > 0 {
+		return h.Cut, nil
+	}
+	return size, nil
+}
+
+// linesBackward yields the whole lines of data, last first.
+func linesBackward(data []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		end := bytes.LastIndexByte(data, '\n')
+		for end > 0 {
+			start := bytes.LastIndexByte(data[:end], '\n')
+			if !yield(data[start+1 : end]) {
+				return
+			}
+			end = start
+		}
+	}
+}
+
+// A matcher selects events by a Query with its IDs as pseudonyms.
+type matcher struct {
+	q       Query
+	writer  string
+	lines   *lineWriter
+	patient string // pseudonym
+	actor   string // pseudonym
+}
+
+func (j *Journal) matcher(q Query) (*matcher, error) {
+	if err := access.CheckID(q.Tenant); err != nil {
+		return nil, fmt.Errorf("Query.Tenant %w", err)
+	}
+	if q.Limit < 0 {
+		return nil, errors.New("Query.Limit is negative")
+	}
+	m := &matcher{q: q, writer: j.keys.writer, lines: newLineWriter()}
+	var err error
+	if q.Patient != "" {
+		if m.patient, err = j.keys.pseudonym(q.Tenant, q.Patient); err != nil {
+			return nil, err
+		}
+	}
+	if q.Actor != "" {
+		if m.actor, err = j.keys.pseudonym(q.Tenant, q.Actor); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// match decodes text where the query selects it.
+func (m *matcher) match(text []byte) (Stored, bool, error) {
+	if m.patient != "" && !bytes.Contains(text, []byte(m.patient)) {
+		return Stored{}, false, nil
+	}
+	f, err := m.lines.parse(text)
+	if err != nil {
+		return Stored{}, false, err
+	}
+	typ := Type(f.typ)
+	if typ == typeSegment || typ == typeCheckpoint || len(m.q.Types) > 0 && !slices.Contains(m.q.Types, typ) {
+		return Stored{}, false, nil
+	}
+	s, err := decode(m.writer, text)
+	if err != nil {
+		return Stored{}, false, err
+	}
+	switch {
+	case !m.q.Since.IsZero() && s.Time.Before(m.q.Since),
+		!m.q.Until.IsZero() && !s.Time.Before(m.q.Until),
+		m.q.Actor != "" && !m.isActor(&s):
+		return Stored{}, false, nil
+	}
+	mine := s.Actor.Tenant == m.q.Tenant
+	s.Objects = slices.DeleteFunc(s.Objects, func(o Object) bool {
+		return o.Tenant != m.q.Tenant || m.patient != "" && o.Patient != m.patient
+	})
+	if m.patient != "" {
+		return s, len(s.Objects) > 0, nil
+	}
+	return s, mine || len(s.Objects) > 0, nil
+}
+
+func (m *matcher) isActor(s *Stored) bool {
+	if s.Actor.Tenant != m.q.Tenant {
+		return false
+	}
+	if s.Actor.Kind == access.Patient || s.Actor.Kind == access.Proxy {
+		return s.Actor.ID == m.actor
+	}
+	return s.Actor.ID == m.q.Actor
+}

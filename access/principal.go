@@ -89,6 +89,9 @@ func CheckID(id string) error {
 	if len(id) > maxID {
 		return fmt.Errorf("is longer than %d bytes", maxID)
 	}
+	if isUUID(id) { // most are, and none is a number that a person is known by
+		return nil
+	}
 	digits, letters := 0, 0
 	for i := range len(id) {
 		switch c := id[i]; {
@@ -103,7 +106,7 @@ func CheckID(id string) error {
 			return errors.New("has a character other than letters, digits and . _ : -")
 		}
 	}
-	if letters == 0 && digits >= 7 && !isUUID(id) || hasPhoneOrSSN(id) || isLabelled(id) {
+	if letters == 0 && digits >= 7 || hasPhoneOrSSN(id) || isLabelled(id) {
 		return errors.New("looks like a phone, record or social security number: use an opaque ID")
 	}
 	return nil

@@ -110,7 +110,7 @@ func (f *Fake) decide(ctx context.Context, req access.Request, id string) access
 	for i, r := range req.Resources {
 		v := &d.Verdicts[i]
 		switch {
-		case err != nil || req.Action == "" || r.Type == "" || r.Tenant == "":
+		case err != nil || access.CheckName(string(req.Action)) != nil || access.CheckName(r.Type) != nil || r.Tenant == "":
 			v.Code = access.DenyInvalid
 		case r.Tenant != s.Principal().Tenant:
 			v.Code = access.DenyTenant

@@ -20,7 +20,7 @@ import (
 // allowed by them; without rules only the denials are tested.
 func TestAuthorizer(t *testing.T, open func(t *testing.T) access.Authorizer, allowed ...Rule) {
 	// A request of the suite: what a rule allows, or what nobody asked for.
-	asked := append(slices.Clone(allowed), Rule{Role: "no-such-role", Action: "no-such-action", Type: "no-such-type", Purpose: access.Treatment})
+	asked := append(slices.Clone(allowed), Rule{Role: "no-such-role", Action: "no_such_action", Type: "no_such_type", Purpose: access.Treatment})
 
 	t.Run("what a rule allows", func(t *testing.T) {
 		a := open(t)
@@ -120,7 +120,7 @@ func TestAuthorizer(t *testing.T, open func(t *testing.T) access.Authorizer, all
 			ctx := As(t, t.Context(), r.Role, r.Purpose)
 			own := access.Resource{Type: r.Type, ID: "r-1", Patient: "p-1", Tenant: Tenant}
 			other, untyped, unknown := own, own, own
-			other.Tenant, untyped.Type, unknown.Type = "t-other", "", "no-such-type"
+			other.Tenant, untyped.Type, unknown.Type = "t-other", "", "no_such_type"
 			for n := range 4 {
 				batch := slices.Repeat([]access.Resource{other, own, untyped, own, unknown}, n)
 				d, err := a.Check(ctx, access.Request{Action: r.Action, Resources: batch})

@@ -7,7 +7,6 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
-	"testing"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/accesstest"
@@ -19,7 +18,7 @@ import (
 func ExampleGuard_Mux() {
 	guard, err := httpaccess.New(httpaccess.Config{
 		Authorizer: rbac.Starter(),
-		Audit:      audittest.New(new(testing.T)), // in production: the journal of audit.Open
+		Audit:      new(audittest.Trail), // in production: the journal of audit.Open
 	})
 	if err != nil {
 		log.Fatal(err)

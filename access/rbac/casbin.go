@@ -103,9 +103,10 @@ func tokens(matcher string) ([]string, error) {
 	return out, nil
 }
 
-// A decider asks Casbin. Its rows never change, so that it is safe for
-// concurrent use.
-type decider struct{ enforcer *casbin.Enforcer }
+// A decider asks Casbin for one subject. row is the deciding row without its
+// section, nil when none decided. It is safe for concurrent use, since its rows
+// never change.
+type decider func(sub, dom, obj, act, pur string) (allow bool, row []string, err error)
 
 // newDecider loads rows, each with its section first, into a model that is not
 // used elsewhere.
@@ -113,29 +114,28 @@ func newDecider(m model.Model, rows [][]string) (d decider, err error) {
 	defer noPanic(&err)
 	for _, row := range rows {
 		if err := m.AddPolicy(row[0], row[0], row[1:]); err != nil {
-			return d, err
+			return nil, err
 		}
 	}
-	if d.enforcer, err = casbin.NewEnforcer(m); err != nil {
-		return d, err
-	}
-	return d, d.enforcer.BuildRoleLinks()
-}
-
-// decide asks for one subject; row is the deciding row without its section, or
-// nil when none decided.
-func (d decider) decide(sub, dom, obj, act, pur string) (allow bool, row []string, err error) {
-	allow, row, err = d.enforcer.EnforceEx(sub, dom, obj, act, pur)
+	enforcer, err := casbin.NewEnforcer(m)
 	if err != nil {
-		return false, nil, errors.New("rbac: Casbin could not evaluate the policy") // its text holds the request
+		return nil, err
 	}
-	if len(row) == 0 {
-		row = nil
+	if err := enforcer.BuildRoleLinks(); err != nil {
+		return nil, err
 	}
-	if allow && row == nil {
-		return false, nil, errors.New("rbac: Casbin allowed without a row")
-	}
-	return allow, row, nil
+	return func(sub, dom, obj, act, pur string) (bool, []string, error) {
+		allow, row, err := enforcer.EnforceEx(sub, dom, obj, act, pur)
+		switch {
+		case err != nil:
+			return false, nil, errors.New("rbac: Casbin could not evaluate the policy") // its own text holds the request
+		case len(row) > 0:
+			return allow, row, nil
+		case allow:
+			return false, nil, errors.New("rbac: Casbin allowed without a row")
+		}
+		return false, nil, nil
+	}, nil
 }
 
 // noPanic turns a panic of Casbin's parser into an error.

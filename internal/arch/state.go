@@ -55,16 +55,20 @@ func embedded(doc *ast.CommentGroup) bool {
 // isError reports whether value is an error sentinel's.
 func isError(name string, value ast.Expr) bool {
 	return (strings.HasPrefix(name, "Err") || strings.HasPrefix(name, "err")) &&
-		(calls(value, "errors", "New") || calls(value, "fmt", "Errorf"))
+		(calls(value) == "errors.New" || calls(value) == "fmt.Errorf")
 }
 
-// isTable reports whether the variable is a private literal of plain values,
-// or a compiled regular expression.
+// constants are the functions whose results never change: what they return is
+// a constant in all but name.
+var constants = []string{"regexp.MustCompile", "reflect.TypeFor", "reflect.TypeOf", "base64.RawStdEncoding.Strict"}
+
+// isTable reports whether the variable is a private constant in all but name,
+// or a private literal of plain values.
 func isTable(name *ast.Ident, value ast.Expr) bool {
 	if name.IsExported() {
 		return false
 	}
-	if calls(value, "regexp", "MustCompile") {
+	if slices.Contains(constants, calls(value)) {
 		return true
 	}
 	lit, ok := value.(*ast.CompositeLit)
@@ -89,17 +93,25 @@ func isTable(name *ast.Ident, value ast.Expr) bool {
 	return plain
 }
 
-func calls(e ast.Expr, pkg, name string) bool {
+// calls returns the function that e calls, such as "errors.New", or "".
+func calls(e ast.Expr) string {
 	call, ok := e.(*ast.CallExpr)
 	if !ok {
-		return false
+		return ""
 	}
-	sel, ok := call.Fun.(*ast.SelectorExpr)
-	if !ok {
-		return false
+	return dotted(call.Fun)
+}
+
+func dotted(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name
+	case *ast.SelectorExpr:
+		return dotted(e.X) + "." + e.Sel.Name
+	case *ast.IndexExpr: // a type argument
+		return dotted(e.X)
 	}
-	x, ok := sel.X.(*ast.Ident)
-	return ok && x.Name == pkg && sel.Sel.Name == name
+	return ""
 }
 
 // writes returns the names that the package assigns to inside a function, takes

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package access_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/part164/part164/access"
+)
+
+func TestZeroDecisionDenies(t *testing.T) {
+	t.Parallel()
+	yes, no := access.Verdict{Allow: true}, access.Verdict{}
+	for _, tt := range []struct {
+		name     string
+		verdicts []access.Verdict
+		n        int
+		want     bool
+	}{
+		{"zero", nil, 1, false},
+		{"nothing asked", nil, 0, false},
+		{"nothing asked, something answered", []access.Verdict{yes}, 0, false},
+		{"negative", []access.Verdict{yes}, -1, false},
+		{"one", []access.Verdict{yes}, 1, true},
+		{"all", []access.Verdict{yes, yes}, 2, true},
+		{"one of two", []access.Verdict{yes, no}, 2, false},
+		{"fewer answers than questions", []access.Verdict{yes}, 2, false},
+		{"more answers than questions", []access.Verdict{yes, no}, 1, true},
+	} {
+		d := access.Decision{Verdicts: tt.verdicts}
+		if got := d.AllowAll(tt.n); got != tt.want {
+			t.Errorf("%s: AllowAll(%d) = %v, want %v", tt.name, tt.n, got, tt.want)
+		}
+	}
+	d := access.Decision{Verdicts: []access.Verdict{yes}}
+	if d.Allow(-1) || d.Allow(1) || !d.Allow(0) {
+		t.Error("Allow outside the verdicts")
+	}
+}
+
+func TestFilterMatch(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name            string
+		f               access.Filter
+		tenant, subject string
+		want            bool
+	}{
+		{"zero", access.Filter{}, "", "", false},
+		{"zero, a row", access.Filter{}, "t-1", "p-1", false},
+		{"no tenant, all subjects", access.Filter{AllSubjects: true}, "", "p-1", false},
+		{"all subjects", access.Filter{Tenant: "t-1", AllSubjects: true}, "t-1", "p-1", true},
+		{"all subjects, about nobody", access.Filter{Tenant: "t-1", AllSubjects: true}, "t-1", "", true},
+		{"another tenant", access.Filter{Tenant: "t-1", AllSubjects: true}, "t-2", "p-1", false},
+		{"a row without tenant", access.Filter{Tenant: "t-1", AllSubjects: true}, "", "p-1", false},
+		{"no subjects", access.Filter{Tenant: "t-1"}, "t-1", "p-1", false},
+		{"one of the subjects", access.Filter{Tenant: "t-1", Subjects: []string{"p-0", "p-1"}}, "t-1", "p-1", true},
+		{"not one of them", access.Filter{Tenant: "t-1", Subjects: []string{"p-0", "p-1"}}, "t-1", "p-2", false},
+		{"an empty subject matches nobody", access.Filter{Tenant: "t-1", Subjects: []string{""}}, "t-1", "", false},
+		{"a subject of another tenant", access.Filter{Tenant: "t-1", Subjects: []string{"p-1"}}, "t-2", "p-1", false},
+	} {
+		if got := tt.f.Match(tt.tenant, tt.subject); got != tt.want {
+			t.Errorf("%s: Match = %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestDeniedErrorIsErrDenied(t *testing.T) {
+	t.Parallel()
+	var err error = &access.DeniedError{Action: access.Read, Resource: "patient", Code: access.DenyPurpose, Decision: "d-1"}
+	err = fmt.Errorf("storage: reveal: %w", err)
+	var de *access.DeniedError
+	if !errors.Is(err, access.ErrDenied) || !errors.As(err, &de) || de.Decision != "d-1" {
+		t.Errorf("%v is not a DeniedError", err)
+	}
+	if errors.Is(err, access.ErrNoPurpose) {
+		t.Error("it is another error as well")
+	}
+	if want := "storage: reveal: access: read patient: denied (DENY_PURPOSE, decision d-1)"; err.Error() != want {
+		t.Errorf("text %q, want %q", err, want)
+	}
+}
+
+func TestPurposesAreTheValidOnes(t *testing.T) {
+	t.Parallel()
+	seen := make(map[access.Purpose]bool)
+	for _, p := range access.Purposes() {
+		if !p.Valid() || seen[p] {
+			t.Errorf("%s is not valid, or stands twice", p)
+		}
+		seen[p] = true
+	}
+	if len(seen) != 12 {
+		t.Errorf("%d purposes, want 12", len(seen))
+	}
+	for _, p := range []access.Purpose{"", "TREATMENT", "treat", "*"} {
+		if p.Valid() {
+			t.Errorf("%q is valid", p)
+		}
+	}
+}
+
+func TestDeviationNamesTheMissingField(t *testing.T) {
+	t.Parallel()
+	full := access.Deviation{Citation: "164.312(a)(2)(iv)", Reason: "r", Alternative: "a", Owner: "o", ReviewBy: time.Now()}
+	if err := full.Validate(); err != nil {
+		t.Error(err)
+	}
+	for field, spoil := range map[string]func(*access.Deviation){
+		"Citation":    func(d *access.Deviation) { d.Citation = "" },
+		"Reason":      func(d *access.Deviation) { d.Reason = "" },
+		"Alternative": func(d *access.Deviation) { d.Alternative = "" },
+		"Owner":       func(d *access.Deviation) { d.Owner = "" },
+		"ReviewBy":    func(d *access.Deviation) { d.ReviewBy = time.Time{} },
+	} {
+		d := full
+		spoil(&d)
+		if err := d.Validate(); err == nil || !strings.Contains(err.Error(), "Deviation."+field) {
+			t.Errorf("without %s: %v", field, err)
+		}
+	}
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package access_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/part164/part164/access"
+)
+
+func TestCheckID(t *testing.T) {
+	t.Parallel()
+	for _, good := range []string{
+		"u", "u-17", "17", "123456", "t_1.a:b-c",
+		"0198c5d2-7f3b-7a10-8e5c-3d1f0a9b2c4d", "0198C5D2-7F3B-7A10-8E5C-3D1F0A9B2C4D",
+		"00000000-0000-0000-0000-000000000000", "12345678-1234-1234-1234-123456789012",
+		"01JD3Z7X9Q8W5V4T2R1P0N6M", "u-123456789012345678", strings.Repeat("x", 64),
+		"mrn", "mrn-x1", "ssnake-1", "mr-12345678", "a1.22.333",
+	} {
+		if err := access.CheckID(good); err != nil {
+			t.Errorf("CheckID(%q) = %v", good, err)
+		}
+	}
+	for _, tt := range []struct{ bad, want string }{
+		{"", "empty"},
+		{strings.Repeat("x", 65), "longer"},
+		{"jane@example.org", "e-mail"},
+		{"@", "e-mail"},
+		{"Jane Roe", "character"},
+		{"Müller", "character"},
+		{"u/1", "character"},
+		{"u\x00", "character"},
+		{"u\n", "character"},
+		{"*", "character"},
+		{"123-45-6789", "social security"},
+		{"123456789", "social security"},
+		{"123.45.6789", "social security"},
+		{"123_45_6789", "social security"},
+		{"u-123-45-6789", "social security"},
+		{"123-45-6789-x", "social security"},
+		{"pat:123-45-6789", "social security"},
+		{"555-123-4567", "phone"},
+		{"1-555-123-4567", "phone"},
+		{"555.123.4567", "phone"},
+		{"tel:555-123-4567", "phone"},
+		{"5551234", "phone"},
+		{"0012345678", "record"},
+		{"MRN0012345", "record"},
+		{"mrn-12", "record"},
+		{"Mrn:_.00-12", "record"},
+		{"SSN123456789", "social security"},
+		{"12345678-1234-1234-1234-12345678901.", "record"}, // shaped like a UUID, but
+		{"12345678.1234-1234-1234-123456789012", "record"},
+	} {
+		err := access.CheckID(tt.bad)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("CheckID(%q) = %v, want %q", tt.bad, err, tt.want)
+			continue
+		}
+		if len(tt.bad) > 1 && strings.Contains(err.Error(), tt.bad) {
+			t.Errorf("CheckID(%q) repeats it: %v", tt.bad, err)
+		}
+	}
+}
+
+func TestCheckName(t *testing.T) {
+	t.Parallel()
+	for _, good := range []string{"patient", "lab_result", "clinic.patient", "Read2", "_x", strings.Repeat("x", 64)} {
+		if err := access.CheckName(good); err != nil {
+			t.Errorf("CheckName(%q) = %v", good, err)
+		}
+	}
+	for _, bad := range []string{"", "2nd", ".x", "lab-result", "a b", "a*", "*", "é", "a\n", "jane@example.org", strings.Repeat("x", 65)} {
+		if err := access.CheckName(bad); err == nil {
+			t.Errorf("CheckName(%q) = nil", bad)
+		}
+	}
+}
+
+func TestBadPrincipalsAreDeniedEverythingWithTheReason(t *testing.T) {
+	t.Parallel()
+	for field, spoil := range map[string]func(*access.Principal){
+		"ID is empty":            func(p *access.Principal) { p.ID = "" },
+		"ID looks like an e":     func(p *access.Principal) { p.ID = "jane@example.org" },
+		"ID looks like a phone":  func(p *access.Principal) { p.ID = "555-123-4567" },
+		"ID looks like":          func(p *access.Principal) { p.ID = "123-45-6789" },
+		"ID looks":               func(p *access.Principal) { p.ID = "MRN-00123" },
+		"ID is longer":           func(p *access.Principal) { p.ID = strings.Repeat("x", 65) },
+		"ID has a character":     func(p *access.Principal) { p.ID = "Jane Roe" },
+		"Tenant is empty":        func(p *access.Principal) { p.Tenant = "" },
+		"Tenant looks like":      func(p *access.Principal) { p.Tenant = "clinic@example.org" },
+		"Kind":                   func(p *access.Principal) { p.Kind = "" },
+		"Kind is not":            func(p *access.Principal) { p.Kind = "robot" },
+		"Roles: a role is empty": func(p *access.Principal) { p.Roles = []string{"nurse", ""} },
+		"Roles: a role looks":    func(p *access.Principal) { p.Roles = []string{"jane@example.org"} },
+		"Session looks":          func(p *access.Principal) { p.Session = "jane@example.org" },
+		"Assurance":              func(p *access.Principal) { p.Assurance = 4 },
+		"Assurance is":           func(p *access.Principal) { p.Assurance = -1 },
+	} {
+		p := nurse()
+		spoil(&p)
+		want := "access: bad principal: " + field
+		if err := p.Validate(); !errors.Is(err, access.ErrPrincipal) || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("Validate = %v, want %q", err, want)
+		}
+		if _, err := access.From(access.With(t.Context(), p, access.Treatment)); !errors.Is(err, access.ErrPrincipal) || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("From = %v, want %q", err, want)
+		}
+	}
+	for _, kind := range []access.Kind{access.Human, access.Service, access.Patient, access.Proxy} {
+		p := nurse()
+		p.Kind, p.Roles, p.Session, p.Assurance = kind, nil, "s-1", 3
+		if err := p.Validate(); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+}
+
+func FuzzCheckID(f *testing.F) {
+	for _, s := range []string{"", "u-17", "jane@example.org", "123-45-6789", "1-555-123-4567", "MRN-00123",
+		"12345678-1234-1234-1234-123456789012", "é", strings.Repeat("9", 64)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, id string) {
+		err := access.CheckID(id)
+		if err != nil {
+			// A word of the message may be what was asked about: "a" is in all.
+			if len(id) > 12 && strings.Contains(err.Error(), id) {
+				t.Errorf("the error repeats %q", id)
+			}
+			return
+		}
+		if id == "" || len(id) > 64 || strings.ContainsAny(id, "@ \x00\n/*,\"'<>") {
+			t.Errorf("CheckID(%q) = nil", id)
+		}
+		digits := 0
+		for _, c := range id {
+			if c > 127 {
+				t.Errorf("CheckID(%q) takes other characters than ASCII", id)
+			}
+			if c >= '0' && c <= '9' {
+				digits++
+			}
+		}
+		if letters := strings.ContainsAny(strings.ToLower(id), "abcdefghijklmnopqrstuvwxyz"); !letters && digits >= 7 && len(id) != 36 {
+			t.Errorf("CheckID(%q) takes a number", id)
+		}
+		// A good principal in, a scope out: With never panics, and agrees.
+		if _, err := access.From(access.With(t.Context(), access.Principal{ID: id, Tenant: id, Kind: access.Human}, access.Treatment)); err != nil {
+			t.Errorf("From = %v for the good ID %q", err, id)
+		}
+	})
+}

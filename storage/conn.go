@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"gorm.io/gorm"
+
+	"github.com/part164/part164/audit"
+	"github.com/part164/part164/crypto"
+)
+
+// A pool is the database's connection pool with an eye on what runs: a
+// statement that names a PHI table and was not built by the plugin is refused,
+// and transactions carry their keys and outbox tickets.
+type pool struct {
+	gorm.ConnPool
+	plugin *plugin
+}
+
+var (
+	_ gorm.ConnPoolBeginner = (*pool)(nil)
+	_ gorm.GetDBConnector   = (*pool)(nil)
+	_ gorm.Tx               = (*txConn)(nil)
+)
+
+// GetDBConn implements gorm.GetDBConnector.
+func (c *pool) GetDBConn() (*sql.DB, error) {
+	if db, ok := c.ConnPool.(*sql.DB); ok {
+		return db, nil
+	}
+	if g, ok := c.ConnPool.(gorm.GetDBConnector); ok {
+		return g.GetDBConn()
+	}
+	return nil, gorm.ErrInvalidDB
+}
+
+// BeginTx implements gorm.ConnPoolBeginner.
+func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
+	return c.begin(ctx, opts)
+}
+
+func (c *pool) begin(ctx context.Context, opts *sql.TxOptions) (*txConn, error) {
+	var tx gorm.Tx
+	switch b := c.ConnPool.(type) {
+	case gorm.TxBeginner:
+		t, err := b.BeginTx(ctx, opts)
+		if err != nil {
+			return nil, err
+		}
+		tx = t
+	case gorm.ConnPoolBeginner:
+		cp, err := b.BeginTx(ctx, opts)
+		if err != nil {
+			return nil, err
+		}
+		t, ok := cp.(gorm.Tx)
+		if !ok {
+			return nil, gorm.ErrInvalidTransaction
+		}
+		tx = t
+	default:
+		return nil, gorm.ErrInvalidTransaction
+	}
+	t := &txConn{Tx: tx, plugin: c.plugin, ctx: context.WithoutCancel(ctx)}
+	t.keys = c.plugin.keys.Begin(&keyRows{plugin: c.plugin, conn: tx})
+	return t, nil
+}
+
+func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if err := c.plugin.guard(ctx, query); err != nil {
+		return nil, err
+	}
+	return c.ConnPool.ExecContext(ctx, query, args...)
+}
+
+func (c *pool) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if err := c.plugin.guard(ctx, query); err != nil {
+		return nil, err
+	}
+	return c.ConnPool.QueryContext(ctx, query, args...)
+}
+
+func (c *pool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return c.ConnPool.QueryRowContext(c.plugin.guardRow(ctx, query), query, args...)
+}
+
+func (c *pool) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	if err := c.plugin.guard(ctx, query); err != nil {
+		return nil, err
+	}
+	return c.ConnPool.PrepareContext(ctx, query)
+}
+
+// guard refuses a statement that the plugin did not build and that names a
+// table with PHI, unless ctx was made by [Outside].
+func (p *plugin) guard(ctx context.Context, query string) error {
+	var table string
+	words(query, func(w string, _ int) {
+		if table == "" && (p.table(w) != nil || ownTables[w]) {
+			table = w
+		}
+	})
+	if table == "" {
+		return nil
+	}
+	if out, ok := ctx.Value(outsideKey{}).(*outside); ok {
+		return out.record(ctx, p)
+	}
+	return &RefusedError{Op: "raw statement", Table: table, Why: "storage did not build it, so it is neither scoped nor sealed nor recorded", Mend: "use the model with GORM's methods, or storage.Outside(ctx) for maintenance"}
+}
+
+// guardRow is guard for QueryRow, which cannot return an error: a refused
+// query runs on a context that is already cancelled.
+func (p *plugin) guardRow(ctx context.Context, query string) context.Context {
+	if err := p.guard(ctx, query); err != nil {
+		dead, cancel := context.WithCancelCause(ctx)
+		cancel(err)
+		return dead
+	}
+	return ctx
+}
+
+// A txConn is one database transaction with the keys made and the writes
+// attempted in it.
+type txConn struct {
+	gorm.Tx
+	plugin *plugin
+	ctx    context.Context // of the beginning, never cancelled: for the record of its end
+	keys   *crypto.KeyTx
+
+	mu      sync.Mutex
+	tickets []audit.Ticket
+	marks   []mark
+}
+
+// A mark is a savepoint: how many tickets there were.
+type mark struct {
+	name    string
+	tickets int
+}
+
+// Commit implements gorm.TxCommitter. The keys made in the transaction are
+// read again first, and serve others only once the commit is known.
+func (t *txConn) Commit() error {
+	if err := t.keys.Precommit(t.ctx); err != nil {
+		return errors.Join(fmt.Errorf("storage: commit: %w", err), t.Rollback())
+	}
+	if err := t.Tx.Commit(); err != nil {
+		return err // unknown: publish nothing, record nothing; storage.Check tells
+	}
+	t.keys.Publish()
+	t.mu.Lock()
+	n := len(t.tickets)
+	t.tickets = nil
+	t.mu.Unlock()
+	if n > 0 {
+		t.plugin.relay.kick()
+	}
+	return nil
+}
+
+// Rollback implements gorm.TxCommitter.
+func (t *txConn) Rollback() error {
+	if err := t.Tx.Rollback(); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	gone := t.tickets
+	t.tickets, t.marks = nil, nil
+	t.mu.Unlock()
+	return t.rolledBack(gone)
+}
+
+func (t *txConn) rolledBack(tickets []audit.Ticket) error {
+	if len(tickets) == 0 {
+		return nil
+	}
+	return t.plugin.cfg.Audit.Rollback(t.ctx, tickets)
+}
+
+func (t *txConn) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if verb, name := savepoint(query); verb != "" {
+		return t.savepoint(ctx, query, verb, name)
+	}
+	if err := t.plugin.guard(ctx, query); err != nil {
+		return nil, err
+	}
+	return t.Tx.ExecContext(ctx, query, args...)
+}
+
+func (t *txConn) savepoint(ctx context.Context, query, verb, name string) (sql.Result, error) {
+	if verb == "end" {
+		return nil, &RefusedError{Op: "raw statement", Why: "a transaction is ended by text", Mend: "use db.Transaction, or Commit and Rollback of db.Begin"}
+	}
+	res, err := t.Tx.ExecContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	var gone []audit.Ticket
+	switch verb {
+	case "savepoint":
+		t.marks = append(t.marks, mark{name, len(t.tickets)})
+		t.keys.Savepoint(name)
+	case "release":
+		if i := t.mark(name); i >= 0 {
+			t.marks = t.marks[:i]
+		}
+		t.keys.Release(name)
+	case "rollback":
+		if i := t.mark(name); i >= 0 {
+			n := t.marks[i].tickets
+			gone = append(gone, t.tickets[n:]...)
+			t.tickets, t.marks = t.tickets[:n], t.marks[:i+1]
+		}
+		t.keys.RollbackTo(name)
+	}
+	t.mu.Unlock()
+	return res, t.rolledBack(gone)
+}
+
+// mark returns the index of the newest savepoint of a name, or -1.
+func (t *txConn) mark(name string) int {
+	for i := len(t.marks) - 1; i >= 0; i-- {
+		if t.marks[i].name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+func (t *txConn) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if err := t.plugin.guard(ctx, query); err != nil {
+		return nil, err
+	}
+	return t.Tx.QueryContext(ctx, query, args...)
+}
+
+func (t *txConn) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return t.Tx.QueryRowContext(t.plugin.guardRow(ctx, query), query, args...)
+}
+
+func (t *txConn) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	if err := t.plugin.guard(ctx, query); err != nil {
+		return nil, err
+	}
+	return t.Tx.PrepareContext(ctx, query)
+}
+
+// add keeps the ticket of a write until the transaction ends.
+func (t *txConn) add(ticket audit.Ticket) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tickets = append(t.tickets, ticket)
+}
+
+// savepoint recognises the statements that GORM and people use: "savepoint",
+// "release" and "rollback" with the name, "end" for one that would end the
+// transaction behind our back.
+func savepoint(query string) (verb, name string) {
+	f := strings.Fields(strings.TrimRight(strings.TrimSpace(query), ";"))
+	if len(f) == 0 || len(f) > 5 {
+		return "", ""
+	}
+	is := func(i int, w string) bool { return i < len(f) && strings.EqualFold(f[i], w) }
+	last := strings.Trim(f[len(f)-1], "\"`")
+	switch {
+	case is(0, "SAVEPOINT") && len(f) == 2:
+		return "savepoint", last
+	case is(0, "RELEASE") && len(f) <= 3:
+		return "release", last
+	case is(0, "ROLLBACK") && (is(1, "TO") || is(2, "TO")):
+		return "rollback", last
+	case is(0, "COMMIT"), is(0, "ROLLBACK"), is(0, "END"), is(0, "BEGIN"), is(0, "START") && is(1, "TRANSACTION"), is(0, "ABORT"):
+		return "end", ""
+	}
+	return "", ""
+}
+
+// A built is the connection of one statement that the plugin built: it runs
+// once check has found nothing against its text.
+type built struct {
+	gorm.ConnPool
+	check func(query string) error
+}
+
+func (b *built) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if err := b.check(query); err != nil {
+		return nil, err
+	}
+	return b.ConnPool.ExecContext(ctx, query, args...)
+}
+
+func (b *built) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if err := b.check(query); err != nil {
+		return nil, err
+	}
+	return b.ConnPool.QueryContext(ctx, query, args...)
+}
+
+// unwrap returns the wrapped connection under GORM's statement cache. The
+// cache is left out for PHI: it would run a prepared text past the guard.
+func unwrap(c gorm.ConnPool) gorm.ConnPool {
+	for {
+		switch v := c.(type) {
+		case *gorm.PreparedStmtDB:
+			c = v.ConnPool
+		case *gorm.PreparedStmtTX:
+			c = v.Tx
+		default:
+			return c
+		}
+	}
+}
+
+// inner returns the driver's own connection under ours, for the plugin's own
+// statements.
+func inner(c gorm.ConnPool) gorm.ConnPool {
+	switch v := unwrap(c).(type) {
+	case *pool:
+		return v.ConnPool
+	case *txConn:
+		return v.Tx
+	default:
+		return v
+	}
+}
+
+type internalKey struct{}
+
+// own returns a session for the plugin's own statements on a connection: it
+// is not scoped, not recorded, and logs nothing.
+func (p *plugin) own(ctx context.Context, conn gorm.ConnPool) *gorm.DB {
+	db := p.db.Session(&gorm.Session{NewDB: true, SkipDefaultTransaction: true, SkipHooks: true, Context: context.WithValue(ctx, internalKey{}, true)})
+	db.Statement.ConnPool = conn
+	return db
+}
+
+func isOwn(ctx context.Context) bool { return ctx.Value(internalKey{}) != nil }
+
+type txKey struct{}
+
+// InTx returns a context in which Reveal reads keys on the open transaction
+// tx, so that it sees those made in it.
+func InTx(ctx context.Context, tx *gorm.DB) context.Context {
+	if t, ok := unwrap(tx.Statement.ConnPool).(*txConn); ok {
+		return context.WithValue(ctx, txKey{}, t)
+	}
+	return ctx
+}
+
+type outsideKey struct{}
+
+// An outside is the permission of [Outside], recorded once.
+type outside struct {
+	once sync.Once
+	err  error
+}
+
+// Outside returns a context whose statements may name PHI tables although
+// storage did not build them: for maintenance by SQL. The first one records an
+// event; without a principal in ctx, or if it cannot be recorded, all are
+// refused. What they return stays sealed.
+func Outside(ctx context.Context) context.Context {
+	return context.WithValue(ctx, outsideKey{}, &outside{})
+}
+
+func (o *outside) record(ctx context.Context, p *plugin) error {
+	o.once.Do(func() {
+		_, o.err = p.recordAs(ctx, audit.Event{Type: audit.Outside, Outcome: audit.Success})
+	})
+	return o.err
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/part164/part164/crypto"
+)
+
+// The SDK's own tables. None holds PHI in clear; phi_index and
+// phi_subject_keys are as sensitive as the data.
+type (
+	tenantKey struct {
+		TenantID  string `gorm:"primaryKey;size:64"`
+		Purpose   string `gorm:"primaryKey;size:16"` // "wrap" or "index"
+		Wrapped   []byte `gorm:"not null"`
+		CreatedAt time.Time
+	}
+	subjectKey struct {
+		TenantID  string `gorm:"primaryKey;size:64"`
+		SubjectID string `gorm:"primaryKey;size:64"`
+		Version   uint32 `gorm:"primaryKey;autoIncrement:false"`
+		Wrapped   []byte
+		Shredded  bool `gorm:"not null"`
+		CreatedAt time.Time
+	}
+	outboxRow struct {
+		Attempt string `gorm:"primaryKey;size:64"`
+		Writer  string `gorm:"size:64;not null;index"`
+		Digest  []byte `gorm:"not null"`
+		MAC     []byte `gorm:"column:mac;not null"`
+	}
+	metaRow struct {
+		ID         int    `gorm:"primaryKey;autoIncrement:false"`
+		DatabaseID string `gorm:"size:36;not null"`
+		Generation uint64 `gorm:"not null"`
+	}
+)
+
+func (tenantKey) TableName() string  { return "phi_tenant_keys" }
+func (subjectKey) TableName() string { return "phi_subject_keys" }
+func (outboxRow) TableName() string  { return "phi_outbox" }
+func (metaRow) TableName() string    { return "phi_meta" }
+
+var ownTables = map[string]bool{"phi_tenant_keys": true, "phi_subject_keys": true, "phi_outbox": true, "phi_meta": true, "phi_index": true}
+
+// keyRows reads and writes key rows on one connection. It implements
+// crypto.KeyRows.
+type keyRows struct {
+	plugin *plugin
+	conn   gorm.ConnPool
+}
+
+var _ crypto.KeyRows = (*keyRows)(nil)
+
+func (k *keyRows) db(ctx context.Context) *gorm.DB { return k.plugin.own(ctx, k.conn) }
+
+// TenantKeyset implements crypto.KeyRows.
+func (k *keyRows) TenantKeyset(ctx context.Context, tenant, use string) ([]byte, error) {
+	var r tenantKey
+	err := k.db(ctx).Where("tenant_id = ? AND purpose = ?", tenant, use).Take(&r).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("storage: read phi_tenant_keys: %w", err)
+	}
+	return r.Wrapped, nil
+}
+
+// InsertTenantKeyset implements crypto.KeyRows.
+func (k *keyRows) InsertTenantKeyset(ctx context.Context, tenant, use string, wrapped []byte) error {
+	r := tenantKey{TenantID: tenant, Purpose: use, Wrapped: wrapped}
+	if err := k.db(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&r).Error; err != nil {
+		return fmt.Errorf("storage: insert into phi_tenant_keys: %w", err)
+	}
+	return nil
+}
+
+// keyChunk is how many subjects one statement asks for: SQLite takes 32,766
+// parameters, PostgreSQL 65,535.
+const keyChunk = 1000
+
+// SubjectKeys implements crypto.KeyRows.
+func (k *keyRows) SubjectKeys(ctx context.Context, tenant string, subjects []string, lock bool) ([]crypto.KeyRow, error) {
+	var out []crypto.KeyRow
+	for len(subjects) > 0 {
+		n := min(keyChunk, len(subjects))
+		var rows []subjectKey
+		q := k.db(ctx).Where("tenant_id = ? AND subject_id IN ?", tenant, subjects[:n]).Order("subject_id, version")
+		if lock {
+			q = q.Clauses(k.plugin.shareLock())
+		}
+		if err := q.Find(&rows).Error; err != nil {
+			return nil, fmt.Errorf("storage: read phi_subject_keys: %w", err)
+		}
+		for _, r := range rows {
+			out = append(out, crypto.KeyRow{Tenant: r.TenantID, Subject: r.SubjectID, Version: r.Version, Wrapped: r.Wrapped, Shredded: r.Shredded})
+		}
+		subjects = subjects[n:]
+	}
+	return out, nil
+}
+
+// shareLock conflicts with a writer's row lock. MariaDB's FOR SHARE has
+// another spelling than GORM's, so it takes the stronger lock; SQLite's
+// transactions are immediate and need none.
+func (p *plugin) shareLock() clause.Locking {
+	if p.db.Name() == "postgres" {
+		return clause.Locking{Strength: "SHARE"}
+	}
+	return clause.Locking{Strength: "UPDATE"}
+}
+
+// InsertSubjectKey implements crypto.KeyRows.
+func (k *keyRows) InsertSubjectKey(ctx context.Context, row crypto.KeyRow) error {
+	r := subjectKey{TenantID: row.Tenant, SubjectID: row.Subject, Version: row.Version, Wrapped: row.Wrapped}
+	if err := k.db(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&r).Error; err != nil {
+		return fmt.Errorf("storage: insert into phi_subject_keys: %w", err)
+	}
+	return nil
+}
+
+// Generation implements crypto.KeyRows.
+func (k *keyRows) Generation(ctx context.Context) (uint64, error) {
+	var m metaRow
+	if err := k.db(ctx).Take(&m, 1).Error; err != nil {
+		return 0, fmt.Errorf("storage: read phi_meta: %w", err)
+	}
+	return m.Generation, nil
+}
+
+// checkKEK finds a wrong or missing key before the first record is asked for,
+// and makes the key file of a new development database.
+func (p *plugin) checkKEK(ctx context.Context) error {
+	conn := inner(p.pool)
+	var keys []tenantKey
+	if p.own(ctx, conn).Migrator().HasTable(&tenantKey{}) {
+		if err := p.own(ctx, conn).Where("purpose = ?", "wrap").Limit(1).Find(&keys).Error; err != nil {
+			return fmt.Errorf("storage: open: read phi_tenant_keys: %w", err)
+		}
+	}
+	if file, ok := p.cfg.KEK.(*crypto.FileKEK); ok && !file.Exists() {
+		switch {
+		case len(keys) > 0:
+			return fmt.Errorf("storage: open: the database holds cells sealed under another key file: put it back at its path: %w", crypto.ErrNoKeyFile)
+		case !p.cfg.Development:
+			return fmt.Errorf("storage: open: %w", crypto.ErrNoKeyFile)
+		}
+		if err := file.Generate(); err != nil {
+			return fmt.Errorf("storage: open: make key file: %w", err)
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	found, err := p.keys.Lookup(ctx, &keyRows{plugin: p, conn: conn}, keys[0].TenantID, []crypto.KeyRef{{Subject: "", Version: 1}})
+	if err == nil && len(found) == 1 && errors.Is(found[0].Err, crypto.ErrUnwrap) {
+		err = found[0].Err
+	}
+	if errors.Is(err, crypto.ErrUnwrap) {
+		return fmt.Errorf("storage: open: Config.KEK is not the key that this database was sealed with: %w", err)
+	}
+	return err
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"unicode"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/schema"
+
+	"github.com/part164/part164/minimize"
+)
+
+// A model is what the plugin knows of a Go type with phi tags.
+type model struct {
+	plugin  *plugin
+	typ     reflect.Type
+	schema  *schema.Schema
+	name    string // resource type for access and audit, such as "patient"
+	table   string
+	record  []int         // index path of the embedded Record
+	subject *schema.Field // the patient's record ID; nil for a model about no patient
+	own     bool          // embeds PatientRecord: its subject is its own ID
+
+	sealed  []*field          // in the order of the schema
+	clear   []*field          // PHI stored in clear
+	columns map[string]*field // both, by lower-case column name
+}
+
+// A field is one PHI field of a model.
+type field struct {
+	*schema.Field
+	tag     minimize.Tag
+	logical string // table.column, or the tag's as=: what cells are bound to
+	sealed  bool
+}
+
+func (f *field) indexed() bool { return len(f.tag.Search) > 0 || f.tag.Unique }
+
+// ref reaches the Sealed of the field in a row.
+func (f *field) ref(ctx context.Context, rv reflect.Value) sealedField {
+	return f.ReflectValueOf(ctx, rv).Addr().Interface().(sealedField)
+}
+
+// recordOf returns the row's embedded Record.
+func (m *model) recordOf(rv reflect.Value) *Record {
+	return rv.FieldByIndex(m.record).Addr().Interface().(*Record)
+}
+
+// subjectOf returns the row's subject ID, "" where it has none.
+func (m *model) subjectOf(ctx context.Context, rv reflect.Value) string {
+	switch {
+	case m.own:
+		return m.recordOf(rv).ID
+	case m.subject != nil:
+		id, _ := m.subject.ReflectValueOf(ctx, rv).Interface().(string)
+		return id
+	}
+	return ""
+}
+
+func (m *model) rowOf(ctx context.Context, rv reflect.Value) *row {
+	r := m.recordOf(rv)
+	return &row{model: m, tenant: r.TenantID, record: r.ID, subject: m.subjectOf(ctx, rv), version: r.Version}
+}
+
+var (
+	recordType        = reflect.TypeFor[Record]()
+	patientRecordType = reflect.TypeFor[PatientRecord]()
+	sealedFieldType   = reflect.TypeFor[sealedField]()
+)
+
+// models caches what is known of each Go type; nil for types without phi tags.
+type models struct {
+	byType sync.Map // reflect.Type -> *model
+
+	mu     sync.RWMutex
+	tables map[string]*model
+}
+
+// of returns the model of a statement, or nil where its type has no phi tags.
+func (p *plugin) modelOf(db *gorm.DB) (*model, error) {
+	s := db.Statement.Schema
+	if s == nil {
+		return nil, nil
+	}
+	if m, ok := p.models.byType.Load(s.ModelType); ok {
+		return m.(*model), nil
+	}
+	m, err := p.parse(s)
+	if err != nil {
+		return nil, err
+	}
+	p.models.byType.Store(s.ModelType, m)
+	if m != nil {
+		p.models.mu.Lock()
+		p.models.tables[strings.ToLower(m.table)] = m
+		p.models.mu.Unlock()
+	}
+	return m, nil
+}
+
+// table returns the model that owns a table, nil for tables without PHI.
+func (p *plugin) table(name string) *model {
+	p.models.mu.RLock()
+	defer p.models.mu.RUnlock()
+	return p.models.tables[strings.ToLower(name)]
+}
+
+// parse reads the tags of a type and says what is wrong with them.
+func (p *plugin) parse(s *schema.Schema) (*model, error) {
+	m := &model{plugin: p, typ: s.ModelType, schema: s, table: s.Table, name: resourceName(s), columns: map[string]*field{}}
+	fail := func(format string, args ...any) error {
+		return fmt.Errorf("storage: model %s: %s", s.Name, fmt.Sprintf(format, args...))
+	}
+	m.record, m.own = findRecord(s.ModelType)
+	tagged, untagged := false, ""
+	for _, f := range s.Fields {
+		text, ok := f.Tag.Lookup("phi")
+		isSealed := reflect.PointerTo(f.FieldType).Implements(sealedFieldType)
+		if !ok {
+			if isSealed {
+				return nil, fail("field %s: Sealed without a phi tag: add one such as `phi:\"name\"`", f.Name)
+			}
+			if f.DBName != "" || f.EmbeddedSchema == nil {
+				untagged = cmp.Or(untagged, f.Name)
+			}
+			continue
+		}
+		tag, err := minimize.ParseTag(text)
+		if err != nil {
+			return nil, fail("field %s: %v", f.Name, err)
+		}
+		inRecord := m.record != nil && len(f.StructField.Index) > 0 && hasPrefix(f.StructField.Index, m.record)
+		switch {
+		case inRecord:
+			continue
+		case tag.None:
+			tagged = true
+			if isSealed {
+				return nil, fail("field %s: Sealed with `phi:\"-\"`: give it a class", f.Name)
+			}
+			continue
+		case tag.Subject:
+			tagged = true
+			if f.FieldType.Kind() != reflect.String {
+				return nil, fail("field %s: `phi:\"subject\"` is for a string that holds the patient's record ID", f.Name)
+			}
+			if m.subject != nil || m.own {
+				return nil, fail("field %s: a second subject", f.Name)
+			}
+			m.subject = f
+			continue
+		}
+		tagged = true
+		if tag.From != "" {
+			return nil, fail("field %s: from=: sealing an existing column is a job of a later version", f.Name)
+		}
+		if f.DBName == "" {
+			return nil, fail("field %s: has a phi class but no column", f.Name)
+		}
+		fd := &field{Field: f, tag: tag, sealed: isSealed, logical: cmp.Or(tag.As, s.Table+"."+f.DBName)}
+		switch {
+		case isSealed && tag.Clear:
+			return nil, fail("field %s: Sealed and clear at once: drop one", f.Name)
+		case isSealed:
+			if f.PrimaryKey || f.TagSettings["INDEX"] != "" || f.TagSettings["UNIQUEINDEX"] != "" || f.TagSettings["UNIQUE"] != "" || f.TagSettings["CHECK"] != "" {
+				return nil, fail("field %s: a sealed column cannot be a key, indexed, unique or checked by a gorm tag: use search=exact or unique in the phi tag", f.Name)
+			}
+			m.sealed = append(m.sealed, fd)
+		case tag.Clear:
+			if fd.indexed() {
+				return nil, fail("field %s: search and unique are for sealed fields: index a clear column with a gorm tag", f.Name)
+			}
+			m.clear = append(m.clear, fd)
+		default:
+			return nil, fail("field %s: PHI in clear: make it a storage.Sealed, or add the option clear and read what that means", f.Name)
+		}
+		m.columns[strings.ToLower(f.DBName)] = fd
+	}
+	if !tagged {
+		return nil, nil
+	}
+	if m.record == nil {
+		return nil, fail("embed storage.Record, or storage.PatientRecord in the patient itself")
+	}
+	if untagged != "" {
+		return nil, fail("field %s has no phi tag: give it a class, or `phi:\"-\"` if it is not about a person", untagged)
+	}
+	if pk := s.PrioritizedPrimaryField; len(s.PrimaryFields) != 1 || pk == nil || pk.Name != "ID" || !hasPrefix(pk.StructField.Index, m.record) {
+		return nil, fail("the primary key is not Record.ID: cells are bound to an ID made before the insert, so auto-increment and composite keys do not do")
+	}
+	return m, nil
+}
+
+// findRecord returns the index path of the embedded Record, and whether it
+// stands in a PatientRecord.
+func findRecord(t reflect.Type) (path []int, own bool) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if !f.Anonymous {
+			continue
+		}
+		switch {
+		case f.Type == recordType:
+			return []int{i}, false
+		case f.Type == patientRecordType:
+			return []int{i, 0}, true
+		case f.Type.Kind() == reflect.Struct:
+			if sub, own := findRecord(f.Type); sub != nil {
+				return append([]int{i}, sub...), own
+			}
+		}
+	}
+	return nil, false
+}
+
+func hasPrefix(path, prefix []int) bool {
+	return len(path) >= len(prefix) && slices.Equal(path[:len(prefix)], prefix)
+}
+
+// resourceName is the snake-case name of the type, or what its ResourceType
+// method says.
+func resourceName(s *schema.Schema) string {
+	if n, ok := reflect.New(s.ModelType).Interface().(interface{ ResourceType() string }); ok {
+		return n.ResourceType()
+	}
+	var b strings.Builder
+	for i, r := range s.Name {
+		if unicode.IsUpper(r) && i > 0 && !strings.HasSuffix(b.String(), "_") {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+import (
+	"bytes"
+	"context"
+	"database/sql/driver"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/schema"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/minimize"
+)
+
+// Sealed holds one PHI value of a model. In the database it is a sealed cell;
+// in memory it stays sealed until [Reveal] opens it for one scope. The zero
+// Sealed is NULL.
+//
+// Copies share the cell, which is immutable: a copy made before Reveal stays
+// sealed. Sealed cannot be compared with ==; use Equal. Every way of printing
+// or marshalling it gives a placeholder. That protects against accidents, not
+// against a memory dump.
+type Sealed[T any] struct {
+	_ [0]func()
+	c *cell
+}
+
+// A cell is what a Sealed points to. It never changes once others can see it.
+type cell struct {
+	raw   []byte // as stored; nil for NULL and for a value not sealed yet
+	row   *row   // which record it belongs to; nil where storage does not know
+	field *field
+	shown *shown // nil: sealed
+}
+
+// A row names the record that cells were read from or written to.
+type row struct {
+	model                   *model
+	tenant, record, subject string
+	version                 int64
+}
+
+// A shown says what one scope may see of a cell. Values sit in closures, which
+// no printer and no reflection follows.
+type shown struct {
+	kind  showing
+	value any // fresh and full: func() T; partly: func() string
+	stamp *stamp
+}
+
+type showing uint8
+
+const (
+	fresh       showing = iota + 1 // given by Seal, not in the database yet
+	full                           // revealed
+	partly                         // a mask or generalisation of it is left
+	withheld                       // the policy shows nothing
+	unavailable                    // it did not open
+	unloaded                       // the column was not selected
+)
+
+// A stamp is the right to see what one Reveal opened.
+type stamp struct {
+	scope *access.Scope
+	until time.Time
+	now   func() time.Time
+}
+
+func (s *stamp) valid(ctx context.Context) bool {
+	scope, err := access.From(ctx)
+	return err == nil && s != nil && scope == s.scope && s.now().Before(s.until)
+}
+
+// Seal returns v as a value to be written. It is sealed when its record is.
+func Seal[T any](v T) Sealed[T] {
+	return Sealed[T]{c: &cell{shown: &shown{kind: fresh, value: func() T { return v }}}}
+}
+
+// Get returns the plaintext where it was revealed in full to the scope of ctx.
+// The error is [ErrSealed], [ErrNotRevealed], [ErrWithheld], [ErrMasked] or
+// [ErrUnavailable]. NULL gives the zero T.
+func (s Sealed[T]) Get(ctx context.Context) (T, error) {
+	var zero T
+	if s.c == nil {
+		return zero, nil
+	}
+	sh := s.c.shown
+	switch {
+	case sh == nil, sh.kind == fresh:
+		return zero, ErrSealed
+	case sh.kind == unloaded:
+		return zero, fmt.Errorf("%w: the column was not selected", ErrWithheld)
+	case !sh.stamp.valid(ctx):
+		return zero, ErrNotRevealed
+	}
+	switch sh.kind {
+	case full:
+		return sh.value.(func() T)(), nil
+	case partly:
+		return zero, ErrMasked
+	case withheld:
+		return zero, ErrWithheld
+	}
+	return zero, ErrUnavailable
+}
+
+// Text returns what the scope of ctx may see: the value, its mask, or the
+// placeholder. It never fails. NULL gives "".
+func (s Sealed[T]) Text(ctx context.Context) string { return s.Minimized(ctx).Text }
+
+// IsNull reports whether the value is known to be NULL. One that was withheld
+// or not selected is not known to be.
+func (s Sealed[T]) IsNull() bool { return s.c == nil }
+
+// Minimized implements [minimize.Value].
+func (s Sealed[T]) Minimized(ctx context.Context) minimize.Rendering {
+	if s.c == nil {
+		return minimize.Rendering{State: minimize.Null}
+	}
+	r := minimize.Rendering{State: minimize.Sealed, Text: s.String()}
+	if s.c.field != nil {
+		r.Class = s.c.field.tag.Class
+	}
+	sh := s.c.shown
+	if sh == nil || sh.kind == fresh || sh.kind == unloaded || !sh.stamp.valid(ctx) {
+		return r
+	}
+	switch sh.kind {
+	case full:
+		v := sh.value.(func() T)()
+		r.State, r.Text, r.Value = minimize.Shown, text(v), v
+	case partly:
+		r.State, r.Text = minimize.Partly, sh.value.(func() string)()
+	case withheld:
+		r.State = minimize.Withheld
+	case unavailable:
+		r.State = minimize.Unavailable
+	}
+	return r
+}
+
+// Equal reports whether both hold the same cell, or the same value not sealed
+// yet. It never opens a cell: two cells sealed apart differ even where their
+// plaintext is the same.
+func (s Sealed[T]) Equal(o Sealed[T]) bool {
+	switch {
+	case s.c == o.c:
+		return true
+	case s.c == nil || o.c == nil:
+		return false
+	case s.c.raw != nil || o.c.raw != nil:
+		return bytes.Equal(s.c.raw, o.c.raw)
+	case s.c.isFresh() && o.c.isFresh():
+		a, errA := s.plain(s.c)
+		b, errB := o.plain(o.c)
+		return errA == nil && errB == nil && bytes.Equal(a, b)
+	}
+	return false
+}
+
+// Scan implements [database/sql.Scanner]. It clones the driver's bytes, which
+// are valid until the next row only.
+func (s *Sealed[T]) Scan(src any) error {
+	switch v := src.(type) {
+	case nil:
+		s.c = nil
+	case []byte:
+		s.c = &cell{raw: append(make([]byte, 0, len(v)), v...)}
+	case string:
+		s.c = &cell{raw: []byte(v)}
+	default:
+		return errors.New("storage: scan a sealed column: it holds no bytes: call storage.Migrate")
+	}
+	return nil
+}
+
+// Value implements [driver.Valuer]: the sealed bytes, or an error where the
+// value reaches the driver by a way that storage does not handle. It returns a
+// value beside the error because GORM turns a nil one into IS NULL.
+func (s Sealed[T]) Value() (driver.Value, error) {
+	switch {
+	case s.c == nil:
+		return nil, nil
+	case s.c.raw != nil:
+		return s.c.raw, nil
+	case s.c.shown != nil && s.c.shown.kind == withheld:
+		return nil, nil // a NULL that was withheld
+	}
+	return []byte("[PHI]"), &RefusedError{Op: "write", Why: "a value that is not sealed reached the driver", Mend: "write it through a model with GORM's Create, Save or Updates; search with storage.Match"}
+}
+
+// GormDataType implements GORM's schema.GormDataTypeInterface.
+func (Sealed[T]) GormDataType() string { return "bytes" }
+
+// GormDBDataType implements GORM's migrator.GormDataTypeInterface.
+func (Sealed[T]) GormDBDataType(db *gorm.DB, _ *schema.Field) string {
+	switch db.Name() {
+	case "postgres":
+		return "bytea"
+	case "mysql":
+		return "longblob"
+	}
+	return "blob"
+}
+
+// UnmarshalJSON takes a value from a client. It refuses a placeholder: what a
+// client was shown is not what it may write. null is NULL.
+func (s *Sealed[T]) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		s.c = nil
+		return nil
+	}
+	var v T
+	if err := json.Unmarshal(b, &v); err != nil {
+		return errors.New("storage: unmarshal a sealed value: the JSON has another type") // the cause would quote the input
+	}
+	if t, ok := any(v).(string); ok && strings.HasPrefix(t, "[PHI") {
+		return &WriteError{Resource: "input", Fields: []string{"a field"}, Masked: true}
+	}
+	*s = Seal(v)
+	return nil
+}
+
+// sealedField is how the plugin reaches a Sealed of any T.
+type sealedField interface {
+	cell() *cell
+	setCell(*cell)
+	plain(*cell) ([]byte, error) // the bytes of a fresh value
+	open([]byte) (any, error)    // opened bytes as a func() T
+	textOf(any) string           // a func() T as people read its value
+}
+
+func (s *Sealed[T]) cell() *cell     { return s.c }
+func (s *Sealed[T]) setCell(c *cell) { s.c = c }
+
+func (s Sealed[T]) plain(c *cell) ([]byte, error) {
+	f, ok := c.shown.value.(func() T)
+	if !ok {
+		return nil, errors.New("storage: seal: the value has another type than its field")
+	}
+	return encode(f())
+}
+
+func (s *Sealed[T]) open(b []byte) (any, error) {
+	v, err := decode[T](b)
+	if err != nil {
+		return nil, err
+	}
+	return func() T { return v }, nil
+}
+
+func (s *Sealed[T]) textOf(value any) string { return text(value.(func() T)()) }
+
+func (c *cell) isFresh() bool    { return c != nil && c.shown != nil && c.shown.kind == fresh }
+func (c *cell) isUnloaded() bool { return c != nil && c.shown != nil && c.shown.kind == unloaded }
+
+// encode turns a value into the bytes that are sealed: a string or []byte as
+// it is, everything else as JSON.
+func encode[T any](v T) ([]byte, error) {
+	switch v := any(v).(type) {
+	case string:
+		return []byte(v), nil
+	case []byte:
+		return v, nil
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("storage: seal: a %T does not marshal to JSON", v)
+	}
+	return b, nil
+}
+
+func decode[T any](b []byte) (T, error) {
+	var v T
+	switch p := any(&v).(type) {
+	case *string:
+		*p = string(b)
+		return v, nil
+	case *[]byte:
+		*p = append([]byte{}, b...)
+		return v, nil
+	}
+	if err := json.Unmarshal(b, &v); err != nil {
+		return v, fmt.Errorf("storage: open: the cell does not hold a %T", v)
+	}
+	return v, nil
+}
+
+// text is a value as people read it.
+func text(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case fmt.Stringer:
+		return v.String()
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return ""
+	}
+	return strings.Trim(string(b), `"`)
+}

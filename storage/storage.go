@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/audit"
+	"github.com/part164/part164/crypto"
+	"github.com/part164/part164/minimize"
+)
+
+// Config configures [Open] and [New]. KEK, Audit, Access and Minimize are
+// required.
+type Config struct {
+	KEK      crypto.KEK        // wraps the tenants' keys; a file KEK needs Development or a deviation from 164.312(a)(2)(iv)
+	Audit    audit.Trail       // where every reveal, search and write is recorded
+	Access   access.Authorizer // may this principal touch these records for this purpose?
+	Minimize *minimize.Policy  // how much of each field?
+
+	// Development allows what no production may have: a file KEK, made where
+	// it is missing.
+	Development bool
+
+	// Deviations documents each safe default that is not followed (45 CFR
+	// 164.306(d)(3)). They are recorded at Open.
+	Deviations []access.Deviation
+
+	// RevealTTL bounds how long a revealed value can be read, beside the end
+	// of its scope. Zero means 5 minutes.
+	RevealTTL time.Duration
+
+	// NewID makes record IDs: UUIDs. Nil means version 7.
+	NewID func() string
+
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+
+	// Log is the SDK's own operational log. Nil is silent.
+	Log *zap.Logger
+}
+
+// maxRows is how many records one write may touch; more is a job.
+const maxRows = 10_000
+
+const pluginName = "part164"
+
+// Open opens a database whose models with phi tags are sealed, scoped and
+// recorded. Call [Close] at the end: it settles what is left in the outbox.
+func Open(d gorm.Dialector, cfg Config) (*gorm.DB, error) {
+	p, err := New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	db, err := gorm.Open(d, &gorm.Config{Logger: logger.Discard, NowFunc: p.(*plugin).now})
+	if err != nil {
+		return nil, fmt.Errorf("storage: open: %w", err)
+	}
+	if err := db.Use(p); err != nil {
+		if c, cerr := db.DB(); cerr == nil {
+			_ = c.Close()
+		}
+		return nil, err
+	}
+	return db, nil
+}
+
+// New returns the plugin that [Open] installs, for an app that opens GORM by
+// itself and calls db.Use. Its error names the first bad field of cfg.
+func New(cfg Config) (gorm.Plugin, error) {
+	switch {
+	case cfg.KEK == nil:
+		return nil, errors.New("storage: Config.KEK is nil: crypto.LocalKEK in development, a KMS in production")
+	case cfg.Audit == nil:
+		return nil, errors.New("storage: Config.Audit is nil: audit.Open")
+	case cfg.Access == nil:
+		return nil, errors.New("storage: Config.Access is nil: rbac.Starter to start with")
+	case cfg.Minimize == nil:
+		return nil, errors.New("storage: Config.Minimize is nil: minimize.Starter to start with")
+	case cfg.RevealTTL < 0:
+		return nil, errors.New("storage: Config.RevealTTL is negative")
+	}
+	deviations := cfg.Deviations
+	if cfg.Development {
+		deviations = append(deviations[:len(deviations):len(deviations)], access.Deviation{
+			Citation: "164.306(d)(3)", Reason: "development mode", Alternative: "none: synthetic data only",
+			Owner: "the developer", ReviewBy: time.Now().AddDate(0, 1, 0),
+		})
+	}
+	covered := cfg.Development
+	for i, d := range cfg.Deviations {
+		if err := d.Validate(); err != nil {
+			return nil, fmt.Errorf("storage: Config.Deviations[%d]: %w", i, err)
+		}
+		covered = covered || d.Citation == citationKeys
+	}
+	if _, file := cfg.KEK.(*crypto.FileKEK); file && !covered {
+		return nil, errors.New("storage: Config.KEK is a file: use a KMS, set Development, or add a Deviation from " + citationKeys + " that names the separate device")
+	}
+	if x, ok := cfg.Access.(interface{ Deviations() []access.Deviation }); ok {
+		deviations = append(deviations[:len(deviations):len(deviations)], x.Deviations()...)
+	}
+	if cfg.RevealTTL == 0 {
+		cfg.RevealTTL = 5 * time.Minute
+	}
+	if cfg.NewID == nil {
+		cfg.NewID = func() string { return uuid.Must(uuid.NewV7()).String() }
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	ring, err := crypto.NewKeyring(crypto.Config{KEK: cfg.KEK, Now: cfg.Now})
+	if err != nil {
+		return nil, fmt.Errorf("storage: Config.KEK: %w", err)
+	}
+	return &plugin{cfg: cfg, deviations: deviations, keys: ring, models: models{tables: map[string]*model{}}}, nil
+}
+
+// citationKeys is the specification that a deviation must cite to keep the key
+// in a file (HHS guidance on unsecured PHI, 74 FR 19006: keys on a separate
+// device or location from the data).
+const citationKeys = "164.312(a)(2)(iv)"
+
+// A plugin is the SDK in one gorm.DB.
+type plugin struct {
+	cfg        Config
+	deviations []access.Deviation
+	keys       *crypto.Keyring
+	models     models
+	db         *gorm.DB
+	pool       *pool
+	relay      *relay
+}
+
+// Name implements gorm.Plugin.
+func (p *plugin) Name() string { return pluginName }
+
+func (p *plugin) now() time.Time { return p.cfg.Now().UTC() }
+
+// Initialize implements gorm.Plugin: it wraps the connection, replaces the
+// four statement callbacks, checks the key and starts the relay.
+func (p *plugin) Initialize(db *gorm.DB) error {
+	sqlDB, err := db.DB()
+	if err != nil {
+		return fmt.Errorf("storage: open: %w", err)
+	}
+	if sqlDB.Stats().MaxOpenConnections == 1 {
+		return &RefusedError{Op: "open", Why: "MaxOpenConns is 1, and keys are read beside a running statement", Mend: "allow at least 2"}
+	}
+	p.db = db
+	p.pool = &pool{ConnPool: db.ConnPool, plugin: p}
+	db.ConnPool = p.pool
+	db.Statement.ConnPool = p.pool
+	if err := p.register(db); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	if err := p.checkKEK(ctx); err != nil {
+		return err
+	}
+	if err := p.recordDeviations(ctx); err != nil {
+		return err
+	}
+	p.relay = startRelay(p)
+	return nil
+}
+
+// register replaces GORM's own statement callbacks by ours around them.
+func (p *plugin) register(db *gorm.DB) error {
+	quiet := db.Logger
+	db.Logger = logger.Discard // Replace logs a warning
+	defer func() { db.Logger = quiet }()
+	cb := db.Callback()
+	query, create := cb.Query().Get("gorm:query"), cb.Create().Get("gorm:create")
+	update, del := cb.Update().Get("gorm:update"), cb.Delete().Get("gorm:delete")
+	return errors.Join(
+		cb.Query().Replace("gorm:query", func(db *gorm.DB) { p.query(db, query) }),
+		cb.Create().Replace("gorm:create", func(db *gorm.DB) { p.write(db, create, p.create) }),
+		cb.Update().Replace("gorm:update", func(db *gorm.DB) { p.write(db, update, p.update) }),
+		cb.Delete().Replace("gorm:delete", func(db *gorm.DB) { p.write(db, del, p.delete) }),
+	)
+}
+
+func (p *plugin) recordDeviations(ctx context.Context) error {
+	for _, d := range p.deviations {
+		reason := audit.ReasonDevelopment
+		switch d.Citation {
+		case citationKeys:
+			reason = audit.ReasonKeyLocation
+		case "164.308(a)(4)", "164.312(a)(1)":
+			reason = audit.ReasonRelation
+		}
+		ev := audit.Event{Type: audit.Deviation, Outcome: audit.Success, Reason: reason, Citation: d.Citation, Actor: systemActor}
+		if _, err := p.cfg.Audit.Record(ctx, ev); err != nil {
+			return fmt.Errorf("storage: open: record deviation: %w", err)
+		}
+	}
+	return nil
+}
+
+// systemActor is who acts at Open, before any principal.
+var systemActor = access.Principal{ID: "part164-storage", Tenant: "system", Kind: access.Service}
+
+// pluginOf finds the plugin in a database of Open.
+func pluginOf(db *gorm.DB) (*plugin, error) {
+	if db != nil && db.Config != nil {
+		if p, ok := db.Config.Plugins[pluginName].(*plugin); ok {
+			return p, nil
+		}
+	}
+	return nil, errors.New("storage: the database has no part164 plugin: open it with storage.Open, or db.Use the plugin of storage.New")
+}
+
+// Close settles the outbox, stops the relay and closes the database.
+func Close(db *gorm.DB) error {
+	p, err := pluginOf(db)
+	if err != nil {
+		return err
+	}
+	rerr := p.relay.stop()
+	sqlDB, err := db.DB()
+	if err == nil {
+		err = sqlDB.Close()
+	}
+	return errors.Join(rerr, err)
+}

@@ -350,7 +350,7 @@ func encodeStd(e *encoder, v reflect.Value) outcome {
 }
 
 func encodeTime(e *encoder, v reflect.Value) outcome {
-	t := v.Interface().(time.Time)
+	t := timeOf(v)
 	_, offset := t.Zone()
 	if year := t.Year(); year < 0 || year > 9999 || offset <= -24*3600 || offset >= 24*3600 {
 		return encodeMarshaler(e, v) // an error, in the words of the time package
@@ -471,14 +471,15 @@ func appendString[S string | []byte](dst []byte, s S) []byte {
 // hasText reports whether a type has a text form of its own.
 func hasText(t reflect.Type) bool { return t == timeType || t.Implements(textMarshalerType) }
 
+// isScalar reports whether the text of a type's values is that of its kind.
+func isScalar(t reflect.Type) bool { return quotable(t) && t.Kind() != reflect.Pointer && !hasText(t) }
+
 // textOf returns the text that a mask or a generaliser works on. It reports
 // false for what has none.
 func textOf(v reflect.Value) (string, bool) {
 	switch {
-	case !v.IsValid():
-		return "", false
 	case v.Type() == timeType:
-		t := v.Interface().(time.Time)
+		t := timeOf(v)
 		if t.IsZero() {
 			return "", true
 		}
@@ -486,20 +487,32 @@ func textOf(v reflect.Value) (string, bool) {
 	case v.Type().Implements(textMarshalerType):
 		b, err := v.Interface().(encoding.TextMarshaler).MarshalText()
 		return string(b), err == nil
+	case isBytes(v.Type()):
+		return string(v.Bytes()), true
 	}
+	return scalarText(v)
+}
+
+func scalarText(v reflect.Value) (string, bool) {
 	switch {
 	case v.Kind() == reflect.String:
 		return v.String(), true
-	case v.Kind() == reflect.Bool:
-		return strconv.FormatBool(v.Bool()), true
 	case v.CanInt():
 		return strconv.FormatInt(v.Int(), 10), true
 	case v.CanUint():
 		return strconv.FormatUint(v.Uint(), 10), true
 	case v.CanFloat():
 		return strconv.FormatFloat(v.Float(), 'f', -1, 64), true
-	case isBytes(v.Type()):
-		return string(v.Bytes()), true
+	case v.Kind() == reflect.Bool:
+		return strconv.FormatBool(v.Bool()), true
 	}
 	return "", false
+}
+
+// timeOf returns the time in v, without copying it to the heap where it can.
+func timeOf(v reflect.Value) time.Time {
+	if v.CanAddr() {
+		return *v.Addr().Interface().(*time.Time)
+	}
+	return v.Interface().(time.Time)
 }

@@ -59,8 +59,8 @@ func looksMasked(c Class, text string) bool {
 	}
 	switch c {
 	case ZIP:
-		digits, other := count(text, isDigit)
-		return digits == 3 && !other || strings.Contains(text, "*")
+		n, other := digits(text)
+		return n == 3 && !other || strings.Contains(text, "*")
 	case DOB, Date:
 		return text == over89 || text == longAgo || strings.Contains(text, "*")
 	case Age:

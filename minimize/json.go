@@ -188,16 +188,32 @@ func (e *encoder) clear(f *field, v reflect.Value) outcome {
 		return hidden
 	case view == Reveal:
 		return f.plan.encode(e, v)
+	case f.scalar:
+		text, _ := scalarText(v)
+		return e.text(view, classes[f.class], text)
 	default:
 		return e.partly(view, classes[f.class], v)
 	}
 }
 
+// text writes a view of a text.
+func (e *encoder) text(view View, c Class, text string) outcome {
+	e.class = c
+	var ok bool
+	if e.scratch, ok = appendView(e.scratch[:0], view, c, text, e.now); !ok {
+		return hidden
+	}
+	e.buf = appendString(e.buf, e.scratch)
+	return written
+}
+
 // partly writes a view of the text of v, or of each element of a list.
 func (e *encoder) partly(view View, c Class, v reflect.Value) outcome {
 	e.class = c
-	if x, ok := asValue(v); ok {
-		return e.value(x)
+	if v.Type() != timeType {
+		if x, ok := asValue(v); ok {
+			return e.value(x)
+		}
 	}
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:
@@ -236,13 +252,15 @@ func (e *encoder) partly(view View, c Class, v reflect.Value) outcome {
 		e.buf = append(e.buf, ']')
 		return written
 	}
+	if v.Type() == timeType && view == Generalise && (c == DOB || c == Date) {
+		if t := timeOf(v); !t.IsZero() {
+			e.buf = append(appendYear(append(e.buf, '"'), c, t.Year(), e.now), '"')
+			return written
+		}
+	}
 	text, ok := textOf(v)
 	if !ok {
 		return hidden
 	}
-	if e.scratch, ok = appendView(e.scratch[:0], view, c, text, e.now); !ok {
-		return hidden
-	}
-	e.buf = appendString(e.buf, e.scratch)
-	return written
+	return e.text(view, c, text)
 }

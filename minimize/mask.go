@@ -75,10 +75,10 @@ func (v View) fits(c Class) bool {
 // nothing, where that is nothing.
 func appendView(dst []byte, v View, c Class, text string, now time.Time) ([]byte, bool) {
 	switch {
-	case v == Withhold || !c.Valid() || !v.fits(c):
-		return dst, false
-	case v == Reveal:
+	case v == Reveal && c.Valid():
 		return append(dst, text...), true
+	case v == Withhold || v == Reveal || !v.fits(c):
+		return dst, false
 	case text == "":
 		return dst, true
 	case v == Mask:
@@ -115,22 +115,22 @@ func appendMask(dst []byte, c Class, text string) []byte {
 		dst = append(appendInitial(dst, domain[:dot]), stars...)
 		return append(dst, domain[dot:]...)
 	case SSN:
-		if n, other := count(text, isDigit); n == 9 && !other {
+		if n, other := digits(text); n == 9 && !other {
 			return appendLast(append(dst, "***-**-"...), text, 4, isDigit)
 		}
 	case Phone, Fax:
-		switch n, _ := count(text, isDigit); {
+		switch n, _ := digits(text); {
 		case n >= 10:
 			return appendLast(append(dst, "***-***-"...), text, 4, isDigit)
 		case n >= 7:
 			return appendLast(append(dst, "***-**"...), text, 2, isDigit)
 		}
 	case MRN:
-		if n, _ := count(text, isAlnum); n >= 7 {
+		if alnums(text) >= 7 {
 			return appendLast(append(dst, stars...), text, 3, isAlnum)
 		}
 	default:
-		if n, _ := count(text, isAlnum); n >= 9 {
+		if alnums(text) >= 9 {
 			return appendLast(append(dst, stars...), text, 4, isAlnum)
 		}
 	}
@@ -139,52 +139,61 @@ func appendMask(dst []byte, c Class, text string) []byte {
 
 // appendInitial appends the first letter of a word that has at least 3.
 func appendInitial(dst []byte, word string) []byte {
-	if n, _ := count(word, unicode.IsLetter); n < 3 {
-		return dst
+	n := 0
+	for _, r := range word {
+		if unicode.IsLetter(r) {
+			n++
+		}
 	}
-	if r, _ := utf8.DecodeRuneInString(word); unicode.IsLetter(r) {
+	if r, _ := utf8.DecodeRuneInString(word); n >= 3 && unicode.IsLetter(r) {
 		dst = utf8.AppendRune(dst, r)
 	}
 	return dst
 }
 
-// appendLast appends the last n characters of text that are of a kind.
-func appendLast(dst []byte, text string, n int, is func(rune) bool) []byte {
+// appendLast appends the last n bytes of text that are of a kind.
+func appendLast(dst []byte, text string, n int, is func(byte) bool) []byte {
 	at := len(text)
 	for at > 0 && n > 0 {
-		r, size := utf8.DecodeLastRuneInString(text[:at])
-		at -= size
-		if is(r) {
+		if at--; is(text[at]) {
 			n--
 		}
 	}
-	for _, r := range text[at:] {
-		if is(r) {
-			dst = utf8.AppendRune(dst, r)
+	for ; at < len(text); at++ {
+		if is(text[at]) {
+			dst = append(dst, text[at])
 		}
 	}
 	return dst
 }
 
-// count returns how many characters of text are of a kind, and whether it has
-// other letters or digits.
-func count(text string, is func(rune) bool) (n int, other bool) {
-	for _, r := range text {
-		switch {
-		case r == utf8.RuneError:
-			other = true
-		case is(r):
+// digits returns how many ASCII digits text has, and whether it has letters or
+// anything that is not ASCII.
+func digits(text string) (n int, other bool) {
+	for i := range len(text) {
+		switch c := text[i]; {
+		case isDigit(c):
 			n++
-		case unicode.IsLetter(r) || unicode.IsDigit(r):
+		case isAlnum(c) || c >= utf8.RuneSelf:
 			other = true
 		}
 	}
 	return n, other
 }
 
-func isDigit(r rune) bool { return r >= '0' && r <= '9' }
+// alnums returns how many ASCII letters and digits text has.
+func alnums(text string) (n int) {
+	for i := range len(text) {
+		if isAlnum(text[i]) {
+			n++
+		}
+	}
+	return n
+}
 
-func isAlnum(r rune) bool { return isDigit(r) || r|0x20 >= 'a' && r|0x20 <= 'z' }
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+func isAlnum(c byte) bool { return isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'z' }
 
 func appendGeneral(dst []byte, c Class, text string, now time.Time) ([]byte, bool) {
 	switch c {
@@ -203,17 +212,24 @@ func appendGeneral(dst []byte, c Class, text string, now time.Time) ([]byte, boo
 		return strconv.AppendInt(dst, int64(low+9), 10), true
 	case DOB, Date:
 		year, ok := yearOf(text)
-		switch {
-		case !ok:
+		if !ok {
 			return dst, false
-		case now.UTC().Year()-year <= 89:
-			return strconv.AppendInt(dst, int64(year), 10), true
-		case c == DOB:
-			return append(dst, over89...), true
 		}
-		return append(dst, longAgo...), true
+		return appendYear(dst, c, year, now), true
 	}
 	return dst, false
+}
+
+// appendYear appends a year of birth or of an event, unless it tells an age
+// over 89.
+func appendYear(dst []byte, c Class, year int, now time.Time) []byte {
+	switch {
+	case now.UTC().Year()-year <= 89:
+		return strconv.AppendInt(dst, int64(year), 10)
+	case c == DOB:
+		return append(dst, over89...)
+	}
+	return append(dst, longAgo...)
 }
 
 const (
@@ -226,8 +242,17 @@ const (
 func yearOf(text string) (int, bool) {
 	text = strings.TrimSpace(text)
 	for _, layout := range [...]string{
-		time.DateOnly, time.RFC3339Nano, "2006-01-02 15:04:05Z07:00", time.DateTime, "2006-01-02T15:04:05", "2006-01-02T15:04",
-		"2006-01", "2006", "20060102", "200601021504", "20060102150405", "20060102150405-0700",
+		time.DateOnly, "20060102", "2006", "2006-01", "200601021504", "20060102150405", "2006-01-02T15:04", time.DateTime,
+	} {
+		if len(layout) != len(text) {
+			continue // these have one length
+		}
+		if t, err := time.Parse(layout, text); err == nil && t.Year() > 0 {
+			return t.Year(), true
+		}
+	}
+	for _, layout := range [...]string{
+		time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05Z07:00", "20060102150405-0700",
 		"1/2/2006", "January 2, 2006", "2 January 2006", "Jan 2, 2006", "2 Jan 2006",
 	} {
 		if t, err := time.Parse(layout, text); err == nil && t.Year() > 0 {

@@ -95,6 +95,9 @@ func (b *builder) encoder(t reflect.Type, quoted bool) encodeFunc {
 	if t == timeType {
 		return encodeTime
 	}
+	if t.Kind() == reflect.Pointer && isValue(t.Elem()) {
+		return b.kind(t, quoted) // not by the methods of the Value that it leads to
+	}
 	ptr := t
 	if t.Kind() != reflect.Pointer {
 		ptr = reflect.PointerTo(t)
@@ -191,6 +194,7 @@ type field struct {
 	index     []int
 	plan      *plan
 	class     int  // index of the class of clear PHI; -1 for what is not
+	scalar    bool // its text is that of its kind
 	value     bool // a Value or a pointer to one
 	omitEmpty bool
 	omitZero  func(reflect.Value) bool // nil without omitzero
@@ -302,7 +306,7 @@ func (b *builder) collect(t reflect.Type, index []int, path []reflect.Type, grou
 		c.key = string(appendString(nil, c.name)) + ":"
 		c.value = isValue(sf.Type) || sf.Type.Kind() == reflect.Pointer && isValue(sf.Type.Elem())
 		if tag.Class != "" && !holdsValue(sf.Type) {
-			c.class = tag.Class.index()
+			c.class, c.scalar = tag.Class.index(), isScalar(sf.Type)
 		}
 		quoted := false
 		for opt := range strings.SplitSeq(opts, ",") {

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -137,13 +138,14 @@ type txConn struct {
 
 	mu      sync.Mutex
 	tickets []audit.Ticket
+	undo    []func() // puts back what the app's structs held before a write
 	marks   []mark
 }
 
-// A mark is a savepoint: how many tickets there were.
+// A mark is a savepoint: how much there was.
 type mark struct {
-	name    string
-	tickets int
+	name          string
+	tickets, undo int
 }
 
 // Commit implements gorm.TxCommitter. The keys made in the transaction are
@@ -158,7 +160,7 @@ func (t *txConn) Commit() error {
 	t.keys.Publish()
 	t.mu.Lock()
 	n := len(t.tickets)
-	t.tickets = nil
+	t.tickets, t.undo, t.marks = nil, nil, nil
 	t.mu.Unlock()
 	if n > 0 {
 		t.plugin.relay.kick()
@@ -172,13 +174,16 @@ func (t *txConn) Rollback() error {
 		return err
 	}
 	t.mu.Lock()
-	gone := t.tickets
-	t.tickets, t.marks = nil, nil
+	gone, undo := t.tickets, t.undo
+	t.tickets, t.undo, t.marks = nil, nil, nil
 	t.mu.Unlock()
-	return t.rolledBack(gone)
+	return t.rolledBack(gone, undo)
 }
 
-func (t *txConn) rolledBack(tickets []audit.Ticket) error {
+func (t *txConn) rolledBack(tickets []audit.Ticket, undo []func()) error {
+	for _, f := range slices.Backward(undo) {
+		f()
+	}
 	if len(tickets) == 0 {
 		return nil
 	}
@@ -205,9 +210,10 @@ func (t *txConn) savepoint(ctx context.Context, query, verb, name string) (sql.R
 	}
 	t.mu.Lock()
 	var gone []audit.Ticket
+	var undo []func()
 	switch verb {
 	case "savepoint":
-		t.marks = append(t.marks, mark{name, len(t.tickets)})
+		t.marks = append(t.marks, mark{name, len(t.tickets), len(t.undo)})
 		t.keys.Savepoint(name)
 	case "release":
 		if i := t.mark(name); i >= 0 {
@@ -216,14 +222,14 @@ func (t *txConn) savepoint(ctx context.Context, query, verb, name string) (sql.R
 		t.keys.Release(name)
 	case "rollback":
 		if i := t.mark(name); i >= 0 {
-			n := t.marks[i].tickets
-			gone = append(gone, t.tickets[n:]...)
-			t.tickets, t.marks = t.tickets[:n], t.marks[:i+1]
+			m := t.marks[i]
+			gone, undo = slices.Clone(t.tickets[m.tickets:]), slices.Clone(t.undo[m.undo:])
+			t.tickets, t.undo, t.marks = t.tickets[:m.tickets], t.undo[:m.undo], t.marks[:i+1]
 		}
 		t.keys.RollbackTo(name)
 	}
 	t.mu.Unlock()
-	return res, t.rolledBack(gone)
+	return res, t.rolledBack(gone, undo)
 }
 
 // mark returns the index of the newest savepoint of a name, or -1.
@@ -259,6 +265,15 @@ func (t *txConn) add(ticket audit.Ticket) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.tickets = append(t.tickets, ticket)
+}
+
+// onRollback keeps what puts the app's structs back if the transaction, or the
+// savepoint, does not last: their cells are sealed by keys that are gone then,
+// and a retry needs the values.
+func (t *txConn) onRollback(undo []func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.undo = append(t.undo, undo...)
 }
 
 // savepoint recognises the statements that GORM and people use: "savepoint",

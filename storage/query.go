@@ -40,7 +40,7 @@ func (p *plugin) query(db *gorm.DB, next func(*gorm.DB)) {
 		_ = db.AddError(err)
 		return
 	}
-	if err := m.checkTarget(stmt); err != nil {
+	if err := errors.Join(m.checkTarget(stmt), m.selects(stmt)); err != nil {
 		_ = db.AddError(err)
 		return
 	}
@@ -172,11 +172,8 @@ func reach(m *model, f access.Filter) []clause.Expression {
 // checkTarget refuses to read PHI into something that storage cannot bind and
 // record: a map, another struct, a slice of one column.
 func (m *model) checkTarget(stmt *gorm.Statement) error {
-	if n, ok := stmt.Dest.(*int64); ok && n != nil {
-		sel, _ := stmt.Clauses["SELECT"].Expression.(clause.Select)
-		if e, ok := sel.Expression.(clause.Expr); ok && strings.EqualFold(e.SQL, "count(*)") {
-			return nil
-		}
+	if n, ok := stmt.Dest.(*int64); ok && n != nil && isCount(stmt) {
+		return nil
 	}
 	t := stmt.ReflectValue.Type()
 	if t.Kind() == reflect.Slice || t.Kind() == reflect.Array {
@@ -188,6 +185,32 @@ func (m *model) checkTarget(stmt *gorm.Statement) error {
 	if t != m.typ {
 		return &RefusedError{Op: "query", Table: m.table, Why: "the rows are not read into the model", Mend: "read the model itself; Pluck, Scan and maps are not handled yet"}
 	}
+	return nil
+}
+
+func isCount(stmt *gorm.Statement) bool {
+	sel, _ := stmt.Clauses["SELECT"].Expression.(clause.Select)
+	e, ok := sel.Expression.(clause.Expr)
+	return ok && strings.EqualFold(e.SQL, "count(*)")
+}
+
+// selects refuses expressions in the SELECT list, which could carry clear PHI
+// into a field that is shown to everybody, and splits "id, name".
+func (m *model) selects(stmt *gorm.Statement) error {
+	if sel, ok := stmt.Clauses["SELECT"].Expression.(clause.Select); ok && sel.Expression != nil && !isCount(stmt) {
+		return m.refuse("query", "an expression in the select list", "select columns by name")
+	}
+	var columns []string
+	for _, s := range stmt.Selects {
+		for part := range strings.SplitSeq(s, ",") {
+			part = strings.TrimPrefix(strings.Trim(strings.TrimSpace(part), "\"`"), m.table+".")
+			if f := m.schema.LookUpField(part); part != "*" && (f == nil || f.DBName == "") {
+				return m.refuse("query", "an expression in the select list", "select columns by name")
+			}
+			columns = append(columns, part)
+		}
+	}
+	stmt.Selects = columns
 	return nil
 }
 
@@ -355,12 +378,8 @@ func (m *model) loaded(stmt *gorm.Statement) (map[string]bool, []*field) {
 		columns[name] = ok && v || !ok && !restricted
 	}
 	var clear []*field
-	raw := false // an expression may carry any column
-	for _, s := range stmt.Selects {
-		raw = raw || m.schema.LookUpField(s) == nil && s != "*"
-	}
 	for _, f := range m.clear {
-		if raw || columns[f.DBName] {
+		if columns[f.DBName] {
 			clear = append(clear, f)
 		}
 	}

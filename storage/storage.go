@@ -159,6 +159,9 @@ func (p *plugin) Initialize(db *gorm.DB) error {
 	if sqlDB.Stats().MaxOpenConnections == 1 {
 		return &RefusedError{Op: "open", Why: "MaxOpenConns is 1, and keys are read beside a running statement", Mend: "allow at least 2"}
 	}
+	if printsArguments(db.Logger) {
+		return &RefusedError{Op: "open", Why: "GORM's logger prints the arguments of statements, which hold clear PHI", Mend: "set ParameterizedQueries in its Config, or use logger.Discard"}
+	}
 	p.db = db
 	p.pool = &pool{ConnPool: db.ConnPool, plugin: p}
 	db.ConnPool = p.pool
@@ -175,6 +178,18 @@ func (p *plugin) Initialize(db *gorm.DB) error {
 	}
 	p.relay = startRelay(p)
 	return nil
+}
+
+func printsArguments(l logger.Interface) bool {
+	if l == logger.Discard {
+		return false
+	}
+	f, ok := l.(gorm.ParamsFilter)
+	if !ok {
+		return true
+	}
+	_, args := f.ParamsFilter(context.Background(), "SELECT ?", "argument")
+	return len(args) > 0
 }
 
 // register replaces GORM's own statement callbacks by ours around them.

@@ -354,6 +354,7 @@ func (o *op) finish(columns clause.Set, set []assignment) {
 		if !ok {
 			return nil
 		}
+		o.keep(rec)
 		o.done = append(o.done, func() {
 			rec.Version, rec.UpdatedAt = r.version, now
 			if stmt.Dest == stmt.Model {
@@ -361,7 +362,7 @@ func (o *op) finish(columns clause.Set, set []assignment) {
 			}
 			for _, a := range set {
 				if a.sealed != nil {
-					a.phi.ref(o.ctx, rv).setCell(a.sealed.cell())
+					o.replace(a.phi.ref(o.ctx, rv), a.sealed.cell())
 				} else if _, expr := a.value.(clause.Expression); !expr {
 					_ = a.Set(o.ctx, rv, a.value)
 				}

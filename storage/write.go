@@ -80,16 +80,18 @@ func (p *plugin) write(db *gorm.DB, next func(*gorm.DB), prepare func(*op) (run 
 		db.RowsAffected = 0
 		_ = db.AddError(err)
 	}
-	if !inside {
-		if db.Error != nil {
-			_ = tx.Rollback()
-		} else {
-			_ = db.AddError(tx.Commit())
-		}
-	}
 	if db.Error != nil {
 		for _, f := range slices.Backward(o.undo) {
 			f()
+		}
+	} else {
+		tx.onRollback(o.undo)
+	}
+	if !inside {
+		if db.Error != nil {
+			_ = db.AddError(tx.Rollback())
+		} else {
+			_ = db.AddError(tx.Commit())
 		}
 	}
 }
@@ -264,11 +266,22 @@ func (r *row) binding(f *field) crypto.Binding {
 	return crypto.Binding{Tenant: r.tenant, Field: f.logical, Record: r.record, Subject: r.subject}
 }
 
-// replace puts a cell into the app's struct, and back if the write fails.
+// replace puts a cell into the app's struct, and the old one back if the write
+// does not last and the app has put nothing else there.
 func (o *op) replace(s sealedField, c *cell) {
 	old := s.cell()
 	s.setCell(c)
-	o.undo = append(o.undo, func() { s.setCell(old) })
+	o.undo = append(o.undo, func() {
+		if s.cell() == c {
+			s.setCell(old)
+		}
+	})
+}
+
+// keep puts a Record back as it is now if the write does not last.
+func (o *op) keep(rec *Record) {
+	old := *rec
+	o.undo = append(o.undo, func() { *rec = old })
 }
 
 // inputText is what CheckInput looks at: the text of a value.
@@ -363,10 +376,9 @@ func (p *plugin) create(o *op) (bool, error) {
 	if err := o.rightsErr(v); err != nil {
 		return false, err
 	}
-	for i, rv := range found {
+	for _, rv := range found {
 		rec := o.m.recordOf(rv)
 		o.done = append(o.done, func() { rec.load = &load{} })
-		_ = i
 	}
 	return true, nil
 }
@@ -413,8 +425,7 @@ func (o *op) insertColumns() (map[string]bool, error) {
 // newRow fills in the Record of a new row.
 func (o *op) newRow(rv reflect.Value) (*row, error) {
 	rec := o.m.recordOf(rv)
-	old := *rec
-	o.undo = append(o.undo, func() { *rec = old })
+	o.keep(rec)
 	tenant := o.scope.Principal().Tenant
 	switch rec.TenantID {
 	case "":

@@ -43,6 +43,7 @@ type figure struct {
 func figures() []figure {
 	var all []figure
 	all = append(all, cellFigures()...)
+	all = append(all, rowFigures()...)
 	all = append(all, journalFigures()...)
 	return all
 }

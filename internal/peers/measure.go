@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A value is what came out of the rounds of one figure. For a ratio, median is
-// that of the rounds' ratios, and best the ratio of each side's best round,
+// A value is what came out of the rounds of one figure. Of a ratio, median is
+// that of the rounds' ratios, and best the ratio of the two sides' best rounds,
 // which a busy machine disturbs least.
 type value struct {
 	median, best float64
@@ -19,7 +19,7 @@ type value struct {
 }
 
 func (v value) String() string {
-	return fmt.Sprintf("%.2f%s (best %.2f)", v.median, v.unit, v.best)
+	return fmt.Sprintf("%.2f%s (best %.2f%s)", v.median, v.unit, v.best, v.unit)
 }
 
 // A goal bounds the median. The zero goal asks for nothing.

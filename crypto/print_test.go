@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package crypto_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/part164/part164/crypto"
+	"github.com/part164/part164/crypto/cryptotest"
+)
+
+// forms returns the ways in which secret would show in a text.
+func forms(secret []byte) []string {
+	all := []string{
+		string(secret),
+		hex.EncodeToString(secret), strings.ToUpper(hex.EncodeToString(secret)),
+		base64.StdEncoding.EncodeToString(secret), base64.RawURLEncoding.EncodeToString(secret),
+		strings.Trim(fmt.Sprint(secret), "[]"),           // 1 2 3
+		strings.Trim(fmt.Sprintf("%#v", secret), "}"),    // []byte{0x1, 0x2
+		strings.Trim(fmt.Sprintf("% x", secret), " "),    // 01 02
+		strings.ReplaceAll(fmt.Sprint(secret), " ", ","), // as JSON numbers
+		fmt.Sprintf("%q", secret)[1:],
+	}
+	return all
+}
+
+func wantNone(t *testing.T, what, text string, secrets ...[]byte) {
+	t.Helper()
+	for _, s := range secrets {
+		for _, f := range forms(s) {
+			if strings.Contains(text, f) {
+				t.Errorf("%s shows a secret", what)
+			}
+		}
+	}
+}
+
+// keyBytes returns the raw key in the file of a FileKEK.
+func keyBytes(t *testing.T, k *crypto.FileKEK) []byte {
+	t.Helper()
+	data, err := os.ReadFile(k.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ks struct {
+		Key []struct{ KeyData struct{ Value []byte } }
+	}
+	if err := json.Unmarshal(data, &ks); err != nil {
+		t.Fatal(err)
+	}
+	v := ks.Key[0].KeyData.Value // the proto of an AES-GCM key ends in its bytes
+	return v[len(v)-32:]
+}
+
+func TestNothingPrintsAKey(t *testing.T) {
+	t.Parallel()
+	file, err := crypto.LocalKEK(filepath.Join(t.TempDir(), "kek.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Generate(); err != nil {
+		t.Fatal(err)
+	}
+	s := newStack(t, file)
+	key := newKey(t, rawKey, place, 1)
+	keys, tx, dbtx := s.sealing(t, "t1", "p1", "")
+	index, err := tx.IndexKey(t.Context(), "t1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Precommit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := dbtx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	tx.Publish()
+	found, err := s.ring.Lookup(t.Context(), s.db.Rows(), "t1", refs("p1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	type holder struct {
+		Key   *crypto.Key
+		Value crypto.Key
+		inner *crypto.Key
+		plain crypto.Key
+		KEK   crypto.KEK
+	}
+	for name, v := range map[string]any{
+		"Key": key, "Key value": *key, "keys": keys, "IndexKey": index, "IndexKey value": *index,
+		"FileKEK": file, "Keyring": s.ring, "KeyTx": tx, "Found": found,
+		"holder": holder{key, *key, key, *key, file}, "Config": crypto.Config{KEK: file},
+		"Sealer": crypto.NewSealer(file), "fake KEK": cryptotest.NewKEK(),
+	} {
+		secrets := [][]byte{rawKey, keyBytes(t, file)}
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "% x", "%b", "%o", "%c", "%U", "%t"} {
+			wantNone(t, name+" by "+verb, fmt.Sprintf(verb, v), secrets...)
+			wantNone(t, "a pointer to "+name+" by "+verb, fmt.Sprintf(verb, &v), secrets...)
+		}
+		b, _ := json.Marshal(v)
+		wantNone(t, name+" by JSON", string(b), secrets...)
+		var buf bytes.Buffer
+		slog.New(slog.NewTextHandler(&buf, nil)).Info("x", "v", v)
+		slog.New(slog.NewJSONHandler(&buf, nil)).Info("x", "v", v)
+		wantNone(t, name+" by slog", buf.String(), secrets...)
+	}
+	for v, want := range map[any]string{
+		key: "[crypto.Key version 1]", s.ring: "[crypto.Keyring]", tx: "[crypto.KeyTx]",
+		file: "[crypto.FileKEK " + file.Path() + "]",
+	} {
+		if got := fmt.Sprint(v); got != want {
+			t.Errorf("prints as %q, want %q", got, want)
+		}
+	}
+}
+
+// TestNeedlesAreFound keeps the search above honest: it finds what is there.
+func TestNeedlesAreFound(t *testing.T) {
+	t.Parallel()
+	for _, leak := range []string{
+		fmt.Sprint(rawKey), fmt.Sprintf("%#v", rawKey), fmt.Sprintf("%x", rawKey), fmt.Sprintf("%X", rawKey),
+		fmt.Sprintf("%q", rawKey), fmt.Sprintf("%s", rawKey), base64.StdEncoding.EncodeToString(rawKey),
+		fmt.Sprintf("%+v", struct{ raw []byte }{rawKey}),
+	} {
+		hit := false
+		for _, f := range forms(rawKey) {
+			hit = hit || strings.Contains(leak, f)
+		}
+		if !hit {
+			t.Errorf("a leak is not found: %q", leak)
+		}
+	}
+}

@@ -295,6 +295,9 @@ func TestSealAndOpenAppend(t *testing.T) {
 }
 
 func TestSealAndOpenAllocate(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates on its own")
+	}
 	k := newKey(t, rawKey, place, 1)
 	plaintext := bytes.Repeat([]byte{'x'}, 32)
 	cell := seal(t, k, string(plaintext), place)

@@ -646,14 +646,21 @@ func TestKEKFailsWhileAKeyIsMade(t *testing.T) {
 
 func TestTablesFailWhileAKeyIsMade(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, cryptotest.NewKEK())
 	down := errors.New("connection lost")
-	for name, rows := range map[string]crypto.KeyRows{
-		"at the tenant's insert":  &hooked{KeyRows: s.db.Rows(), beforeInsertTenant: func(string) { s.db.Fail(down) }},
-		"at the subject's insert": &hooked{KeyRows: s.db.Rows(), beforeInsert: func(crypto.KeyRow) { s.db.Fail(down) }},
-		"at the read":             &hooked{KeyRows: s.db.Rows(), afterSubjectKeys: func() { s.db.Fail(down) }},
+	for name, hook := range map[string]func(*cryptotest.Store) *hooked{
+		"at the tenant's insert": func(db *cryptotest.Store) *hooked {
+			return &hooked{beforeInsertTenant: func(string) { db.Fail(down) }}
+		},
+		"at the subject's insert": func(db *cryptotest.Store) *hooked {
+			return &hooked{beforeInsert: func(crypto.KeyRow) { db.Fail(down) }}
+		},
+		"at the next read": func(db *cryptotest.Store) *hooked {
+			return &hooked{afterSubjectKeys: func() { db.Fail(down) }}
+		},
 	} {
-		s.db.Fail(nil)
+		s := newStack(t, cryptotest.NewKEK())
+		rows := hook(s.db)
+		rows.KeyRows = s.db.Rows()
 		if keys, err := s.ring.Begin(rows).SealingKeys(t.Context(), "t1", []string{"p1"}); keys != nil || !errors.Is(err, down) {
 			t.Errorf("%s: SealingKeys() = %v, %v; want the table's error", name, keys, err)
 		}

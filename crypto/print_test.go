@@ -7,12 +7,14 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/crypto/cryptotest"
@@ -139,4 +141,109 @@ func TestNeedlesAreFound(t *testing.T) {
 			t.Errorf("a leak is not found: %q", leak)
 		}
 	}
+}
+
+// TestErrorsHoldNoSecret makes every kind of error, with a plaintext, a key and
+// a file that are easily found, and looks for them in its text.
+func TestErrorsHoldNoSecret(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	plaintext := []byte("Jane Roe 078-05-1120")
+	path := filepath.Join(t.TempDir(), "kek.json")
+	file := localKEK(t, path)
+	if err := file.Generate(); err != nil {
+		t.Fatal(err)
+	}
+	place := crypto.Binding{Tenant: "t1", Field: "patient.name", Record: "record-number-1", Subject: "medical-record-4711"}
+	secrets := [][]byte{rawKey, plaintext, []byte(place.Record), []byte(place.Subject), keyBytes(t, file)}
+	seen := make(map[error]bool)
+	check := func(err error) {
+		t.Helper()
+		if err == nil {
+			t.Error("no error to look at")
+			return
+		}
+		wantNone(t, fmt.Sprintf("the error %T", err), fmt.Sprintf("%v %+v %#v", err, err, err.Error()), secrets...)
+		for _, s := range sentinels {
+			if errors.Is(err, s) {
+				seen[s] = true
+			}
+		}
+	}
+	one := func(f []crypto.Found, err error) {
+		t.Helper()
+		if err == nil && len(f) == 1 {
+			err = f[0].Err
+		}
+		check(err)
+	}
+	k := newKey(t, rawKey, place, 1)
+	cell := seal(t, k, string(plaintext), place)
+	elsewhere := place
+	elsewhere.Record = "record-number-2"
+	for _, c := range [][]byte{plaintext, append([]byte{0xF9, 1}, plaintext...), append([]byte{0xFA}, plaintext...), nil} {
+		_, err := k.Open(nil, c, place)
+		check(err)
+	}
+	_, err := k.Open(nil, cell, elsewhere)
+	check(err)
+	_, err = k.Seal(nil, plaintext, crypto.Binding{})
+	check(err)
+	_, err = new(crypto.Key).Seal(nil, plaintext, place)
+	check(err)
+
+	s := newStack(t, file)
+	s.store(t, "t1", place.Subject)
+	found, err := s.ring.Lookup(ctx, s.db.Rows(), "t1", []crypto.KeyRef{{Subject: place.Subject, Version: 2}})
+	one(found, err)
+	bad := &hooked{KeyRows: s.db.Rows(), changeSubjectKeys: func(rows []crypto.KeyRow) []crypto.KeyRow {
+		rows[0].Wrapped = rawKey
+		return rows
+	}}
+	found, err = s.ring.Lookup(ctx, bad, "t1", refs(place.Subject))
+	one(found, err)
+	_, err = s.ring.Begin(bad).SealingKeys(ctx, "t1", []string{place.Subject})
+	check(err)
+	none := &hooked{KeyRows: s.db.Rows(), changeSubjectKeys: func([]crypto.KeyRow) []crypto.KeyRow { return nil }}
+	_, err = s.ring.Begin(none).SealingKeys(ctx, "t1", []string{place.Subject, "new"})
+	check(err)
+	if err := s.db.Rows().InsertTenantKeyset(ctx, "t2", "wrap", append([]byte{0x12, 32}, rawKey...)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.ring.Begin(s.db.Rows()).SealingKeys(ctx, "t2", []string{place.Subject})
+	check(err)
+	if err := s.db.Shred(ctx, "t1", place.Subject); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.ring.Begin(s.db.Rows()).SealingKeys(ctx, "t1", []string{place.Subject})
+	check(err)
+	s.db.Fail(errors.New("down"))
+	s.advance(time.Minute)
+	found, err = s.ring.Lookup(ctx, s.db.Rows(), "t1", refs(place.Subject))
+	one(found, err)
+
+	_, err = crypto.NewSealer(file).Open(ctx, elsewhere, append([]byte{0xF9, 0x40}, plaintext...))
+	check(err)
+	_, err = localKEK(t, filepath.Join(t.TempDir(), "none")).EncryptWithContext(ctx, plaintext, nil)
+	check(err)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.Replace(data, []byte(`"value"`), []byte(`"valve"`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = crypto.LocalKEK(path)
+	check(err)
+
+	for _, want := range sentinels {
+		if !seen[want] {
+			t.Errorf("no error that wraps %q was looked at", want)
+		}
+	}
+}
+
+var sentinels = []error{
+	crypto.ErrFormat, crypto.ErrVersion, crypto.ErrOpen, crypto.ErrBinding, crypto.ErrShredded, crypto.ErrNoKey,
+	crypto.ErrNoKeyFile, crypto.ErrUnwrap, crypto.ErrKeyLost, crypto.ErrGeneration,
 }

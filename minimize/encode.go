@@ -47,11 +47,11 @@ func (b *builder) kind(t reflect.Type, quoted bool) encodeFunc {
 			return encodeBytes
 		}
 		list := listEncoder(b.plan(t.Elem()))
-		return func(e *encoder, v reflect.Value) outcome {
+		return func(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
 			if v.IsNil() {
-				return e.null()
+				return appendNull(b)
 			}
-			return e.nested(v, list)
+			return e.nested(b, v, list)
 		}
 	case reflect.Array:
 		return listEncoder(b.plan(t.Elem()))
@@ -60,30 +60,30 @@ func (b *builder) kind(t reflect.Type, quoted bool) encodeFunc {
 		if quoted {
 			elem = &plan{encode: b.encoder(t.Elem(), true)}
 		}
-		enc := func(e *encoder, v reflect.Value) outcome { return elem.encode(e, v.Elem()) }
-		return func(e *encoder, v reflect.Value) outcome {
+		enc := func(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) { return elem.encode(e, b, v.Elem()) }
+		return func(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
 			if v.IsNil() {
-				return e.null()
+				return appendNull(b)
 			}
-			return e.nested(v, enc)
+			return e.nested(b, v, enc)
 		}
 	default:
-		return func(e *encoder, _ reflect.Value) outcome { return e.fail(&json.UnsupportedTypeError{Type: t}) }
+		return func(e *encoder, _ []byte, _ reflect.Value) ([]byte, outcome) {
+			return e.fail(&json.UnsupportedTypeError{Type: t})
+		}
 	}
 	if !quoted {
 		return enc
 	}
-	return func(e *encoder, v reflect.Value) outcome {
-		e.buf = append(e.buf, '"')
-		out := enc(e, v)
-		e.buf = append(e.buf, '"')
-		return out
+	return func(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
+		b, out := enc(e, append(b, '"'), v)
+		return append(b, '"'), out
 	}
 }
 
 // encode writes the object: the fields that are shown, then the lists of those
 // that are not.
-func (p *structPlan) encode(e *encoder, v reflect.Value) outcome {
+func (p *structPlan) encode(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
 	next := byte('{')
 	hiddenFrom, brokenFrom := len(e.withheld), len(e.broken)
 fields:
@@ -100,82 +100,77 @@ fields:
 			fv = fv.Field(i)
 		}
 		if !f.value && (f.omitEmpty && isEmpty(fv) || f.omitZero != nil && f.omitZero(fv)) &&
-			(f.class < 0 || e.live && unite(e.rows, f.class).view != Withhold) {
+			(f.class < 0 || e.live && e.views[f.class] != Withhold) {
 			continue
 		}
-		start := len(e.buf)
-		e.buf = append(e.buf, next)
-		e.buf = append(e.buf, f.key...)
+		start := len(b)
+		b = append(b, f.key...)
+		b[start] = next
 		var out outcome
 		if f.class >= 0 {
-			out = e.clear(f, fv)
+			b, out = e.clear(b, f, fv)
 		} else {
-			out = f.plan.encode(e, fv)
+			b, out = f.plan.encode(e, b, fv)
 		}
 		switch {
 		case out == failed:
-			return failed
+			return nil, failed
 		case out == hidden:
 			e.withheld = append(e.withheld, f.name)
-			e.buf = e.buf[:start]
+			b = b[:start]
 		case out == broken:
 			e.broken = append(e.broken, f.name)
-			e.buf = e.buf[:start]
+			b = b[:start]
 		case out == null && f.value && (f.omitEmpty || f.omitZero != nil):
-			e.buf = e.buf[:start]
+			b = b[:start]
 		default:
 			next = ','
 		}
 	}
-	return e.close(next, hiddenFrom, brokenFrom, p.reserved)
+	return e.close(b, next, hiddenFrom, brokenFrom, p.reserved)
 }
 
 // close ends an object with the lists of what it does not show.
-func (e *encoder) close(next byte, hiddenFrom, brokenFrom int, reserved bool) outcome {
+func (e *encoder) close(b []byte, next byte, hiddenFrom, brokenFrom int, reserved bool) ([]byte, outcome) {
 	if reserved && (len(e.withheld) > hiddenFrom || len(e.broken) > brokenFrom) {
 		return e.fail(fmt.Errorf("an object with withheld values has a key %s or %s of its own: rename it", withheldList, unavailableList))
 	}
-	next = e.list(next, withheldList, e.withheld[hiddenFrom:])
-	next = e.list(next, unavailableList, e.broken[brokenFrom:])
+	b, next = appendNames(b, next, withheldList, e.withheld[hiddenFrom:])
+	b, next = appendNames(b, next, unavailableList, e.broken[brokenFrom:])
 	e.withheld, e.broken = e.withheld[:hiddenFrom], e.broken[:brokenFrom]
 	if next == '{' {
-		e.buf = append(e.buf, next)
+		b = append(b, next)
 	}
-	e.buf = append(e.buf, '}')
-	return written
+	return append(b, '}'), written
 }
 
-func (e *encoder) list(next byte, key string, names []string) byte {
+func appendNames(b []byte, next byte, key string, names []string) ([]byte, byte) {
 	if len(names) == 0 {
-		return next
+		return b, next
 	}
-	e.buf = append(e.buf, next, '"')
-	e.buf = append(e.buf, key...)
-	e.buf = append(e.buf, `":`...)
+	b = append(append(append(b, next, '"'), key...), `":`...)
 	sep := byte('[')
 	for _, n := range names {
-		e.buf = appendString(append(e.buf, sep), n)
+		b = appendString(append(b, sep), n)
 		sep = ','
 	}
-	e.buf = append(e.buf, ']')
-	return ','
+	return append(b, ']'), ','
 }
 
 func listEncoder(elem *plan) encodeFunc {
-	return func(e *encoder, v reflect.Value) outcome {
-		e.buf = append(e.buf, '[')
+	return func(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
+		b = append(b, '[')
 		for i := range v.Len() {
 			if i > 0 {
-				e.buf = append(e.buf, ',')
+				b = append(b, ',')
 			}
-			out := elem.encode(e, v.Index(i))
-			if out == failed {
-				return failed
+			var out outcome
+			if b, out = elem.encode(e, b, v.Index(i)); out == failed {
+				return nil, failed
 			}
-			e.instead(out)
+			b = e.instead(b, out)
 		}
-		e.buf = append(e.buf, ']')
-		return written
+		return append(b, ']'), written
 	}
 }
 
@@ -187,7 +182,9 @@ func (b *builder) mapEncoder(t reflect.Type) encodeFunc {
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 	default:
 		if !t.Key().Implements(textMarshalerType) {
-			return func(e *encoder, _ reflect.Value) outcome { return e.fail(&json.UnsupportedTypeError{Type: t}) }
+			return func(e *encoder, _ []byte, _ reflect.Value) ([]byte, outcome) {
+				return e.fail(&json.UnsupportedTypeError{Type: t})
+			}
 		}
 	}
 	elem := b.plan(t.Elem())
@@ -195,7 +192,7 @@ func (b *builder) mapEncoder(t reflect.Type) encodeFunc {
 		key   string
 		value reflect.Value
 	}
-	object := func(e *encoder, v reflect.Value) outcome {
+	object := func(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
 		entries := make([]entry, 0, v.Len())
 		reserved := false
 		for it := v.MapRange(); it.Next(); {
@@ -210,28 +207,30 @@ func (b *builder) mapEncoder(t reflect.Type) encodeFunc {
 		next := byte('{')
 		hiddenFrom, brokenFrom := len(e.withheld), len(e.broken)
 		for _, at := range entries {
-			start := len(e.buf)
-			e.buf = append(appendString(append(e.buf, next), at.key), ':')
-			switch elem.encode(e, at.value) {
+			start := len(b)
+			b = append(appendString(append(b, next), at.key), ':')
+			var out outcome
+			b, out = elem.encode(e, b, at.value)
+			switch out {
 			case failed:
-				return failed
+				return nil, failed
 			case hidden:
 				e.withheld = append(e.withheld, at.key)
-				e.buf = e.buf[:start]
+				b = b[:start]
 			case broken:
 				e.broken = append(e.broken, at.key)
-				e.buf = e.buf[:start]
+				b = b[:start]
 			default:
 				next = ','
 			}
 		}
-		return e.close(next, hiddenFrom, brokenFrom, reserved)
+		return e.close(b, next, hiddenFrom, brokenFrom, reserved)
 	}
-	return func(e *encoder, v reflect.Value) outcome {
+	return func(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
 		if v.IsNil() {
-			return e.null()
+			return appendNull(b)
 		}
-		return e.nested(v, object)
+		return e.nested(b, v, object)
 	}
 }
 
@@ -265,7 +264,7 @@ const cycleDepth = 1000
 
 // nested writes what a pointer, map or slice leads to, unless it leads back to
 // itself.
-func (e *encoder) nested(v reflect.Value, enc encodeFunc) outcome {
+func (e *encoder) nested(b []byte, v reflect.Value, enc encodeFunc) ([]byte, outcome) {
 	e.depth++
 	if e.depth > cycleDepth {
 		if e.depth > maxDepth {
@@ -284,120 +283,109 @@ func (e *encoder) nested(v reflect.Value, enc encodeFunc) outcome {
 		e.seen[at] = true
 		defer delete(e.seen, at)
 	}
-	out := enc(e, v)
+	b, out := enc(e, b, v)
 	e.depth--
-	return out
+	return b, out
 }
 
-func encodeInterface(e *encoder, v reflect.Value) outcome {
+func encodeInterface(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
 	if v.IsNil() {
-		return e.null()
+		return appendNull(b)
 	}
 	if e.depth++; e.depth > maxDepth {
 		return e.fail(errDeep)
 	}
 	v = v.Elem()
-	out := e.policy.plan(v.Type()).encode(e, v)
+	b, out := e.policy.plan(v.Type()).encode(e, b, v)
 	e.depth--
-	return out
+	return b, out
 }
 
 // encodeMarshaler writes what the type's own MarshalJSON gives.
-func encodeMarshaler(e *encoder, v reflect.Value) outcome {
+func encodeMarshaler(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
 	if v.Kind() == reflect.Pointer && v.IsNil() {
-		return e.null()
+		return appendNull(b)
 	}
 	if !v.CanInterface() {
 		return e.fail(fmt.Errorf("embedded unexported type %s has a JSON name and renders itself: export it", v.Type()))
 	}
-	b, err := v.Interface().(json.Marshaler).MarshalJSON()
+	raw, err := v.Interface().(json.Marshaler).MarshalJSON()
 	var compact, escaped bytes.Buffer
 	if err == nil {
-		err = json.Compact(&compact, b)
+		err = json.Compact(&compact, raw)
 	}
 	if err != nil {
 		return e.fail(&json.MarshalerError{Type: v.Type(), Err: err})
 	}
 	json.HTMLEscape(&escaped, compact.Bytes())
-	e.buf = append(e.buf, escaped.Bytes()...)
-	return written
+	return append(b, escaped.Bytes()...), written
 }
 
 // encodeText writes what the type's own MarshalText gives, as a string.
-func encodeText(e *encoder, v reflect.Value) outcome {
+func encodeText(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
 	if v.Kind() == reflect.Pointer && v.IsNil() {
-		return e.null()
+		return appendNull(b)
 	}
 	if !v.CanInterface() {
 		return e.fail(fmt.Errorf("embedded unexported type %s has a JSON name and renders itself: export it", v.Type()))
 	}
-	b, err := v.Interface().(encoding.TextMarshaler).MarshalText()
+	text, err := v.Interface().(encoding.TextMarshaler).MarshalText()
 	if err != nil {
 		return e.fail(fmt.Errorf("error calling MarshalText for type %s: %w", v.Type(), err))
 	}
-	e.buf = appendString(e.buf, b)
-	return written
+	return appendString(b, text), written
 }
 
 // encodeStd leaves a rare value to encoding/json.
-func encodeStd(e *encoder, v reflect.Value) outcome {
-	b, err := json.Marshal(v.Interface())
+func encodeStd(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
+	raw, err := json.Marshal(v.Interface())
 	if err != nil {
 		return e.fail(err)
 	}
-	e.buf = append(e.buf, b...)
-	return written
+	return append(b, raw...), written
 }
 
-func encodeTime(e *encoder, v reflect.Value) outcome {
+func encodeTime(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
 	t := timeOf(v)
 	_, offset := t.Zone()
 	if year := t.Year(); year < 0 || year > 9999 || offset <= -24*3600 || offset >= 24*3600 {
-		return encodeMarshaler(e, v) // an error, in the words of the time package
+		return encodeMarshaler(e, b, v) // an error, in the words of the time package
 	}
-	e.buf = append(e.buf, '"')
-	e.buf = t.AppendFormat(e.buf, time.RFC3339Nano)
-	e.buf = append(e.buf, '"')
-	return written
+	b = t.AppendFormat(append(b, '"'), time.RFC3339Nano)
+	return append(b, '"'), written
 }
 
-func encodeBool(e *encoder, v reflect.Value) outcome {
-	e.buf = strconv.AppendBool(e.buf, v.Bool())
-	return written
+func encodeBool(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
+	return strconv.AppendBool(b, v.Bool()), written
 }
 
-func encodeInt(e *encoder, v reflect.Value) outcome {
-	e.buf = strconv.AppendInt(e.buf, v.Int(), 10)
-	return written
+func encodeInt(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
+	return strconv.AppendInt(b, v.Int(), 10), written
 }
 
-func encodeUint(e *encoder, v reflect.Value) outcome {
-	e.buf = strconv.AppendUint(e.buf, v.Uint(), 10)
-	return written
+func encodeUint(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
+	return strconv.AppendUint(b, v.Uint(), 10), written
 }
 
-func encodeFloat(e *encoder, v reflect.Value) outcome {
+func encodeFloat(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
 	f := v.Float()
 	if abs := max(f, -f); abs == 0 || abs >= 1e-5 && abs < 1e20 { // encoding/json uses exponents a little further out
-		e.buf = strconv.AppendFloat(e.buf, f, 'f', -1, v.Type().Bits())
-		return written
+		return strconv.AppendFloat(b, f, 'f', -1, v.Type().Bits()), written
 	}
 	if v.Kind() == reflect.Float32 {
-		return encodeStd(e, reflect.ValueOf(float32(f)))
+		return encodeStd(e, b, reflect.ValueOf(float32(f)))
 	}
-	return encodeStd(e, reflect.ValueOf(f))
+	return encodeStd(e, b, reflect.ValueOf(f))
 }
 
-func encodeString(e *encoder, v reflect.Value) outcome {
-	e.buf = appendString(e.buf, v.String())
-	return written
+func encodeString(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
+	return appendString(b, v.String()), written
 }
 
 // encodeQuotedString writes a string whose text is the JSON of the string.
-func encodeQuotedString(e *encoder, v reflect.Value) outcome {
+func encodeQuotedString(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
 	e.scratch = appendString(e.scratch[:0], v.String())
-	e.buf = appendString(e.buf, e.scratch)
-	return written
+	return appendString(b, e.scratch), written
 }
 
 func isBytes(t reflect.Type) bool {
@@ -408,17 +396,32 @@ func isBytes(t reflect.Type) bool {
 	return !p.Implements(marshalerType) && !p.Implements(textMarshalerType)
 }
 
-func encodeBytes(e *encoder, v reflect.Value) outcome {
+func encodeBytes(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
 	if v.IsNil() {
-		return e.null()
+		return appendNull(b)
 	}
-	e.buf = append(e.buf, '"')
-	e.buf = base64.StdEncoding.AppendEncode(e.buf, v.Bytes())
-	e.buf = append(e.buf, '"')
-	return written
+	b = base64.StdEncoding.AppendEncode(append(b, '"'), v.Bytes())
+	return append(b, '"'), written
 }
 
 const hexDigits = "0123456789abcdef"
+
+// plain tells the bytes that stand for themselves in a JSON string.
+var plain = func() (is [256]bool) {
+	for c := byte(' '); c < utf8.RuneSelf; c++ {
+		is[c] = c != '"' && c != '\\' && c != '<' && c != '>' && c != '&'
+	}
+	return is
+}()
+
+func isPlain(s []byte) bool {
+	for _, c := range s {
+		if !plain[c] {
+			return false
+		}
+	}
+	return true
+}
 
 // appendString appends s as encoding/json writes it: with HTML characters, the
 // line separators U+2028 and U+2029 and invalid UTF-8 escaped.
@@ -427,7 +430,7 @@ func appendString[S string | []byte](dst []byte, s S) []byte {
 	from := 0
 	for i := 0; i < len(s); {
 		c := s[i]
-		if c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&' {
+		if plain[c] {
 			i++
 			continue
 		}

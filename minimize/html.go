@@ -160,8 +160,9 @@ func lookField(ctx context.Context, row reflect.Value, name string, args []strin
 		return lookValue(ctx, x, args), nil
 	}
 	view := Reveal
-	if tag.Class != "" {
-		view = viewOf(ctx, tag.Class)
+	if i := tag.Class.index(); i >= 0 {
+		vs, _, _ := viewsOf(ctx)
+		view = vs[i]
 	}
 	r := Rendering{Class: tag.Class}
 	if view == Withhold {
@@ -183,24 +184,11 @@ func lookField(ctx context.Context, row reflect.Value, name string, args []strin
 		}
 		return r, nil
 	}
-	b, ok := appendView(nil, view, tag.Class, text, time.Now())
+	b, ok := appendView(nil, view, tag.Class, text, time.Now)
 	if !ok {
 		r.State = Withheld
 		return r, nil
 	}
 	r.State, r.Text = Partly, string(b)
 	return r, nil
-}
-
-// viewOf returns the view of a class for the scope in ctx.
-func viewOf(ctx context.Context, c Class) View {
-	p, ok := PolicyOf(ctx)
-	if !ok {
-		return Withhold
-	}
-	s, err := access.From(ctx)
-	if err != nil {
-		return Withhold
-	}
-	return p.View(s.Principal().Roles, s.Purpose(), c)
 }

@@ -3,14 +3,13 @@
 package minimize
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"reflect"
 	"time"
-
-	"github.com/part164/part164/access"
 )
 
 // JSON renders v for the scope in ctx. It never reveals: a [Value] appears as
@@ -37,31 +36,21 @@ import (
 // encoding/json cannot read back. Other errors are those of encoding/json. On
 // error there is no output.
 func JSON(ctx context.Context, v any) ([]byte, error) {
-	e := &encoder{ctx: ctx, now: time.Now()}
-	if s, err := access.From(ctx); err == nil {
-		e.live = true
-		if p, ok := PolicyOf(ctx); ok {
-			e.policy = p
-			e.rows = p.rows(s.Principal().Roles, s.Purpose())
-		}
+	e := newEncoder(ctx)
+	defer e.free()
+	if err := e.top(v); err != nil {
+		return nil, err
 	}
-	if e.policy == nil {
-		e.policy = new(Policy) // shows nothing
-	}
-	if out := e.any(v); out == failed {
-		return nil, fmt.Errorf("minimize: render %T: %w", v, e.err)
-	} else if out != written {
-		e.instead(out)
-	}
-	return e.buf, nil
+	return bytes.Clone(e.buf), nil
 }
 
 // WriteJSON writes what [JSON] renders to w, with a line feed, or nothing on
 // error. An [http.ResponseWriter] first gets Cache-Control: no-store, and
 // Content-Type: application/json where the handler has set none.
 func WriteJSON(ctx context.Context, w io.Writer, v any) error {
-	b, err := JSON(ctx, v)
-	if err != nil {
+	e := newEncoder(ctx)
+	defer e.free()
+	if err := e.top(v); err != nil {
 		return err
 	}
 	if rw, ok := w.(http.ResponseWriter); ok {
@@ -71,19 +60,18 @@ func WriteJSON(ctx context.Context, w io.Writer, v any) error {
 			h.Set("Content-Type", "application/json")
 		}
 	}
-	if _, err := w.Write(append(b, '\n')); err != nil {
+	if _, err := w.Write(append(e.buf, '\n')); err != nil {
 		return fmt.Errorf("minimize: write JSON: %w", err)
 	}
 	return nil
 }
 
-// An encoder renders one value once.
+// An encoder renders one value. It is kept in the policy for the next one.
 type encoder struct {
 	ctx    context.Context
 	live   bool    // the scope may act
 	policy *Policy // of the scope; never nil
-	rows   []*row  // what the scope's roles have in it
-	now    time.Time
+	views  *views  // what the scope sees of each class
 
 	buf      []byte
 	scratch  []byte
@@ -93,6 +81,47 @@ type encoder struct {
 	withheld []string // names of the open objects' hidden fields, innermost last
 	broken   []string // the same for unavailable ones
 	err      error    // why it failed
+}
+
+// newEncoder returns an encoder for the scope in ctx.
+func newEncoder(ctx context.Context) *encoder {
+	vs, p, live := viewsOf(ctx)
+	if p == nil {
+		p = new(Policy) // shows nothing
+	}
+	e, ok := p.encoders.Get().(*encoder)
+	if !ok {
+		e = new(encoder)
+	}
+	e.ctx, e.live, e.policy, e.views = ctx, live, p, vs
+	return e
+}
+
+// maxKept bounds the memory that an encoder keeps because one value was large.
+const maxKept = 64 << 10
+
+// free wipes the encoder and keeps its memory for the next one.
+func (e *encoder) free() {
+	if cap(e.buf) > maxKept || cap(e.scratch) > maxKept {
+		return
+	}
+	clear(e.buf[:cap(e.buf)])
+	clear(e.scratch[:cap(e.scratch)])
+	clear(e.withheld[:cap(e.withheld)])
+	clear(e.broken[:cap(e.broken)])
+	p := e.policy
+	*e = encoder{buf: e.buf[:0], scratch: e.scratch[:0], withheld: e.withheld[:0], broken: e.broken[:0]}
+	p.encoders.Put(e)
+}
+
+// top renders v, or its placeholder, to e.buf.
+func (e *encoder) top(v any) error {
+	b, out := e.any(e.buf, v)
+	if out == failed {
+		return fmt.Errorf("minimize: render %T: %w", v, e.err)
+	}
+	e.buf = e.instead(b, out)
+	return nil
 }
 
 // An outcome says what became of a value.
@@ -106,50 +135,35 @@ const (
 	failed          // e.err says why
 )
 
-func (e *encoder) fail(err error) outcome {
+func (e *encoder) fail(err error) ([]byte, outcome) {
 	e.err = err
-	return failed
+	return nil, failed
 }
 
-// null writes what stands for no value.
-func (e *encoder) null() outcome {
-	e.buf = append(e.buf, "null"...)
-	return null
-}
+func appendNull(b []byte) ([]byte, outcome) { return append(b, "null"...), null }
 
 // instead writes the placeholder where a value has no key to leave out.
-func (e *encoder) instead(out outcome) {
+func (e *encoder) instead(b []byte, out outcome) []byte {
 	if out == hidden || out == broken {
-		e.buf = appendString(e.buf, Placeholder(e.class))
+		b = appendString(b, Placeholder(e.class))
 	}
+	return b
 }
 
 // any writes v by the plan of its dynamic type.
-func (e *encoder) any(v any) outcome {
+func (e *encoder) any(b []byte, v any) ([]byte, outcome) {
 	if v == nil {
-		return e.null()
+		return appendNull(b)
 	}
 	rv := reflect.ValueOf(v)
-	p := e.policy.plan(rv.Type())
-	start := len(e.buf)
-	if start == 0 {
-		e.buf = make([]byte, 0, p.size.Load()+64)
-	}
-	out := p.encode(e, rv)
-	if start == 0 {
-		p.size.Store(int64(min(len(e.buf), maxHint)))
-	}
-	return out
+	return e.policy.plan(rv.Type()).encode(e, b, rv)
 }
 
-// maxHint bounds what is allocated ahead because the last value was large.
-const maxHint = 64 << 10
-
 // value writes what x lets the scope see.
-func (e *encoder) value(x Value) outcome {
+func (e *encoder) value(b []byte, x Value) ([]byte, outcome) {
 	if !e.live {
 		e.class = ""
-		return hidden
+		return b, hidden
 	}
 	r := x.Minimized(e.ctx)
 	e.class = r.Class
@@ -157,110 +171,107 @@ func (e *encoder) value(x Value) outcome {
 	case Shown:
 		switch v := r.Value.(type) {
 		case string:
-			e.buf = appendString(e.buf, v)
-			return written
+			return appendString(b, v), written
 		case Value:
-			return hidden // a value that shows another one could go on for ever
+			return b, hidden // a value that shows another one could go on for ever
 		}
 		if e.depth++; e.depth > maxDepth {
 			return e.fail(errDeep)
 		}
 		defer func() { e.depth-- }()
-		return e.any(r.Value)
+		return e.any(b, r.Value)
 	case Partly:
-		e.buf = appendString(e.buf, r.Text)
-		return written
+		return appendString(b, r.Text), written
 	case Null:
-		return e.null()
+		return appendNull(b)
 	case Unavailable:
-		return broken
+		return b, broken
 	default: // Sealed, Withheld, and what is no state
-		return hidden
+		return b, hidden
 	}
 }
 
 // clear writes a field that is PHI and stored in clear, through the view of
 // its class.
-func (e *encoder) clear(f *field, v reflect.Value) outcome {
-	switch view := unite(e.rows, f.class).view; {
+func (e *encoder) clear(b []byte, f *field, v reflect.Value) ([]byte, outcome) {
+	e.class = classes[f.class]
+	switch view := e.views[f.class]; {
 	case !e.live || view == Withhold:
-		e.class = classes[f.class]
-		return hidden
+		return b, hidden
 	case view == Reveal:
-		return f.plan.encode(e, v)
+		return f.plan.encode(e, b, v)
 	case f.scalar:
 		text, _ := scalarText(v)
-		return e.text(view, classes[f.class], text)
+		return e.text(b, view, e.class, text)
 	default:
-		return e.partly(view, classes[f.class], v)
+		return e.partly(b, view, e.class, v)
 	}
 }
 
 // text writes a view of a text.
-func (e *encoder) text(view View, c Class, text string) outcome {
-	e.class = c
-	var ok bool
-	if e.scratch, ok = appendView(e.scratch[:0], view, c, text, e.now); !ok {
-		return hidden
+func (e *encoder) text(b []byte, view View, c Class, text string) ([]byte, outcome) {
+	start := len(b)
+	b, ok := appendView(append(b, '"'), view, c, text, time.Now)
+	if !ok {
+		return b[:start], hidden
 	}
-	e.buf = appendString(e.buf, e.scratch)
-	return written
+	if shown := b[start+1:]; !isPlain(shown) {
+		e.scratch = append(e.scratch[:0], shown...)
+		return appendString(b[:start], e.scratch), written
+	}
+	return append(b, '"'), written
 }
 
 // partly writes a view of the text of v, or of each element of a list.
-func (e *encoder) partly(view View, c Class, v reflect.Value) outcome {
+func (e *encoder) partly(b []byte, view View, c Class, v reflect.Value) ([]byte, outcome) {
 	e.class = c
-	if v.Type() != timeType {
-		if x, ok := asValue(v); ok {
-			return e.value(x)
+	if v.Type() == timeType && view == Generalise && (c == DOB || c == Date) {
+		if t := timeOf(v); !t.IsZero() {
+			return append(appendYear(append(b, '"'), c, t.Year(), time.Now), '"'), written
 		}
+	}
+	if x, ok := asValue(v); ok {
+		return e.value(b, x)
 	}
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:
 		if v.IsNil() {
-			return e.null()
+			return appendNull(b)
 		}
 		if v.Kind() == reflect.Interface || !hasText(v.Type()) {
 			if e.depth++; e.depth > maxDepth {
 				return e.fail(errDeep)
 			}
 			defer func() { e.depth-- }()
-			return e.partly(view, c, v.Elem())
+			return e.partly(b, view, c, v.Elem())
 		}
 	case reflect.Slice, reflect.Array:
 		if hasText(v.Type()) || isBytes(v.Type()) {
 			break
 		}
 		if v.Kind() == reflect.Slice && v.IsNil() {
-			return e.null()
+			return appendNull(b)
 		}
 		if e.depth++; e.depth > maxDepth {
 			return e.fail(errDeep)
 		}
 		defer func() { e.depth-- }()
-		e.buf = append(e.buf, '[')
+		b = append(b, '[')
 		for i := range v.Len() {
 			if i > 0 {
-				e.buf = append(e.buf, ',')
+				b = append(b, ',')
 			}
-			out := e.partly(view, c, v.Index(i))
-			if out == failed {
-				return failed
+			var out outcome
+			if b, out = e.partly(b, view, c, v.Index(i)); out == failed {
+				return nil, failed
 			}
-			e.instead(out)
+			b = e.instead(b, out)
 		}
-		e.buf = append(e.buf, ']')
-		return written
-	}
-	if v.Type() == timeType && view == Generalise && (c == DOB || c == Date) {
-		if t := timeOf(v); !t.IsZero() {
-			e.buf = append(appendYear(append(e.buf, '"'), c, t.Year(), e.now), '"')
-			return written
-		}
+		return append(b, ']'), written
 	}
 	text, ok := textOf(v)
 	if !ok {
-		return hidden
+		return b, hidden
 	}
-	return e.text(view, c, text)
+	return e.text(b, view, c, text)
 }

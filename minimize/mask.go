@@ -45,7 +45,7 @@ func Placeholder(c Class) string {
 // come with a later version and show the placeholder until then. Masks are for
 // the eyes of the workforce: they do not de-identify.
 func Apply(v View, c Class, text string) string {
-	b, ok := appendView(nil, v, c, text, time.Now())
+	b, ok := appendView(nil, v, c, text, time.Now)
 	if !ok {
 		return Placeholder(c)
 	}
@@ -73,7 +73,7 @@ func (v View) fits(c Class) bool {
 
 // appendView appends what v shows of text. It reports false, having appended
 // nothing, where that is nothing.
-func appendView(dst []byte, v View, c Class, text string, now time.Time) ([]byte, bool) {
+func appendView(dst []byte, v View, c Class, text string, now func() time.Time) ([]byte, bool) {
 	switch {
 	case v == Reveal && c.Valid():
 		return append(dst, text...), true
@@ -95,20 +95,26 @@ const stars = "***"
 func appendMask(dst []byte, c Class, text string) []byte {
 	switch c {
 	case Name:
-		i := 0
-		for word := range strings.FieldsSeq(text) {
-			if i++; i > 1 {
+		from := len(dst)
+		for rest := strings.TrimSpace(text); rest != ""; {
+			word := rest
+			if i := strings.IndexFunc(rest, unicode.IsSpace); i >= 0 {
+				word, rest = rest[:i], strings.TrimSpace(rest[i:])
+			} else {
+				rest = ""
+			}
+			if len(dst) > from {
 				dst = append(dst, ' ')
 			}
 			dst = append(appendInitial(dst, word), stars...)
 		}
-		if i > 0 {
+		if len(dst) > from {
 			return dst
 		}
 	case Email:
-		local, domain, ok := strings.Cut(text, "@")
+		local, domain, _ := strings.Cut(text, "@")
 		dot := strings.LastIndexByte(domain, '.')
-		if !ok || dot < 0 {
+		if dot < 0 {
 			return append(dst, stars...)
 		}
 		dst = append(appendInitial(dst, local), stars+"@"...)
@@ -116,22 +122,22 @@ func appendMask(dst []byte, c Class, text string) []byte {
 		return append(dst, domain[dot:]...)
 	case SSN:
 		if n, other := digits(text); n == 9 && !other {
-			return appendLast(append(dst, "***-**-"...), text, 4, isDigit)
+			return appendLast(append(dst, "***-**-"...), text, 4, false)
 		}
 	case Phone, Fax:
 		switch n, _ := digits(text); {
 		case n >= 10:
-			return appendLast(append(dst, "***-***-"...), text, 4, isDigit)
+			return appendLast(append(dst, "***-***-"...), text, 4, false)
 		case n >= 7:
-			return appendLast(append(dst, "***-**"...), text, 2, isDigit)
+			return appendLast(append(dst, "***-**"...), text, 2, false)
 		}
 	case MRN:
 		if alnums(text) >= 7 {
-			return appendLast(append(dst, stars...), text, 3, isAlnum)
+			return appendLast(append(dst, stars...), text, 3, true)
 		}
 	default:
 		if alnums(text) >= 9 {
-			return appendLast(append(dst, stars...), text, 4, isAlnum)
+			return appendLast(append(dst, stars...), text, 4, true)
 		}
 	}
 	return append(dst, stars...)
@@ -151,17 +157,17 @@ func appendInitial(dst []byte, word string) []byte {
 	return dst
 }
 
-// appendLast appends the last n bytes of text that are of a kind.
-func appendLast(dst []byte, text string, n int, is func(byte) bool) []byte {
+// appendLast appends the last n digits of text, or letters and digits.
+func appendLast(dst []byte, text string, n int, letters bool) []byte {
 	at := len(text)
 	for at > 0 && n > 0 {
-		if at--; is(text[at]) {
+		if at--; isDigit(text[at]) || letters && isAlnum(text[at]) {
 			n--
 		}
 	}
-	for ; at < len(text); at++ {
-		if is(text[at]) {
-			dst = append(dst, text[at])
+	for _, c := range []byte(text[at:]) {
+		if isDigit(c) || letters && isAlnum(c) {
+			dst = append(dst, c)
 		}
 	}
 	return dst
@@ -195,7 +201,7 @@ func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 func isAlnum(c byte) bool { return isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'z' }
 
-func appendGeneral(dst []byte, c Class, text string, now time.Time) ([]byte, bool) {
+func appendGeneral(dst []byte, c Class, text string, now func() time.Time) ([]byte, bool) {
 	switch c {
 	case ZIP:
 		return append(dst, ZIP3(text)...), true
@@ -222,9 +228,9 @@ func appendGeneral(dst []byte, c Class, text string, now time.Time) ([]byte, boo
 
 // appendYear appends a year of birth or of an event, unless it tells an age
 // over 89.
-func appendYear(dst []byte, c Class, year int, now time.Time) []byte {
+func appendYear(dst []byte, c Class, year int, now func() time.Time) []byte {
 	switch {
-	case now.UTC().Year()-year <= 89:
+	case now().UTC().Year()-year <= 89:
 		return strconv.AppendInt(dst, int64(year), 10)
 	case c == DOB:
 		return append(dst, over89...)

@@ -93,7 +93,7 @@ func TestZIP3(t *testing.T) {
 
 func TestGeneraliseDates(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
+	now := func() time.Time { return time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC) }
 	for _, tt := range []struct {
 		c    Class
 		text string

@@ -4,6 +4,7 @@ package minimize
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 
 	"github.com/part164/part164/access"
@@ -12,14 +13,24 @@ import (
 // pinKey is the key of a scope's policy in [access.Scope.Pin].
 type pinKey struct{}
 
+// A pin holds what is fixed for one scope: the policy, and the views that the
+// scope's roles have in it for its purpose.
+type pin struct {
+	policy atomic.Pointer[Policy]
+	views  func() *views
+}
+
+// views holds one view a class, by index of class.
+type views [len(classes)]View
+
 // Pin fixes the policy of a scope at its first use, so that one request sees
 // one version of the table, and returns the fixed one. A nil p fixes nothing.
 func Pin(s *access.Scope, p *Policy) *Policy {
-	slot := pinned(s)
+	at := pinOf(s)
 	if p != nil {
-		slot.CompareAndSwap(nil, p)
+		at.policy.CompareAndSwap(nil, p)
 	}
-	return slot.Load()
+	return at.policy.Load()
 }
 
 // PolicyOf returns the policy that is fixed for the scope in ctx. It reports
@@ -29,10 +40,35 @@ func PolicyOf(ctx context.Context) (*Policy, bool) {
 	if err != nil {
 		return nil, false
 	}
-	p := pinned(s).Load()
+	p := pinOf(s).policy.Load()
 	return p, p != nil
 }
 
-func pinned(s *access.Scope) *atomic.Pointer[Policy] {
-	return s.Pin(pinKey{}, func() any { return new(atomic.Pointer[Policy]) }).(*atomic.Pointer[Policy])
+// viewsOf returns the views of the scope in ctx with its policy. live is false
+// where there is no scope that may act; p is nil where nothing was pinned.
+func viewsOf(ctx context.Context) (vs *views, p *Policy, live bool) {
+	s, err := access.From(ctx)
+	if err != nil {
+		return new(views), nil, false
+	}
+	at := pinOf(s)
+	if p = at.policy.Load(); p == nil {
+		return new(views), nil, true
+	}
+	return at.views(), p, true
+}
+
+func pinOf(s *access.Scope) *pin {
+	return s.Pin(pinKey{}, func() any {
+		at := new(pin)
+		at.views = sync.OnceValue(func() *views {
+			vs := new(views)
+			rows := at.policy.Load().rows(s.Principal().Roles, s.Purpose())
+			for i := range vs {
+				vs[i] = unite(rows, i).view
+			}
+			return vs
+		})
+		return at
+	}).(*pin)
 }

@@ -10,7 +10,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 	"unicode"
 )
@@ -19,10 +18,10 @@ import (
 // whose they are is the encoder's.
 type plan struct {
 	encode encodeFunc
-	size   atomic.Int64 // of the last output, as a hint
 }
 
-type encodeFunc func(e *encoder, v reflect.Value) outcome
+// An encodeFunc appends the JSON of v to b.
+type encodeFunc func(e *encoder, b []byte, v reflect.Value) ([]byte, outcome)
 
 // plan returns the plan of a type, made once for each policy. A type that
 // cannot be rendered has a plan that fails.
@@ -33,7 +32,7 @@ func (p *Policy) plan(t reflect.Type) *plan {
 	b := builder{plans: make(map[reflect.Type]*plan)}
 	made := b.plan(t)
 	if b.err != nil {
-		made = &plan{encode: func(e *encoder, _ reflect.Value) outcome { return e.fail(b.err) }}
+		made = &plan{encode: func(e *encoder, _ []byte, _ reflect.Value) ([]byte, outcome) { return e.fail(b.err) }}
 	}
 	known, _ := p.plans.LoadOrStore(t, made)
 	return known.(*plan)
@@ -84,12 +83,12 @@ func (b *builder) encoder(t reflect.Type, quoted bool) encodeFunc {
 		return encodeInterface
 	}
 	if isValue(t) {
-		return func(e *encoder, v reflect.Value) outcome {
+		return func(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
 			x, ok := asValue(v)
 			if !ok {
-				return hidden
+				return b, hidden
 			}
-			return e.value(x)
+			return e.value(b, x)
 		}
 	}
 	if t == timeType {
@@ -126,11 +125,11 @@ func (b *builder) encoder(t reflect.Type, quoted bool) encodeFunc {
 	default:
 		return direct
 	}
-	return func(e *encoder, v reflect.Value) outcome {
+	return func(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
 		if v.CanAddr() {
-			return viaAddr(e, v.Addr())
+			return viaAddr(e, b, v.Addr())
 		}
-		return direct(e, v)
+		return direct(e, b, v)
 	}
 }
 
@@ -190,7 +189,7 @@ type structPlan struct {
 // A field is one key of a JSON object.
 type field struct {
 	name      string
-	key       string // "name": in JSON
+	key       string // ,"name": in JSON
 	index     []int
 	plan      *plan
 	class     int  // index of the class of clear PHI; -1 for what is not
@@ -303,7 +302,7 @@ func (b *builder) collect(t reflect.Type, index []int, path []reflect.Type, grou
 		if name == "" {
 			c.name = sf.Name
 		}
-		c.key = string(appendString(nil, c.name)) + ":"
+		c.key = "," + string(appendString(nil, c.name)) + ":"
 		c.value = isValue(sf.Type) || sf.Type.Kind() == reflect.Pointer && isValue(sf.Type.Elem())
 		if tag.Class != "" && !holdsValue(sf.Type) {
 			c.class, c.scalar = tag.Class.index(), isScalar(sf.Type)

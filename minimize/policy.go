@@ -34,7 +34,9 @@ type Policy struct {
 	rules []Rule // canonical: see normalise
 	id    string
 	cells map[key]*row
-	plans sync.Map // of reflect.Type to what JSON does with it
+
+	plans    sync.Map  // of reflect.Type to *plan: what JSON does with it
+	encoders sync.Pool // of *encoder, wiped
 }
 
 type key struct {

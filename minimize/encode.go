@@ -406,17 +406,31 @@ func encodeBytes(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
 
 const hexDigits = "0123456789abcdef"
 
-// plain tells the bytes that stand for themselves in a JSON string.
-var plain = func() (is [256]bool) {
-	for c := byte(' '); c < utf8.RuneSelf; c++ {
-		is[c] = c != '"' && c != '\\' && c != '<' && c != '>' && c != '&'
+// Kinds of bytes, in the table ascii.
+const (
+	plain  = 1 << iota // stands for itself in a JSON string
+	digit              // 0 to 9
+	letter             // a to z and A to Z
+)
+
+// ascii tells the kinds of a byte. It is never changed.
+var ascii = func() (kinds [256]uint8) {
+	for c := range byte(utf8.RuneSelf) {
+		switch {
+		case c >= '0' && c <= '9':
+			kinds[c] = plain | digit
+		case c|0x20 >= 'a' && c|0x20 <= 'z':
+			kinds[c] = plain | letter
+		case c >= ' ' && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&':
+			kinds[c] = plain
+		}
 	}
-	return is
+	return kinds
 }()
 
 func isPlain(s []byte) bool {
 	for _, c := range s {
-		if !plain[c] {
+		if ascii[c]&plain == 0 {
 			return false
 		}
 	}
@@ -430,7 +444,7 @@ func appendString[S string | []byte](dst []byte, s S) []byte {
 	from := 0
 	for i := 0; i < len(s); {
 		c := s[i]
-		if plain[c] {
+		if ascii[c]&plain != 0 {
 			i++
 			continue
 		}

@@ -122,22 +122,22 @@ func appendMask(dst []byte, c Class, text string) []byte {
 		return append(dst, domain[dot:]...)
 	case SSN:
 		if n, other := digits(text); n == 9 && !other {
-			return appendLast(append(dst, "***-**-"...), text, 4, false)
+			return appendLast(append(dst, "***-**-"...), text, 4, digit)
 		}
 	case Phone, Fax:
 		switch n, _ := digits(text); {
 		case n >= 10:
-			return appendLast(append(dst, "***-***-"...), text, 4, false)
+			return appendLast(append(dst, "***-***-"...), text, 4, digit)
 		case n >= 7:
-			return appendLast(append(dst, "***-**"...), text, 2, false)
+			return appendLast(append(dst, "***-**"...), text, 2, digit)
 		}
 	case MRN:
-		if alnums(text) >= 7 {
-			return appendLast(append(dst, stars...), text, 3, true)
+		if atLeast(7, text) {
+			return appendLast(append(dst, stars...), text, 3, letter|digit)
 		}
 	default:
-		if alnums(text) >= 9 {
-			return appendLast(append(dst, stars...), text, 4, true)
+		if atLeast(9, text) {
+			return appendLast(append(dst, stars...), text, 4, letter|digit)
 		}
 	}
 	return append(dst, stars...)
@@ -148,26 +148,29 @@ func appendInitial(dst []byte, word string) []byte {
 	n := 0
 	for _, r := range word {
 		if unicode.IsLetter(r) {
-			n++
+			if n++; n == 3 {
+				break
+			}
 		}
 	}
-	if r, _ := utf8.DecodeRuneInString(word); n >= 3 && unicode.IsLetter(r) {
+	if r, _ := utf8.DecodeRuneInString(word); n == 3 && unicode.IsLetter(r) {
 		dst = utf8.AppendRune(dst, r)
 	}
 	return dst
 }
 
-// appendLast appends the last n digits of text, or letters and digits.
-func appendLast(dst []byte, text string, n int, letters bool) []byte {
+// appendLast appends the last n bytes of text that are of kinds, and nothing
+// else of it.
+func appendLast(dst []byte, text string, n int, kinds uint8) []byte {
 	at := len(text)
 	for at > 0 && n > 0 {
-		if at--; isDigit(text[at]) || letters && isAlnum(text[at]) {
+		if at--; ascii[text[at]]&kinds != 0 {
 			n--
 		}
 	}
-	for _, c := range []byte(text[at:]) {
-		if isDigit(c) || letters && isAlnum(c) {
-			dst = append(dst, c)
+	for ; at < len(text); at++ {
+		if ascii[text[at]]&kinds != 0 {
+			dst = append(dst, text[at])
 		}
 	}
 	return dst
@@ -178,28 +181,24 @@ func appendLast(dst []byte, text string, n int, letters bool) []byte {
 func digits(text string) (n int, other bool) {
 	for i := range len(text) {
 		switch c := text[i]; {
-		case isDigit(c):
+		case ascii[c]&digit != 0:
 			n++
-		case isAlnum(c) || c >= utf8.RuneSelf:
+		case ascii[c]&letter != 0 || c >= utf8.RuneSelf:
 			other = true
 		}
 	}
 	return n, other
 }
 
-// alnums returns how many ASCII letters and digits text has.
-func alnums(text string) (n int) {
-	for i := range len(text) {
-		if isAlnum(text[i]) {
-			n++
+// atLeast reports whether text has n ASCII letters and digits.
+func atLeast(n int, text string) bool {
+	for i := 0; i < len(text) && n > 0; i++ {
+		if ascii[text[i]]&(letter|digit) != 0 {
+			n--
 		}
 	}
-	return n
+	return n <= 0
 }
-
-func isDigit(c byte) bool { return c >= '0' && c <= '9' }
-
-func isAlnum(c byte) bool { return isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'z' }
 
 func appendGeneral(dst []byte, c Class, text string, now func() time.Time) ([]byte, bool) {
 	switch c {

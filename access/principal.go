@@ -106,7 +106,7 @@ func CheckID(id string) error {
 			return errors.New("has a character other than letters, digits and . _ : -")
 		}
 	}
-	if letters == 0 && digits >= 7 || hasPhoneOrSSN(id) || isLabelled(id) {
+	if letters == 0 && digits >= 7 || digits >= 9 && hasPhoneOrSSN(id) || isLabelled(id) {
 		return errors.New("looks like a phone, record or social security number: use an opaque ID")
 	}
 	return nil

@@ -134,6 +134,23 @@ func TestTheRouteSaysThePurpose(t *testing.T) {
 	}
 }
 
+// The route's list binds even those whose role has every purpose.
+func TestNoPurposeButTheRoutes(t *testing.T) {
+	t.Parallel()
+	b := setup(t, accesstest.Allow())
+	for _, p := range access.Purposes() {
+		offered := p == access.Treatment || p == access.EmergencyTreatment || p == access.Payment
+		w := b.do(signedIn(t, "physician"), "GET", "/patients/1?purpose="+string(p))
+		if (w.Code == http.StatusOK) != offered {
+			t.Errorf("%s: %d, offered %v", p, w.Code, offered)
+		}
+		w = b.do(signedIn(t, "physician"), "GET", "/patients/1", cookie(string(p)))
+		if want := map[bool]access.Purpose{true: p, false: access.Treatment}[offered]; w.Body.String() != string(want) {
+			t.Errorf("%s by cookie: served for %s, want %s", p, w.Body, want)
+		}
+	}
+}
+
 // A header is the client's own word.
 func TestNoHeaderChoosesThePurpose(t *testing.T) {
 	t.Parallel()
@@ -318,6 +335,7 @@ func TestNewNamesTheBadField(t *testing.T) {
 		"SignIn is neither":   {Authorizer: a, Audit: trail, SignIn: "//evil.example"},
 		"SignIn is neither a": {Authorizer: a, Audit: trail, SignIn: "http://plain.example/"},
 		"Config.SignIn":       {Authorizer: a, Audit: trail, SignIn: `/\evil.example`},
+		"SignIn is":           {Authorizer: a, Audit: trail, SignIn: "///evil.example"},
 		"SignIn":              {Authorizer: a, Audit: trail, SignIn: "javascript:alert(1)"},
 	} {
 		if _, err := httpaccess.New(cfg); err == nil || !strings.Contains(err.Error(), field) {

@@ -178,7 +178,12 @@ func (h *hasher) run(ctx context.Context, p *phc, password string) ([]byte, erro
 
 // fresh returns the current parameters with a new salt.
 func (h *hasher) fresh() *phc {
-	p := &phc{pbkdf2: h.fips, kdf: h.kdf, salt: make([]byte, saltSize)}
+	p := &phc{pbkdf2: h.fips, salt: make([]byte, saltSize)}
+	if p.pbkdf2 {
+		p.kdf.Iterations = h.kdf.Iterations
+	} else {
+		p.kdf = KDF{Memory: h.kdf.Memory, Time: h.kdf.Time, Threads: h.kdf.Threads}
+	}
 	rand.Read(p.salt)
 	return p
 }

@@ -93,7 +93,7 @@ func (m *Manager) CreateUser(ctx context.Context, n NewUser) (User, error) {
 // composition do not matter (RFC 8265, UsernameCaseMapped).
 func normalLogin(s string) (string, error) {
 	n, err := precis.UsernameCaseMapped.String(s)
-	if err != nil || len(n) > maxLogin || !plainText(n) {
+	if err != nil || n == "" || len(n) > maxLogin || !plainText(n) {
 		return "", fmt.Errorf("login is empty, longer than %d bytes, or has a space, a colon or another character that RFC 8265 does not allow", maxLogin)
 	}
 	return n, nil

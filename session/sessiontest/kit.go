@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha1"
@@ -35,13 +36,14 @@ var Start = time.Date(2026, time.March, 2, 8, 0, 0, 0, time.UTC)
 
 // Config returns a configuration with a memory store, a [Recorder], a
 // [Sealer], a fast KDF and a [Clock] at [Start], in development mode. Change
-// what the test is about, then call session.New.
+// what the test is about, then call session.New. In a FIPS-only process codes
+// are made with SHA-256.
 func Config(t testing.TB) (session.Config, *Recorder, *Clock) {
 	t.Helper()
 	rec, clock := &Recorder{}, NewClock(Start)
 	return session.Config{
 		Store: session.NewMemory(), Audit: rec, Sealer: NewSealer(), Issuer: "Elm Street Clinic",
-		KDF: FastKDF(), Hashers: 64, Development: true, Now: clock.Now,
+		KDF: FastKDF(), Hashers: 64, SHA256TOTP: fips140.Enforced(), Development: true, Now: clock.Now,
 	}, rec, clock
 }
 

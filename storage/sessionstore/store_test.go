@@ -3,20 +3,25 @@
 package sessionstore_test
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/glebarez/sqlite"
 	"gorm.io/driver/mysql"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 
+	"github.com/part164/part164/audit"
 	"github.com/part164/part164/session"
 	"github.com/part164/part164/session/sessiontest"
 	"github.com/part164/part164/storage/sessionstore"
@@ -125,4 +130,71 @@ func randomName() string {
 	b := make([]byte, 6)
 	rand.Read(b)
 	return "session_" + hex.EncodeToString(b)
+}
+
+// TestOneCodeSignsInOnce replays one code through 200 sign-ins at once, on
+// each database.
+func TestOneCodeSignsInOnce(t *testing.T) {
+	t.Parallel()
+	for _, db := range []struct {
+		name string
+		open func(t *testing.T) *gorm.DB
+	}{
+		{"SQLite", openSQLite},
+		{"PostgreSQL", func(t *testing.T) *gorm.DB { return openPostgres(t, service(t, "PART164_TEST_POSTGRES", "PostgreSQL")) }},
+		{"MariaDB", func(t *testing.T) *gorm.DB { return openMariaDB(t, service(t, "PART164_TEST_MARIADB", "MariaDB")) }},
+	} {
+		t.Run(db.name, func(t *testing.T) {
+			t.Parallel()
+			const n = 200
+			cfg, rec, clock := sessiontest.Config(t)
+			cfg.Store = migrated(t, db.open(t))
+			cfg.AddressRate = session.Rate{Burst: 10 * n, Every: time.Second}
+			cfg.CodeRate = cfg.AddressRate
+			m, err := session.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			u, phone := sessiontest.NewUser(t, m, clock, "clinic", "nora")
+			var pending []string
+			for range n {
+				in, err := m.Password(t.Context(), session.Attempt{Tenant: "clinic", Login: "nora", Password: sessiontest.Password, Addr: sessiontest.Addr})
+				if err != nil {
+					t.Fatal(err)
+				}
+				pending = append(pending, in.Token)
+			}
+			code := sessiontest.Code(t, phone, clock.Now())
+			tokens := make(chan string, n)
+			var wg sync.WaitGroup
+			for _, p := range pending {
+				wg.Go(func() {
+					in, err := m.TOTP(context.Background(), p, code, sessiontest.Addr)
+					if err == nil {
+						tokens <- in.Token
+					} else if !errors.Is(err, session.ErrSignIn) {
+						t.Errorf("TOTP: %v", err)
+					}
+				})
+			}
+			wg.Wait()
+			if len(tokens) != 1 {
+				t.Fatalf("%d replays of one code signed in %d times, want 1", n, len(tokens))
+			}
+			token := <-tokens
+			p, err := m.Authenticate(t.Context(), token, sessiontest.Addr)
+			if err != nil || p.ID != u.ID {
+				t.Errorf("Authenticate = %+v, %v", p, err)
+			}
+			if err := m.Logout(t.Context(), token); err != nil {
+				t.Error(err)
+			}
+			if _, err := m.Authenticate(t.Context(), token, sessiontest.Addr); !errors.Is(err, session.ErrNoSession) {
+				t.Errorf("after logout: %v", err)
+			}
+			if in, out := rec.Count(audit.SignIn, ""), rec.Count(audit.SessionEnded, audit.ReasonLogout); in != 1 || out != 1 {
+				t.Errorf("%d sign-ins and %d logouts recorded, want 1 and 1", in, out)
+			}
+		})
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -32,11 +33,12 @@ type Engine struct{ current atomic.Pointer[policy] }
 
 // A policy is one version of the rules, immutable.
 type policy struct {
-	rows   []row
-	roles  map[string]bool // every role that the rows name
-	links  hierarchy
-	casbin decider
-	loaded time.Time
+	rows     []row
+	roles    map[string]bool  // every role that the rows name
+	purposes []access.Purpose // every purpose that a row may allow
+	links    hierarchy
+	casbin   decider
+	loaded   time.Time
 }
 
 // New returns an engine, or an error naming the row, the line or the part of
@@ -97,8 +99,27 @@ func load(cfg Config) (*policy, error) {
 		lines[i] = r.fields
 		p.roles[r.fields[1]] = true
 	}
+	p.purposes = purposes(rows)
 	p.casbin, err = newDecider(text.casbin, lines)
 	return p, err
+}
+
+// purposes returns those that rows name, or all where a row has a pattern.
+func purposes(rows []row) []access.Purpose {
+	var out []access.Purpose
+	for _, r := range rows {
+		if r.fields[0] != "p" {
+			continue
+		}
+		p := access.Purpose(r.fields[5])
+		if !p.Valid() {
+			return access.Purposes()
+		}
+		if !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // distinct drops repeated rows, as Casbin does.
@@ -131,39 +152,43 @@ func (e *Engine) pin(s *access.Scope) (*policy, error) {
 // Check decides a batch. Casbin is asked once for each distinct resource type,
 // role and purpose, however long the batch is.
 func (e *Engine) Check(ctx context.Context, req access.Request) (access.Decision, error) {
-	d := access.Decision{ID: decisionID(), Verdicts: make([]access.Verdict, len(req.Resources))}
-	for i := range d.Verdicts {
-		d.Verdicts[i].Code = access.DenyInvalid
-	}
 	scope, err := access.From(ctx)
 	if err != nil {
-		return d, nil // said by DenyInvalid; the caller has access.From for the reason
+		return invalid(req), nil // the caller has access.From for the reason
 	}
 	p, err := e.pin(scope)
 	if err != nil {
-		return d, err
+		return invalid(req), err
 	}
+	d := access.Decision{ID: decisionID(), Verdicts: make([]access.Verdict, len(req.Resources))}
 	who, byType := scope.Principal(), make(map[string]access.Verdict)
-	verdicts := make([]access.Verdict, len(req.Resources))
 	for i, r := range req.Resources {
 		switch {
-		case access.CheckName(string(req.Action)) != nil || access.CheckName(r.Type) != nil || r.Tenant == "":
-			verdicts[i] = access.Verdict{Code: access.DenyInvalid}
+		case r.Tenant == "":
+			d.Verdicts[i].Code = access.DenyInvalid
 		case r.Tenant != who.Tenant:
-			verdicts[i] = access.Verdict{Code: access.DenyTenant}
+			d.Verdicts[i].Code = access.DenyTenant
 		default:
 			v, ok := byType[r.Type]
 			if !ok {
 				if v, err = p.decide(who, req.Action, r.Type, scope.Purpose()); err != nil {
-					return d, err
+					return invalid(req), err
 				}
 				byType[r.Type] = v
 			}
-			verdicts[i] = v
+			d.Verdicts[i] = v
 		}
 	}
-	d.Verdicts = verdicts
 	return d, nil
+}
+
+// invalid denies the whole of req.
+func invalid(req access.Request) access.Decision {
+	d := access.Decision{ID: decisionID(), Verdicts: make([]access.Verdict, len(req.Resources))}
+	for i := range d.Verdicts {
+		d.Verdicts[i].Code = access.DenyInvalid
+	}
+	return d
 }
 
 // Filter returns the rows in reach: every patient of the principal's tenant
@@ -186,6 +211,9 @@ func (e *Engine) Filter(ctx context.Context, action access.Action, resourceType 
 
 // decide answers for one resource type of the principal's own tenant.
 func (p *policy) decide(who access.Principal, act access.Action, obj string, pur access.Purpose) (access.Verdict, error) {
+	if access.CheckName(string(act)) != nil || access.CheckName(obj) != nil {
+		return access.Verdict{Code: access.DenyInvalid}, nil
+	}
 	if who.Kind == access.Patient || who.Kind == access.Proxy {
 		return access.Verdict{Code: access.DenySubject}, nil // only a relation could tell whose record is theirs
 	}
@@ -193,7 +221,7 @@ func (p *policy) decide(who access.Principal, act access.Action, obj string, pur
 	if err != nil || v.Code != access.DenyNoRule {
 		return v, err
 	}
-	for _, other := range access.Purposes() {
+	for _, other := range p.purposes {
 		if other == pur {
 			continue
 		}

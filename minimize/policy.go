@@ -127,7 +127,7 @@ func (r Rule) validate() error {
 
 // normalise returns the rules that make cells, in one order: by role, then
 // purposes with equal rows together, then what a group of classes has in
-// common.
+// common. Of what is withheld it names only roles that see nothing at all.
 func normalise(cells map[key]*row) []Rule {
 	purposes := make(map[string]map[row][]access.Purpose)
 	for k, r := range cells {
@@ -148,6 +148,9 @@ func normalise(cells map[key]*row) []Rule {
 				groups[at] = append(groups[at], classes[i])
 			}
 			for at, cs := range groups {
+				if at == (cell{}) && len(groups) > 1 {
+					continue // withheld like all that is not named
+				}
 				rules = append(rules, Rule{role, slices.Clone(ps), cs, at.view, at.right, at.deny})
 			}
 		}
@@ -249,7 +252,11 @@ func (p *Policy) String() string {
 		if r.Deny {
 			view = "deny"
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.Role, join(r.Purposes), view, r.Right, join(r.Classes))
+		list := join(r.Classes)
+		if len(r.Classes) == len(classes) {
+			list = "every class"
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.Role, join(r.Purposes), view, r.Right, list)
 	}
 	tw.Flush() // to memory: cannot fail
 	return b.String()

@@ -98,6 +98,8 @@ func TestCheckSeesEachViolation(t *testing.T) {
 		{"a compile-time check", "audit/x.go", "package audit\n\nvar _ Recorder = (*Journal)(nil)\n", ""},
 		{"an embedded file", "audit/x.go", "package audit\n\n//go:embed x.txt\nvar text string\n", ""},
 		{"a table", "audit/x.go", "package audit\n\nvar names = map[int]string{1: \"one\"}\n", ""},
+		{"a principal", "audit/x.go", "package audit\n\nvar system = access.Principal{ID: \"system\"}\n", ""},
+		{"a principal that is changed", "audit/x.go", "package audit\n\nvar system = access.Principal{ID: \"system\"}\n\nfunc f() { system.ID = \"\" }\n", "audit/x.go: package-level state: var system"},
 		{"a type", "audit/x.go", "package audit\n\nvar timeType = reflect.TypeFor[time.Time]()\n", ""},
 		{"a pattern", "audit/x.go", "package audit\n\nvar pattern = regexp.MustCompile(`a+`)\n", ""},
 		{"a pattern that is replaced", "audit/x.go", "package audit\n\nvar pattern = regexp.MustCompile(`a+`)\n\nfunc f() { pattern = nil }\n", "audit/x.go: package-level state: var pattern"},

@@ -62,6 +62,9 @@ func isError(name string, value ast.Expr) bool {
 // a constant in all but name.
 var constants = []string{"regexp.MustCompile", "reflect.TypeFor", "reflect.TypeOf", "base64.RawStdEncoding.Strict"}
 
+// values are the imported types that hold no more than their fields.
+var values = []string{"access.Principal"}
+
 // isTable reports whether the variable is a private constant in all but name,
 // or a private literal of plain values.
 func isTable(name *ast.Ident, value ast.Expr) bool {
@@ -75,7 +78,7 @@ func isTable(name *ast.Ident, value ast.Expr) bool {
 	if !ok {
 		return false
 	}
-	if _, imported := lit.Type.(*ast.SelectorExpr); imported {
+	if _, imported := lit.Type.(*ast.SelectorExpr); imported && !slices.Contains(values, dotted(lit.Type)) {
 		return false // sync.Pool{}, atomic.Value{} and their like
 	}
 	plain := true

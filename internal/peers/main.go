@@ -45,6 +45,7 @@ func figures() []figure {
 	all = append(all, cellFigures()...)
 	all = append(all, rowFigures()...)
 	all = append(all, journalFigures()...)
+	all = append(all, renderFigures()...)
 	return all
 }
 

@@ -40,7 +40,11 @@ func (p *plugin) query(db *gorm.DB, next func(*gorm.DB)) {
 		_ = db.AddError(err)
 		return
 	}
-	if err := errors.Join(m.checkTarget(stmt), m.selects(stmt)); err != nil {
+	err = m.checkTarget(stmt)
+	if err == nil {
+		err = m.selects(stmt)
+	}
+	if err != nil {
 		_ = db.AddError(err)
 		return
 	}
@@ -48,8 +52,8 @@ func (p *plugin) query(db *gorm.DB, next func(*gorm.DB)) {
 	stmt.ConnPool = &built{ConnPool: inner(before), check: m.checkSelect(db, q)}
 	next(db)
 	stmt.ConnPool = before
-	if db.DryRun || db.Error != nil {
-		return
+	if missed := errors.Is(db.Error, gorm.ErrRecordNotFound) && len(q.fields) > 0; db.DryRun || db.Error != nil && !missed {
+		return // a search that found nothing is recorded all the same
 	}
 	if err := p.deliver(db, m, q); err != nil {
 		clearDest(stmt.ReflectValue)
@@ -189,15 +193,19 @@ func (m *model) checkTarget(stmt *gorm.Statement) error {
 }
 
 func isCount(stmt *gorm.Statement) bool {
-	sel, _ := stmt.Clauses["SELECT"].Expression.(clause.Select)
-	e, ok := sel.Expression.(clause.Expr)
+	e, ok := stmt.Clauses["SELECT"].Expression.(clause.Expr)
 	return ok && strings.EqualFold(e.SQL, "count(*)")
 }
 
 // selects refuses expressions in the SELECT list, which could carry clear PHI
 // into a field that is shown to everybody, and splits "id, name".
 func (m *model) selects(stmt *gorm.Statement) error {
-	if sel, ok := stmt.Clauses["SELECT"].Expression.(clause.Select); ok && sel.Expression != nil && !isCount(stmt) {
+	switch stmt.Clauses["SELECT"].Expression.(type) {
+	case nil, clause.Select:
+	default:
+		if isCount(stmt) {
+			return nil
+		}
 		return m.refuse("query", "an expression in the select list", "select columns by name")
 	}
 	var columns []string

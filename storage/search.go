@@ -92,6 +92,12 @@ func (p *plugin) resolveAll(db *gorm.DB, m *model, q *search, exprs []clause.Exp
 		switch e := e.(type) {
 		case match:
 			out[i], err = p.resolveOne(db, m, q, e)
+		case resolved: // by an earlier finisher on the same chain, as Count before Find
+			q.fields = append(q.fields, e.field)
+			q.selects += len(e.Exprs)
+		case brackets:
+			e.where.Exprs, err = p.resolveAll(db, m, q, e.where.Exprs)
+			out[i] = e
 		case clause.AndConditions:
 			e.Exprs, err = p.resolveAll(db, m, q, e.Exprs)
 			out[i] = e
@@ -136,15 +142,21 @@ func (p *plugin) resolveOne(db *gorm.DB, m *model, q *search, e match) (clause.E
 	if err != nil {
 		return nil, m.refuse("query", err.Error(), "ask for more")
 	}
+	q.selects += len(tokens)
 	var and []clause.Expression
 	for _, t := range tokens {
-		q.selects++
 		and = append(and, clause.Expr{
 			SQL:  "? IN (SELECT record_id FROM phi_index WHERE tenant_id = ? AND field = ? AND token = ?)",
 			Vars: []any{clause.Column{Table: clause.CurrentTable, Name: m.schema.PrioritizedPrimaryField.DBName}, tenant, f.logical, t},
 		})
 	}
-	return clause.AndConditions{Exprs: and}, nil
+	return resolved{clause.AndConditions{Exprs: and}, f.Name}, nil
+}
+
+// A resolved is a Match as SQL: one subselect a token.
+type resolved struct {
+	clause.AndConditions
+	field string
 }
 
 func (p *plugin) indexKey(ctx context.Context, db *gorm.DB, tenant string) (*crypto.IndexKey, error) {

@@ -32,7 +32,8 @@ func TestScopesAreComparedByPointer(t *testing.T) {
 	ctx := access.With(t.Context(), nurse(), access.Treatment)
 	derived, cancel := context.WithTimeout(ctx, time.Hour)
 	defer cancel()
-	if from(t, ctx) != from(t, ctx) || from(t, ctx) != from(t, derived) {
+	first := from(t, ctx)
+	if from(t, ctx) != first || from(t, derived) != first {
 		t.Error("one With gave two scopes")
 	}
 	for name, other := range map[string]context.Context{

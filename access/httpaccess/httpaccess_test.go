@@ -218,6 +218,45 @@ func TestNothingIsAnsweredThatIsNotRecorded(t *testing.T) {
 	}
 }
 
+// storage joins a denial with the failure to record it.
+func TestRefuseOfAnUnrecordedDenialIsNoDenial(t *testing.T) {
+	t.Parallel()
+	b := setup(t, accesstest.Allow())
+	denied := &access.DeniedError{Code: access.DenyTenant, Decision: "0123456789abcdef0123456789abcdef"}
+	for _, cause := range []error{audit.ErrUnavailable, audit.ErrClosed} {
+		w := httptest.NewRecorder()
+		b.guard.Refuse(w, httptest.NewRequestWithContext(signedIn(t, "nurse"), "GET", "/", nil), errors.Join(denied, cause))
+		if w.Code != http.StatusServiceUnavailable || w.Body.String() != "{\"error\":\"unavailable\"}\n" {
+			t.Errorf("%v: %d %q, want 503", cause, w.Code, w.Body)
+		}
+	}
+}
+
+// A record that does not exist is recorded as asked for, by the route's rule.
+func TestRefuseRecordsWhatStorageHasNot(t *testing.T) {
+	t.Parallel()
+	b := setup(t, rbac.Starter())
+	b.mux.HandleFunc("GET /notes/{id}", func(w http.ResponseWriter, req *http.Request) {
+		b.guard.Refuse(w, req, errors.New("record not found"))
+	}, access.Read, "document", access.Treatment)
+	b.mux.HandleFunc("GET /denied/{id}", func(w http.ResponseWriter, req *http.Request) {
+		b.guard.Refuse(w, req, fmt.Errorf("storage: %w", &access.DeniedError{Decision: "abcdef0123456789abcdef0123456789"}))
+	}, access.Read, "document", access.Treatment)
+	w := b.do(signedIn(t, "nurse"), "GET", "/notes/1")
+	events := b.trail.Events()
+	if w.Code != http.StatusForbidden || len(events) != 1 {
+		t.Fatalf("%d, %d events", w.Code, len(events))
+	}
+	if ev := events[0]; ev.Action != access.Read || ev.Purpose != access.Treatment || len(ev.Objects) != 1 ||
+		ev.Objects[0].Type != "document" || !strings.Contains(w.Body.String(), ev.Decision) {
+		t.Errorf("event %+v, body %s", ev, w.Body)
+	}
+	w = b.do(signedIn(t, "nurse"), "GET", "/denied/1")
+	if n := len(b.trail.Events()); n != 1 || !strings.Contains(w.Body.String(), "abcdef0123456789abcdef0123456789") {
+		t.Errorf("storage's own denial: %d events, body %s", n, w.Body)
+	}
+}
+
 // answerOf is all that a client can see of an answer, without the decision ID.
 func answerOf(w *httptest.ResponseRecorder) string {
 	body := regexp.MustCompile(`[0-9a-f]{32}`).ReplaceAllString(w.Body.String(), "ID")

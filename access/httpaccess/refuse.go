@@ -20,9 +20,15 @@ import (
 // Refuse answers as the guard itself does. Call it, before anything was
 // written, where storage denied (err is then its [*access.DeniedError], which
 // it has recorded) and where the record does not exist (any other err, nil
-// included, which Refuse records): the caller cannot tell which it was.
+// included, which Refuse records): the caller cannot tell which it was. An err
+// that wraps [audit.ErrUnavailable] or [audit.ErrClosed] is answered with 503,
+// as where Refuse cannot record.
 func (g *Guard) Refuse(w http.ResponseWriter, req *http.Request, err error) {
 	w.Header().Set("Cache-Control", "no-store")
+	if errors.Is(err, audit.ErrUnavailable) || errors.Is(err, audit.ErrClosed) {
+		g.unavailable(w, req, err)
+		return
+	}
 	var denied *access.DeniedError
 	if errors.As(err, &denied) && access.CheckID(denied.Decision) == nil {
 		g.log(req, refusal{code: denied.Code, decision: denied.Decision})
@@ -53,11 +59,16 @@ func (g *Guard) refuse(w http.ResponseWriter, req *http.Request, ctx context.Con
 		ev.Objects = []audit.Object{{Type: no.resource}}
 	}
 	if _, err := g.cfg.Audit.Record(ctx, ev); err != nil {
-		g.cfg.Log.Error("httpaccess: record a refusal", zap.Error(err))
-		answer(w, req, http.StatusServiceUnavailable, "")
+		g.unavailable(w, req, err)
 		return
 	}
 	answer(w, req, http.StatusForbidden, no.decision)
+}
+
+// unavailable answers what could not be recorded.
+func (g *Guard) unavailable(w http.ResponseWriter, req *http.Request, err error) {
+	g.cfg.Log.Error("httpaccess: a refusal was not recorded", zap.String("pattern", req.Pattern), zap.Error(err))
+	answer(w, req, http.StatusServiceUnavailable, "")
 }
 
 func (g *Guard) log(req *http.Request, no refusal) {

@@ -141,6 +141,6 @@ func newDecider(m model.Model, rows [][]string) (d decider, err error) {
 // noPanic turns a panic of Casbin's parser into an error.
 func noPanic(err *error) {
 	if r := recover(); r != nil {
-		*err = errors.New("Casbin cannot parse it")
+		*err = errors.New("cannot be parsed")
 	}
 }

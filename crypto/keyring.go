@@ -48,8 +48,6 @@ type Keyring struct {
 	epoch      uint64    // counts the changes of generation that were seen
 	generation uint64    // as last read
 	checked    time.Time // when that reading began; zero = never
-	reading    uint64    // the number of that reading
-	readings   uint64    // how many readings have begun
 	keys       *lru[keyID, cached[*Key]]
 	tenants    *lru[tenantID, cached[*tenantKey]]
 	flights    map[flightID]*flight
@@ -175,7 +173,8 @@ func (r *Keyring) IndexKey(ctx context.Context, rows KeyRows, tenant string) (*I
 // cache where it changed, and returns the epoch that the caller is in.
 //
 // Callers that find it old at once each read it on their own connection:
-// waiting for another statement's would deadlock a full pool.
+// waiting for another statement's would deadlock a full pool. Where an older
+// reading comes in last, it and the next one only drop the cache once more.
 func (r *Keyring) refresh(ctx context.Context, rows KeyRows) (uint64, error) {
 	r.mu.Lock()
 	start := r.now()
@@ -183,8 +182,6 @@ func (r *Keyring) refresh(ctx context.Context, rows KeyRows) (uint64, error) {
 		defer r.mu.Unlock()
 		return r.epoch, nil
 	}
-	r.readings++
-	reading := r.readings
 	r.mu.Unlock()
 
 	generation, err := rows.Generation(ctx)
@@ -194,14 +191,11 @@ func (r *Keyring) refresh(ctx context.Context, rows KeyRows) (uint64, error) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if reading < r.reading { // one that began after ours is in already
-		return r.epoch, nil
-	}
 	if generation != r.generation || r.checked.IsZero() {
 		r.epoch++
 		r.keys.removeIf(func(cached[*Key]) bool { return true })
 	}
-	r.generation, r.checked, r.reading = generation, start, reading
+	r.generation, r.checked = generation, start
 	r.keys.removeIf(func(c cached[*Key]) bool { return !start.Before(c.until) })
 	r.tenants.removeIf(func(c cached[*tenantKey]) bool { return !start.Before(c.until) })
 	return r.epoch, nil

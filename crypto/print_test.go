@@ -25,12 +25,17 @@ func forms(secret []byte) []string {
 	all := []string{
 		string(secret),
 		hex.EncodeToString(secret), strings.ToUpper(hex.EncodeToString(secret)),
-		base64.StdEncoding.EncodeToString(secret), base64.RawURLEncoding.EncodeToString(secret),
 		strings.Trim(fmt.Sprint(secret), "[]"),           // 1 2 3
 		strings.Trim(fmt.Sprintf("%#v", secret), "}"),    // []byte{0x1, 0x2
-		strings.Trim(fmt.Sprintf("% x", secret), " "),    // 01 02
+		fmt.Sprintf("% x", secret),                       // 01 02
 		strings.ReplaceAll(fmt.Sprint(secret), " ", ","), // as JSON numbers
-		fmt.Sprintf("%q", secret)[1:],
+		strings.Trim(fmt.Sprintf("%q", secret), `"`),
+	}
+	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		for shift := range 3 { // the ends share characters with their neighbours
+			e := enc.EncodeToString(append(make([]byte, shift), secret...))
+			all = append(all, e[(shift*8+5)/6:len(e)-1])
+		}
 	}
 	return all
 }
@@ -132,6 +137,8 @@ func TestNeedlesAreFound(t *testing.T) {
 		fmt.Sprint(rawKey), fmt.Sprintf("%#v", rawKey), fmt.Sprintf("%x", rawKey), fmt.Sprintf("%X", rawKey),
 		fmt.Sprintf("%q", rawKey), fmt.Sprintf("%s", rawKey), base64.StdEncoding.EncodeToString(rawKey),
 		fmt.Sprintf("%+v", struct{ raw []byte }{rawKey}),
+		base64.StdEncoding.EncodeToString(append([]byte{0x1A, 0x20}, rawKey...)),
+		base64.StdEncoding.EncodeToString(append(append([]byte{0x1A}, rawKey...), 7)),
 	} {
 		hit := false
 		for _, f := range forms(rawKey) {
@@ -230,7 +237,7 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, bytes.Replace(data, []byte(`"value"`), []byte(`"valve"`), 1), 0o600); err != nil {
+	if err := os.WriteFile(path, data[:len(data)-3], 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, err = crypto.LocalKEK(path)

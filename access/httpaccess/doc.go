@@ -27,9 +27,9 @@
 //
 // # What a refusal tells
 //
-// Every refusal has the same status and body but for a random decision ID:
-// which rule refused, and whether the record exists, stands in the audit trail
-// only. A handler that finds no record, or that storage denies, answers with
+// Every refusal has the same status and body but for a random decision ID: it
+// does not tell why, nor whether the record exists. The audit trail has the
+// event of that ID, Config.Log the code of the refusal. A handler that finds no record, or that storage denies, answers with
 // [Guard.Refuse], so that the two cannot be told apart. If the refusal cannot
 // be recorded the answer is 503.
 //

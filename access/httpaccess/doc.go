@@ -29,9 +29,9 @@
 //
 // Every refusal has the same status and body but for a random decision ID: it
 // does not tell why, nor whether the record exists. The audit trail has the
-// event of that ID, Config.Log the code of the refusal. A handler that finds no record, or that storage denies, answers with
-// [Guard.Refuse], so that the two cannot be told apart. If the refusal cannot
-// be recorded the answer is 503.
+// event of that ID, Config.Log the code of the refusal. A handler that finds no
+// record, or that storage denies, answers with [Guard.Refuse], so that the two
+// cannot be told apart. If the refusal cannot be recorded the answer is 503.
 //
 // This package decides about the kind of resource. storage decides about each
 // record.

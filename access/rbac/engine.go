@@ -277,7 +277,7 @@ func (e *Engine) Deviations() []access.Deviation {
 		return nil
 	}
 	return []access.Deviation{{
-		Citation:    "164.308(a)(4)(ii)(B)",
+		Citation:    "164.308(a)(4)",
 		Reason:      "tenant-wide access, no care-team relation: a rule reaches every patient of the tenant",
 		Alternative: "role, tenant and purpose of use are checked, and every access is recorded",
 		Owner:       "security official (45 CFR 164.308(a)(2))",

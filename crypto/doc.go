@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package crypto seals single values, each under the key of the person it is
-// about (45 CFR 164.312(a)(2)(iv), 164.312(e)(2)(ii), 164.312(c)(1)).
+// about (45 CFR 164.312(a)(2)(iv), 164.312(c)(1)).
 //
 // Apps seldom call it: storage does, and asks it for keys on the connection of
 // the statement at hand. An app names a [KEK], and may use a [Sealer] for small

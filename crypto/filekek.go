@@ -20,9 +20,10 @@ import (
 
 // A FileKEK is a KEK in a file: a cleartext Tink keyset of AES256-GCM keys, in
 // Tink's JSON, which Tink's own tools can rotate. It is meant for development.
-// In production the file must lie on another device than the data: HHS's
-// guidance on unsecured PHI (74 FR 19006, 2009) asks that keys are kept on a
-// separate device; storage wants that device named in a recorded deviation.
+// In production the file must lie elsewhere than the data: HHS's guidance on
+// unsecured PHI (as updated in 74 FR 42740, 2009) says that keys should be kept
+// on a separate device or at a separate location; storage wants that place
+// named in a recorded deviation.
 //
 // It is safe for concurrent use and runs in a FIPS-only process.
 type FileKEK struct {

@@ -16,8 +16,14 @@ import (
 type KEK = tink.AEADWithContext
 
 // WithoutContext makes a KEK of an AEAD whose calls take no context. A call
-// under a context that is done fails; one that has begun is not cut short.
-func WithoutContext(a tink.AEAD) KEK { return withoutContext{a} }
+// under a context that is done fails; one that has begun is not cut short. A
+// nil AEAD makes a nil KEK, which [NewKeyring] refuses.
+func WithoutContext(a tink.AEAD) KEK {
+	if a == nil {
+		return nil
+	}
+	return withoutContext{a}
+}
 
 type withoutContext struct{ aead tink.AEAD }
 

@@ -18,7 +18,8 @@ type Config struct {
 	KEK KEK
 
 	// CacheSize bounds how many subject keys, and how many tenant keys, stay
-	// unwrapped in memory. Zero means 10,000, which takes about 15 MB.
+	// unwrapped in memory. Zero means 10,000; that many subject keys
+	// take about 11 MB.
 	CacheSize int
 
 	// TTL bounds how long an unwrapped key serves without asking the KEK (for a

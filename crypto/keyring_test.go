@@ -21,7 +21,7 @@ func TestNewKeyringNamesTheBadField(t *testing.T) {
 	t.Parallel()
 	kek := cryptotest.NewKEK()
 	for field, cfg := range map[string]crypto.Config{
-		"KEK":                {},
+		"KEK":                {KEK: crypto.WithoutContext(nil)},
 		"CacheSize":          {KEK: kek, CacheSize: -1},
 		"TTL":                {KEK: kek, TTL: -1},
 		"GenerationInterval": {KEK: kek, GenerationInterval: -1},

@@ -210,7 +210,9 @@ func (t *KeyTx) tenantKey(ctx context.Context, tenant, use string, create bool) 
 
 // Lookup is like [Keyring.Lookup], but sees the keys made in this transaction,
 // and reads the rows as the transaction does. What it reads it caches nowhere:
-// a transaction may see what is not committed, or not see what is.
+// a transaction may see what is not committed, or not see what is. (So one that
+// began before a shred may open until it ends, if the database shows it the
+// tables as they were.)
 func (t *KeyTx) Lookup(ctx context.Context, tenant string, refs []KeyRef) ([]Found, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -170,6 +170,21 @@ func (r *Keyring) IndexKey(ctx context.Context, rows KeyRows, tenant string) (*I
 	return k.index, nil
 }
 
+// Check unwraps the tenant's keysets, as far as it has any, to find a wrong KEK
+// before the first record is asked for: the error then wraps [ErrUnwrap].
+func (r *Keyring) Check(ctx context.Context, rows KeyRows, tenant string) error {
+	epoch, err := r.refresh(ctx, rows)
+	if err != nil {
+		return err
+	}
+	for _, use := range []string{useWrap, useIndex} {
+		if _, err := r.tenantKey(ctx, rows, tenant, use, epoch); err != nil && !errors.Is(err, ErrNoKey) {
+			return err
+		}
+	}
+	return nil
+}
+
 // refresh reads the generation where the last reading is too old, drops the
 // cache where it changed, and returns the epoch that the caller is in.
 //

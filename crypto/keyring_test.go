@@ -314,8 +314,17 @@ func TestWrongKEK(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, cryptotest.NewKEK())
 	s.store(t, "t1", "p1")
+	if err := s.ring.Check(t.Context(), s.db.Rows(), "t1"); err != nil {
+		t.Errorf("Check() with the right KEK = %v", err)
+	}
 	s.kek = cryptotest.NewKEK()
 	s.ring = s.newRing(t)
+	if err := s.ring.Check(t.Context(), s.db.Rows(), "t1"); !errors.Is(err, crypto.ErrUnwrap) {
+		t.Errorf("Check() = %v, want ErrUnwrap", err)
+	}
+	if err := s.ring.Check(t.Context(), s.db.Rows(), "t2"); err != nil {
+		t.Errorf("Check() of a tenant without keys = %v", err)
+	}
 	if _, err := s.lookup(t, "t1", "p1"); !errors.Is(err, crypto.ErrUnwrap) {
 		t.Errorf("Lookup() = %v, want ErrUnwrap", err)
 	}

@@ -135,7 +135,7 @@ func TestNeedlesAreFound(t *testing.T) {
 	t.Parallel()
 	for _, leak := range []string{
 		fmt.Sprint(rawKey), fmt.Sprintf("%#v", rawKey), fmt.Sprintf("%x", rawKey), fmt.Sprintf("%X", rawKey),
-		fmt.Sprintf("%q", rawKey), fmt.Sprintf("%s", rawKey), base64.StdEncoding.EncodeToString(rawKey),
+		fmt.Sprintf("%q", rawKey), string(rawKey), base64.StdEncoding.EncodeToString(rawKey),
 		fmt.Sprintf("%+v", struct{ raw []byte }{rawKey}),
 		base64.StdEncoding.EncodeToString(append([]byte{0x1A, 0x20}, rawKey...)),
 		base64.StdEncoding.EncodeToString(append(append([]byte{0x1A}, rawKey...), 7)),

@@ -18,9 +18,6 @@ func OnDerive(m *Manager, f func(Derivation)) {
 // SetFIPS makes m act as in a FIPS-only process.
 func SetFIPS(m *Manager, on bool) { m.hasher.fips = on }
 
-// TokenID is the ID that a token is stored under.
-func TokenID(token string) (ID, error) { return tokenID(token) }
-
 // OTPAuthURI is otpauthURI with a fixed secret.
 func OTPAuthURI(issuer, login string, key []byte) string {
 	return otpauthURI(issuer, login, append(totpSecret{algSHA1}, key...))

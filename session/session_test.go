@@ -325,3 +325,86 @@ func TestNewNamesTheBadField(t *testing.T) {
 }
 
 func contains(s, field string) bool { return strings.Contains(s, strings.TrimSpace(field)) }
+
+// stale is a store on which the user changes right after the password.
+type stale struct{ session.Store }
+
+func (s stale) CreatePending(ctx context.Context, p session.Pending) error {
+	p.Epoch-- // the password was checked before the change
+	return s.Store.CreatePending(ctx, p)
+}
+
+func TestPendingOfAnEarlierEpoch(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *session.Config) { c.Store = stale{session.NewMemory()} })
+	_, err := b.TOTP(t.Context(), b.password(t), b.code(t), sessiontest.Addr)
+	wantErr(t, "a pending sign-in of an earlier epoch", err, session.ErrPending)
+}
+
+// taken is a store in which somebody else always takes the pending sign-in.
+type taken struct{ session.Store }
+
+func (s taken) TakePending(ctx context.Context, id session.ID) (bool, error) {
+	_, err := s.Store.TakePending(ctx, id)
+	return false, err
+}
+
+func TestPendingIsTakenOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *session.Config) { c.Store = taken{session.NewMemory()} })
+	in, err := b.TOTP(t.Context(), b.password(t), b.code(t), sessiontest.Addr)
+	wantErr(t, "a pending sign-in that somebody else took", err, session.ErrPending)
+	if in.Token != "" {
+		t.Error("it signs in all the same")
+	}
+}
+
+func TestEndIsRecordedOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	token := b.signIn(t)
+	b.rec.Take()
+	b.clock.Advance(15 * time.Minute)
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			switch i % 3 {
+			case 0:
+				b.Sweep(context.Background())
+			case 1:
+				b.Logout(context.Background(), token)
+			default:
+				b.Authenticate(context.Background(), token, sessiontest.Addr)
+			}
+		})
+	}
+	wg.Wait()
+	if n := b.rec.Count(audit.SessionEnded, audit.ReasonIdle); n != 1 || len(b.rec.Take()) != 1 {
+		t.Errorf("%d ends recorded, want 1", n)
+	}
+}
+
+// loaded is a store that says of each session that it has not ended, as to a
+// request that read it just before.
+type loaded struct{ session.Store }
+
+func (l loaded) Session(ctx context.Context, id session.ID) (session.Session, session.User, error) {
+	s, u, err := l.Store.Session(ctx, id)
+	s.Ended, s.Reason = time.Time{}, ""
+	return s, u, err
+}
+
+func TestEndIsRecordedOnceByRequestsThatReadItBefore(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *session.Config) { c.Store = loaded{session.NewMemory()} })
+	token := b.signIn(t)
+	b.rec.Take()
+	for range 3 {
+		if err := b.Logout(t.Context(), token); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(b.rec.Take()); n != 1 {
+		t.Errorf("%d ends recorded, want 1", n)
+	}
+}

@@ -32,8 +32,11 @@ func (id ID) Ref() string { return "s-" + hex.EncodeToString(id[:8]) }
 func newToken() (token string, id ID) {
 	var b [32]byte
 	rand.Read(b[:]) // never fails since Go 1.24
-	return base64.RawURLEncoding.EncodeToString(b[:]), sha256.Sum256(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:]), hashToken(b)
 }
+
+// hashToken makes the ID. A plain hash will do: nobody guesses 256 bits.
+func hashToken(b [32]byte) ID { return sha256.Sum256(b[:]) }
 
 var errToken = errors.New("session: not a token")
 
@@ -43,7 +46,7 @@ func tokenID(token string) (ID, error) {
 	if err != nil || len(b) != 32 {
 		return ID{}, errToken
 	}
-	return sha256.Sum256(b), nil
+	return hashToken([32]byte(b)), nil
 }
 
 // A User is one person who can sign in (unique user identification, 45 CFR

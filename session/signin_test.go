@@ -514,7 +514,9 @@ func TestBusy(t *testing.T) {
 		if errors.Is(err, session.ErrBusy) {
 			break
 		}
-		wantErr(t, "a request that left the queue", err, context.Canceled)
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("a request that left the queue = %v, want context.Canceled", err)
+		}
 	}
 	cancel()
 	for range 8 {

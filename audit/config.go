@@ -22,6 +22,7 @@ const (
 
 	defaultTimeout    = 2 * time.Second
 	defaultCheckpoint = time.Second
+	maxCheckpoint     = time.Minute
 
 	// heartbeat is the time between two checkpoints of an idle journal, so
 	// that a gap in it shows: systemd-journald seals as often, and
@@ -49,7 +50,8 @@ type Config struct {
 	Timeout time.Duration
 
 	// CheckpointEvery is the time between two signed checkpoints of a journal
-	// that grows: what a crash leaves unsigned is no older. Zero means 1 second.
+	// that grows: what a crash leaves unsigned is no older. Zero means 1
+	// second; at most a minute.
 	CheckpointEvery time.Duration
 
 	// Deviations are in force from Open on; each is recorded by its citation.
@@ -93,8 +95,8 @@ func (cfg *Config) complete() error {
 		return fmt.Errorf("Config.SegmentSize is not between %d and %d bytes", minSegment, maxSegment)
 	case cfg.Timeout < 0:
 		return fmt.Errorf("Config.Timeout is negative")
-	case cfg.CheckpointEvery < 0:
-		return fmt.Errorf("Config.CheckpointEvery is negative")
+	case cfg.CheckpointEvery < 0 || cfg.CheckpointEvery > maxCheckpoint:
+		return fmt.Errorf("Config.CheckpointEvery is not between 0 and %v", maxCheckpoint)
 	}
 	if cfg.Node != "" {
 		if err := access.CheckID(cfg.Node); err != nil {

@@ -3,7 +3,10 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,4 +54,44 @@ func All(dir string) ([]Stored, error) {
 		}
 	}
 	return out, nil
+}
+
+// Rechecksum makes line's checksum fit it.
+func Rechecksum(line []byte) []byte {
+	i := bytes.LastIndex(line, []byte(crcKey))
+	sum := crc32.Checksum(line[:i], crc32.MakeTable(crc32.Castagnoli))
+	return append(slices.Clone(line[:i]), fmt.Sprintf(`%s%08x"}`, crcKey, sum)...)
+}
+
+// Rechain does what somebody without the signing key can do: from line i on
+// it makes every line chain to the one before.
+func Rechain(lines [][]byte, i int) [][]byte {
+	return rewrite(lines, i, false)
+}
+
+// Renumber is Rechain with new sequences.
+func Renumber(lines [][]byte, i int) [][]byte {
+	return rewrite(lines, i, true)
+}
+
+func rewrite(lines [][]byte, i int, number bool) [][]byte {
+	w := newLineWriter()
+	out := slices.Clone(lines)
+	for ; i < len(out); i++ {
+		f, err := w.parse(out[i])
+		if err != nil {
+			panic(err)
+		}
+		if number {
+			f.seq = uint64(i)
+		}
+		prev := f.prev
+		if i > 0 {
+			prev = w.leaf(out[i-1])
+		}
+		body := append([]byte(`,"type":"`+string(f.typ)+`"`), f.rest...)
+		text, _ := w.append(nil, f.seq, f.sync, &prev, f.time, f.batch, body)
+		out[i] = text[:len(text)-1]
+	}
+	return out
 }

@@ -1,0 +1,715 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// unsignedFor is how long a journal may go on after its last checkpoint. A
+// writer signs at least once a minute (see Config.CheckpointEvery); what is
+// older and unsigned has nobody who vouches for it.
+const unsignedFor = 2 * time.Minute
+
+// VerifyConfig configures [Verify]. Its zero value takes the public key that
+// lies in the folder.
+type VerifyConfig struct {
+	// Verifier is the journal's public key, as in its verifier.pub, from
+	// somewhere that whoever can write to the folder cannot reach. Empty means
+	// the key in the folder: the report then says so, for whoever replaces the
+	// whole journal replaces its key too.
+	Verifier string
+
+	// Progress, where set, is called now and then with the bytes read and the
+	// bytes to read.
+	Progress func(done, total int64)
+}
+
+// A Report is what [Verify] found.
+type Report struct {
+	Origin        string // names the journal in its checkpoints
+	Verifier      string // the public key that signatures were checked with
+	KeyFromFolder bool   // Verifier was found in the folder, not given
+
+	Segments     int
+	Lines        uint64 // events, headers and checkpoints
+	Events       uint64
+	Checkpoints  uint64
+	OpenAttempts uint64    // writes whose outcome is not recorded here: it may lie with another writer, or in storage.Check
+	Unsigned     uint64    // lines after the last checkpoint, which are only chained
+	GivenUp      int       // segments given up after a failed sync; nothing acknowledged was lost with them
+	First, Last  time.Time // of the lines, by the writer's clock
+
+	// Defects is empty where every line is the one that was written, in its
+	// place, and signed for. After the first hundred no more are listed.
+	Defects []Defect
+}
+
+// Witnessed reports whether somebody outside confirmed the journal's length.
+// It is false: without a witness a cut tail cannot be seen.
+func (r *Report) Witnessed() bool { return false }
+
+// A Defect is one place where a journal is not what was written.
+type Defect struct {
+	File    string `json:"file"`   // name in the folder
+	Offset  int64  `json:"offset"` // in bytes
+	Seq     uint64 `json:"sequence"`
+	Problem string `json:"problem"`
+}
+
+func (d Defect) String() string {
+	return fmt.Sprintf("%s: offset %d: sequence %d: %s", d.File, d.Offset, d.Seq, d.Problem)
+}
+
+const maxDefects = 100
+
+// Verify checks the journal in dir without its keys: that every line is whole
+// and chained to the one before, that the signed checkpoints cover exactly
+// these lines, and that no segment is missing. It takes no lock: the journal
+// may be in use. It reads raw bytes and decodes no event.
+//
+// What it finds wrong is in the report; an error means that it could not run.
+func Verify(ctx context.Context, dir string, cfg VerifyConfig) (Report, error) {
+	v := verification{ctx: ctx, dir: dir, cfg: cfg, lines: newLineWriter(), buf: make([]byte, 0, 1<<20), open: make(map[uint64]struct{})}
+	if err := v.run(); err != nil {
+		return Report{}, fmt.Errorf("audit: verify %s: %w", dir, err)
+	}
+	return v.report, nil
+}
+
+// ParseVerifier reads a public key as it stands in a journal's verifier.pub.
+func ParseVerifier(text []byte) (string, error) {
+	key := strings.TrimSpace(string(text))
+	if _, err := note.NewVerifier(key); err != nil {
+		return "", errors.New("audit: read public key: it is not a C2SP note verifier key: take the journal's verifier.pub")
+	}
+	return key, nil
+}
+
+type verification struct {
+	ctx      context.Context
+	dir      string
+	cfg      VerifyConfig
+	lines    *lineWriter
+	verifier note.Verifier
+	writer   string
+	report   Report
+	open     map[uint64]struct{} // attempts without an outcome
+
+	buf         []byte // for reading, 1 MiB
+	done, total int64
+
+	chain chainState
+}
+
+// A chainState is where the chain stands while it is followed. Its tree is
+// built from what each line says of the one before it: a changed line is then
+// one defect, and the next checkpoint still tells whether all else is as it
+// was signed.
+type chainState struct {
+	started bool
+	seq     uint64 // of the line to come
+	prev    leaf   // of the line before it, as computed
+	known   bool   // prev is known: the line before could be read
+	at      Defect // where the line before it stands
+	tree    tree   // of the lines before the line before; r is nil where unknown
+
+	signedAt time.Time // of the newest good checkpoint
+	unsigned uint64
+	lastTime time.Time
+}
+
+func (v *verification) run() error {
+	names, err := folder(v.dir).List()
+	if err != nil {
+		return err
+	}
+	if err := v.key(); err != nil {
+		return err
+	}
+	v.writer = strings.TrimPrefix(v.verifier.Name(), "part164/")
+	var indexes []int
+	for _, name := range names {
+		if index, ok := segmentIndex(name); ok {
+			indexes = append(indexes, index)
+			if info, err := os.Stat(filepath.Join(v.dir, name)); err == nil {
+				v.total += info.Size()
+			}
+		}
+	}
+	if len(indexes) == 0 {
+		return errors.New("there is no journal: no segment is in the folder")
+	}
+	for want := 1; len(indexes) > 0; want++ { // ReadDir sorts
+		if indexes[0] != want {
+			v.defect(Defect{File: segmentName(want), Seq: v.chain.seq, Problem: "the segment is missing"})
+			v.chain = chainState{}
+			want = indexes[0]
+		}
+		if err := v.segment(want, len(indexes) == 1); err != nil {
+			return err
+		}
+		indexes = indexes[1:]
+	}
+	r := &v.report
+	r.OpenAttempts = uint64(len(v.open))
+	r.Unsigned = v.chain.unsigned
+	r.Last = v.chain.lastTime
+	if r.Unsigned > 0 && v.chain.lastTime.Sub(v.chain.signedAt) > unsignedFor {
+		d := v.chain.at
+		d.Problem = fmt.Sprintf("the last %d lines go on for more than %v after the last checkpoint: nobody signed for them", r.Unsigned, unsignedFor)
+		v.defect(d)
+	}
+	return nil
+}
+
+// key finds the public key.
+func (v *verification) key() error {
+	r := &v.report
+	data, err := os.ReadFile(filepath.Join(v.dir, verifierFile))
+	found := strings.TrimSpace(string(data))
+	if r.Verifier = v.cfg.Verifier; r.Verifier == "" {
+		if err != nil {
+			return fmt.Errorf("there is no public key: %w: give one", err)
+		}
+		r.Verifier, r.KeyFromFolder = found, true
+	} else if err == nil && found != r.Verifier {
+		v.defect(Defect{File: verifierFile, Problem: "the public key in the folder is not the one that was given"})
+	}
+	if v.verifier, err = note.NewVerifier(r.Verifier); err != nil {
+		return fmt.Errorf("the public key is not a C2SP note verifier key (%s)", verifierFile)
+	}
+	r.Origin = v.verifier.Name()
+	return nil
+}
+
+func (v *verification) defect(d Defect) {
+	if len(v.report.Defects) < maxDefects {
+		v.report.Defects = append(v.report.Defects, d)
+	}
+}
+
+// segment verifies one segment. Of a sound one it checks the first and the
+// last signature, whose trees cover the other checkpoints; where anything is
+// wrong it starts over and checks them all, to say where.
+func (v *verification) segment(index int, last bool) error {
+	before, defects := *v, len(v.report.Defects)
+	before.report.Defects = v.report.Defects[:defects:defects]
+	opened := make(map[uint64]struct{}, len(v.open))
+	for seq := range v.open {
+		opened[seq] = struct{}{}
+	}
+	if v.chain.started && v.chain.tree.r != nil {
+		t, err := v.chain.tree.clone()
+		if err != nil {
+			return err
+		}
+		before.chain.tree = t
+	}
+	if err := v.pass(index, last, false); err != nil || len(v.report.Defects) == defects {
+		return err
+	}
+	*v = before
+	v.open = opened
+	return v.pass(index, last, true)
+}
+
+// pass reads one segment.
+func (v *verification) pass(index int, last, every bool) error {
+	name := segmentName(index)
+	f, err := os.Open(filepath.Join(v.dir, name))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	end := info.Size()
+	if !last {
+		if cut := v.cut(index + 1); cut > 0 {
+			v.report.GivenUp++
+			end = min(end, cut)
+		}
+	} else if info.Mode().Perm() == 0o400 {
+		v.defect(Defect{File: segmentName(index + 1), Seq: v.chain.seq, Problem: "the segment is missing: the one before it was completed"})
+	}
+	v.report.Segments++
+	s := segmentPass{verification: v, name: name, last: last, every: every, r: newLineReader(f, end, v.buf[:0])}
+	return s.run()
+}
+
+// cut returns where segment index says that the one before it was given up.
+func (v *verification) cut(index int) int64 {
+	data := make([]byte, maxLine)
+	f, err := os.Open(filepath.Join(v.dir, segmentName(index)))
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	n, _ := io.ReadFull(f, data)
+	text, _ := cutLine(data[:n])
+	fr, err := v.lines.parse(text)
+	if err != nil {
+		return 0
+	}
+	h, err := parseHeader(&fr)
+	if err != nil {
+		return 0
+	}
+	return h.Cut
+}
+
+// A segmentPass is one reading of one segment.
+type segmentPass struct {
+	*verification
+	name  string
+	last  bool // the journal's last segment: somebody may be writing it
+	every bool // check every signature
+	r     *lineReader
+
+	header *segmentHeader
+	n      int // lines read
+	sealed bool
+	mark   struct { // the newest checkpoint whose signature was not checked
+		at    Defect
+		frame frame
+		tree  tree
+	}
+}
+
+func (s *segmentPass) run() error {
+	for {
+		if s.n%4096 == 0 {
+			if err := s.ctx.Err(); err != nil {
+				return err
+			}
+			if s.cfg.Progress != nil {
+				s.cfg.Progress(s.done+s.r.offset(), s.total)
+			}
+		}
+		at := Defect{File: s.name, Offset: s.r.offset(), Seq: s.chain.seq}
+		text, state, err := s.next()
+		if err != nil {
+			return err
+		}
+		if state == atEnd {
+			break
+		}
+		if state == atRemains {
+			more, err := s.r.skip()
+			if err != nil {
+				return err
+			}
+			at.Problem = "the line cannot be read: bytes of it were overwritten"
+			if !more {
+				at.Problem = "the last line is unfinished: a crash cut it off, or it was damaged: opening the journal tells, and records journal.recovered"
+			}
+			s.unreadable(at)
+			if !more {
+				break
+			}
+			continue
+		}
+		s.line(at, text)
+		s.n++
+	}
+	s.done += s.r.size
+	s.checkMark()
+	// A segment that was given up ends at its cut, without a checkpoint: the
+	// next header, which is signed, says so.
+	if !s.last && !s.sealed && s.cut(s.index()+1) == 0 {
+		d := s.chain.at
+		d.Problem = "the segment does not end with a checkpoint"
+		s.defect(d)
+	}
+	return nil
+}
+
+func (s *segmentPass) index() int { i, _ := segmentIndex(s.name); return i }
+
+// next returns the next line. What is unfinished at the end of a journal in
+// use is looked at again: it may be a write in the making, which ends with a
+// newline.
+func (s *segmentPass) next() (text []byte, state readState, err error) {
+	const tries, pause = 20, 50 * time.Millisecond
+	for try := 0; ; try++ {
+		text, state, err = s.r.next()
+		if err != nil || state != atRemains || !s.last || s.every || try == tries || try > 0 && s.r.hasNewline() {
+			return text, state, err
+		}
+		if try > 0 {
+			select {
+			case <-time.After(pause):
+			case <-s.ctx.Done():
+				return nil, state, s.ctx.Err()
+			}
+		}
+		s.r.reread()
+	}
+}
+
+// line follows the chain over one line.
+func (s *segmentPass) line(at Defect, text []byte) {
+	c := &s.chain
+	f, err := s.lines.parse(text)
+	if err != nil {
+		at.Problem = err.Error()
+		s.unreadable(at)
+		return
+	}
+	if s.n == 0 {
+		s.begin(at, &f)
+	}
+	switch {
+	case !c.started: // the header was unreadable: start from here
+		*c = chainState{started: true, seq: f.seq, prev: f.prev, known: true, at: at}
+	case f.seq < c.seq:
+		at.Seq = f.seq
+		at.Problem = fmt.Sprintf("the line is out of place: sequence %d was expected: it was inserted, moved or repeated", c.seq)
+		s.defect(at)
+		return
+	case f.seq > c.seq:
+		d := at
+		d.Problem = fmt.Sprintf("%d lines are missing before sequence %d", f.seq-c.seq, f.seq)
+		if f.seq == c.seq+1 {
+			d.Problem = fmt.Sprintf("a line is missing before sequence %d", f.seq)
+		}
+		s.defect(d)
+		s.gap(f.seq)
+	}
+	at.Seq = f.seq
+	if c.known && f.prev != c.prev {
+		d := c.at
+		d.Problem = fmt.Sprintf("the line, or sequence %d after it, was changed: they are not chained", f.seq)
+		s.defect(d)
+	}
+	// What this line says of the one before is what was signed for.
+	if c.tree.r != nil && c.tree.size()+1 == f.seq {
+		if err := c.tree.add(&f.prev); err != nil {
+			c.tree = tree{}
+		}
+	}
+	own := s.lines.leaf(text)
+	s.count(at, &f)
+	s.step(at, own, true)
+}
+
+// unreadable goes on behind a line that says nothing.
+func (s *segmentPass) unreadable(at Defect) {
+	s.defect(at)
+	s.sealed = false
+	s.assume(s.chain.seq)
+	s.step(at, leaf{}, false)
+}
+
+// assume adds the line before sequence seq to the tree by its computed leaf,
+// where the line at seq does not name it.
+func (s *segmentPass) assume(seq uint64) {
+	c := &s.chain
+	if c.tree.r == nil || !c.known || c.tree.size()+1 != seq || c.tree.add(&c.prev) != nil {
+		c.tree = tree{}
+	}
+}
+
+// begin reads the header of the segment.
+func (s *segmentPass) begin(at Defect, f *frame) {
+	h, err := parseHeader(f)
+	if err == nil && (h.Segment != s.index() || h.Writer != s.writer || h.Origin != s.verifier.Name()) {
+		err = errors.New("the header is that of another segment or journal")
+	}
+	var t tree
+	if err == nil {
+		t, err = h.tree(f.seq)
+	}
+	if err != nil {
+		at.Problem = err.Error()
+		s.defect(at)
+		return
+	}
+	s.header = h
+	c := &s.chain
+	if !c.started { // the first segment, or one behind a missing one
+		if f.seq == 0 && f.prev != (leaf{}) {
+			at.Problem = "the first line follows another"
+			s.defect(at)
+		}
+		*c = chainState{started: true, seq: f.seq, prev: f.prev, known: true, at: at, tree: t, signedAt: c.signedAt, lastTime: c.lastTime}
+		return
+	}
+	// The tree so far lacks the last line of the segment before: the header
+	// names it by prev.
+	if c.tree.r != nil && c.tree.size()+1 == f.seq {
+		have, err := c.tree.clone()
+		if err == nil {
+			err = have.add(&f.prev)
+		}
+		if err == nil && strings.Join(rangeText(have), " ") != strings.Join(h.Range, " ") {
+			at.Problem = "the header's tree is not that of the segments before it"
+			s.defect(at)
+		}
+	}
+	if f.seq == c.seq {
+		c.tree = t // with the line before: add nothing more for it
+	}
+}
+
+// gap goes on behind missing lines.
+func (s *segmentPass) gap(seq uint64) {
+	c := &s.chain
+	if seq == c.seq+1 { // this line names the missing one's leaf
+		s.assume(c.seq)
+	} else {
+		c.tree = tree{}
+	}
+	c.seq, c.known = seq, false
+}
+
+// step goes on to the next line.
+func (s *segmentPass) step(at Defect, own leaf, known bool) {
+	c := &s.chain
+	c.seq, c.prev, c.known, c.at = c.seq+1, own, known, at
+	s.report.Lines++
+}
+
+// count takes note of what the line is.
+func (s *segmentPass) count(at Defect, f *frame) {
+	c := &s.chain
+	now, err := time.Parse(timeLayout, string(f.time))
+	if err != nil {
+		at.Problem = "the line's time is malformed"
+		s.defect(at)
+	}
+	if s.report.First.IsZero() {
+		s.report.First = now
+	}
+	c.lastTime = now
+	c.unsigned++
+	s.sealed = Type(f.typ) == typeCheckpoint
+	switch Type(f.typ) {
+	case typeSegment:
+		if s.n != 0 {
+			at.Problem = "a header stands inside the segment"
+			s.defect(at)
+		}
+		return
+	case typeCheckpoint:
+		s.checkpoint(at, f, now)
+		return
+	}
+	if s.n == 1 {
+		at.Problem = "the header has no checkpoint"
+		s.defect(at)
+	}
+	if f.batch.part > 1 {
+		return
+	}
+	s.report.Events++
+	switch Type(f.typ) {
+	case WriteAttempt:
+		s.open[f.seq] = struct{}{}
+	case Committed, RolledBack:
+		if seq, ok := s.attemptOf(f); ok {
+			delete(s.open, seq)
+		}
+	}
+}
+
+// attemptOf returns the sequence of the attempt that f settles, where it is
+// of this journal.
+func (s *segmentPass) attemptOf(f *frame) (uint64, bool) {
+	rest, ok := bytes.CutPrefix(f.rest, []byte(`,"attempt":"`+s.writer+`.`))
+	if !ok {
+		return 0, false
+	}
+	end := bytes.IndexByte(rest, '"')
+	if end < 0 {
+		return 0, false
+	}
+	seq, err := strconv.ParseUint(string(rest[:end]), 10, 64)
+	return seq, err == nil
+}
+
+// checkpoint checks a checkpoint against the lines before it.
+func (s *segmentPass) checkpoint(at Defect, f *frame, now time.Time) {
+	s.report.Checkpoints++
+	c := &s.chain
+	if c.tree.r == nil || c.tree.size() != f.seq {
+		return // the reason is a defect already
+	}
+	sign := s.every || s.n == 1
+	v := s.verifier
+	if !sign {
+		v = nil
+	}
+	signedAt := c.signedAt
+	c.unsigned, c.signedAt = 0, now
+	if err := checkCheckpoint(f, c.tree, s.verifier.Name(), v); err != nil {
+		at.Problem = err.Error()
+		if errors.Is(err, errRoot) {
+			at.Problem = fmt.Sprintf("the lines before the checkpoint are not those that were signed: something after %s was changed and chained anew",
+				sinceText(signedAt))
+			c.tree = tree{}
+		}
+		s.defect(at)
+		return
+	}
+	if sign {
+		s.mark.tree = tree{}
+		return
+	}
+	if t, err := c.tree.clone(); err == nil {
+		s.mark.at, s.mark.tree, s.mark.frame = at, t, f.clone()
+	}
+}
+
+// checkMark checks the signature of the segment's last checkpoint.
+func (s *segmentPass) checkMark() {
+	if s.mark.tree.r == nil {
+		return
+	}
+	if err := checkCheckpoint(&s.mark.frame, s.mark.tree, s.verifier.Name(), s.verifier); err != nil {
+		s.mark.at.Problem = err.Error()
+		s.defect(s.mark.at)
+	}
+}
+
+func sinceText(t time.Time) string {
+	if t.IsZero() {
+		return "the beginning"
+	}
+	return t.Format(time.RFC3339)
+}
+
+func (f *frame) clone() frame {
+	out := *f
+	out.time, out.typ, out.rest = bytes.Clone(f.time), bytes.Clone(f.typ), bytes.Clone(f.rest)
+	return out
+}
+
+// A readState says what a lineReader stands at.
+type readState int
+
+const (
+	atLine    readState = iota
+	atEnd               // zeros, or nothing
+	atRemains           // neither a line nor the end
+)
+
+// A lineReader reads the lines of a segment of which size bytes count.
+type lineReader struct {
+	f    io.ReaderAt
+	size int64
+	buf  []byte
+	from int   // of what is not read yet in buf
+	base int64 // offset of buf[0]
+}
+
+func newLineReader(f io.ReaderAt, size int64, buf []byte) *lineReader {
+	return &lineReader{f: f, size: size, buf: buf}
+}
+
+// offset is that of the next line.
+func (r *lineReader) offset() int64 { return r.base + int64(r.from) }
+
+// reread forgets what was read ahead.
+func (r *lineReader) reread() { r.base, r.buf, r.from = r.offset(), r.buf[:0], 0 }
+
+// hasNewline reports whether a newline follows in what was read.
+func (r *lineReader) hasNewline() bool { return bytes.IndexByte(r.buf[r.from:], '\n') >= 0 }
+
+// fill reads more behind what is not read yet and reports whether there was
+// any.
+func (r *lineReader) fill() (bool, error) {
+	r.base += int64(r.from)
+	r.buf = r.buf[:copy(r.buf[:cap(r.buf)], r.buf[r.from:])]
+	r.from = 0
+	have := len(r.buf)
+	free := r.buf[have:cap(r.buf)]
+	free = free[:min(int64(len(free)), max(0, r.size-r.base-int64(have)))]
+	n, err := r.f.ReadAt(free, r.base+int64(have))
+	if err == io.EOF {
+		err = nil
+	}
+	r.buf = r.buf[:have+n]
+	return n > 0, err
+}
+
+// next returns the next line without its newline; it is good until the call
+// after.
+func (r *lineReader) next() ([]byte, readState, error) {
+	for {
+		rest := r.buf[r.from:]
+		if i := bytes.IndexByte(rest, '\n'); i >= 0 {
+			if bytes.IndexByte(rest[:i], 0) >= 0 {
+				return nil, atRemains, nil
+			}
+			r.from += i + 1
+			return rest[:i], atLine, nil
+		}
+		if len(rest) > 0 && rest[0] == 0 {
+			zero, err := r.restIsZero()
+			if err != nil || !zero {
+				return nil, atRemains, err
+			}
+			return nil, atEnd, nil
+		}
+		more := len(rest) <= maxLine
+		if more {
+			var err error
+			if more, err = r.fill(); err != nil {
+				return nil, atEnd, err
+			}
+		}
+		if !more && len(rest) == 0 {
+			return nil, atEnd, nil
+		}
+		if !more {
+			return nil, atRemains, nil
+		}
+	}
+}
+
+// skip moves behind the next newline and reports whether there was one.
+func (r *lineReader) skip() (bool, error) {
+	for {
+		if i := bytes.IndexByte(r.buf[r.from:], '\n'); i >= 0 {
+			r.from += i + 1
+			return true, nil
+		}
+		r.from = len(r.buf)
+		if more, err := r.fill(); err != nil || !more {
+			return false, err
+		}
+	}
+}
+
+func (r *lineReader) restIsZero() (bool, error) {
+	buf := make([]byte, 64<<10)
+	for at := r.offset(); at < r.size; {
+		n, err := r.f.ReadAt(buf[:min(int64(len(buf)), r.size-at)], at)
+		if len(bytes.TrimLeft(buf[:n], "\x00")) > 0 {
+			return false, nil
+		}
+		at += int64(n)
+		if err == io.EOF || n == 0 {
+			break
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}

@@ -43,24 +43,24 @@ func Example() {
 	}
 	clock.Advance(30 * time.Second) // the next code
 
-	in, err := m.Password(ctx, session.Attempt{Tenant: "elm-street", Login: "Nora@clinic.example", Password: "a long phrase of hers", Addr: sessiontest.Addr})
+	in, err := m.Password(ctx, session.Attempt{Tenant: "elm-street", Login: "Nora@clinic.example", Password: "a long phrase of hers", Addr: sessiontest.Addr()})
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println("next:", in.Next)
 	code := sessiontest.Code(&testing.T{}, e, clock.Now())
-	done, err := m.TOTP(ctx, in.Token, code, sessiontest.Addr)
+	done, err := m.TOTP(ctx, in.Token, code, sessiontest.Addr())
 	if err != nil {
 		log.Fatal(err)
 	}
-	p, err := m.Authenticate(ctx, done.Token, sessiontest.Addr)
+	p, err := m.Authenticate(ctx, done.Token, sessiontest.Addr())
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println("signed in:", p.ID == nora.ID, p.Roles, "at assurance level", p.Assurance)
 
 	clock.Advance(15 * time.Minute)
-	_, err = m.Authenticate(ctx, done.Token, sessiontest.Addr)
+	_, err = m.Authenticate(ctx, done.Token, sessiontest.Addr())
 	fmt.Println("15 minutes later:", err)
 	// Output:
 	// next: totp

@@ -285,7 +285,7 @@ func TestNewSignInEndsTheOld(t *testing.T) {
 	if w.Code != 200 {
 		t.Fatalf("POST /code = %d", w.Code)
 	}
-	_, err = b.Authenticate(t.Context(), old, sessiontest.Addr)
+	_, err = b.Authenticate(t.Context(), old, sessiontest.Addr())
 	wantErr(t, "the session that the browser had", err, session.ErrNoSession)
 	evs := b.rec.Take()
 	if len(evs) != 2 || evs[0].Type != audit.SignIn || evs[1].Type != audit.SessionEnded || evs[1].Reason != audit.ReasonLogout {

@@ -139,9 +139,9 @@ func TestAccountsFromBeforeFIPS(t *testing.T) {
 	if len(got) != 2 || got[0] != got[1] || !got[0].PBKDF2 {
 		t.Errorf("derivations = %+v, want two equal ones of PBKDF2", got)
 	}
-	_, err = b.TOTP(t.Context(), pending, b.code(t), sessiontest.Addr)
+	_, err = b.TOTP(t.Context(), pending, b.code(t), sessiontest.Addr())
 	wantErr(t, "a SHA-1 code", err, session.ErrFIPS)
-	_, err = b.TOTP(t.Context(), pending, b.code(t), sessiontest.Addr)
+	_, err = b.TOTP(t.Context(), pending, b.code(t), sessiontest.Addr())
 	wantErr(t, "once more", err, session.ErrPending)
 	if err := b.SetPassword(t.Context(), tenant, b.nurse.ID, sessiontest.Password); err != nil {
 		t.Fatal(err)

@@ -42,7 +42,7 @@ func TestLimits(t *testing.T) {
 			if c.use > 0 {
 				for at < c.last {
 					move(at + c.use)
-					if _, err := b.Authenticate(t.Context(), token, sessiontest.Addr); err != nil {
+					if _, err := b.Authenticate(t.Context(), token, sessiontest.Addr()); err != nil {
 						t.Fatalf("after %v: %v", at, err)
 					}
 				}
@@ -54,7 +54,7 @@ func TestLimits(t *testing.T) {
 			}
 			move(c.over)
 			for range 3 {
-				_, err := b.Authenticate(t.Context(), token, sessiontest.Addr)
+				_, err := b.Authenticate(t.Context(), token, sessiontest.Addr())
 				wantErr(t, "over", err, session.ErrNoSession)
 			}
 			if err := b.Logout(t.Context(), token); err != nil {
@@ -114,7 +114,7 @@ func TestTouchesAreRare(t *testing.T) {
 	token := b.signIn(t)
 	for range 30 * 60 { // a request each second for 30 minutes
 		b.clock.Advance(time.Second)
-		if _, err := b.Authenticate(t.Context(), token, sessiontest.Addr); err != nil {
+		if _, err := b.Authenticate(t.Context(), token, sessiontest.Addr()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -131,7 +131,7 @@ func TestIdleIsEarlyByAMinuteAtMost(t *testing.T) {
 		b := setup(t)
 		token := b.signIn(t)
 		b.clock.Advance(time.Duration(lag) * time.Second)
-		if _, err := b.Authenticate(t.Context(), token, sessiontest.Addr); err != nil {
+		if _, err := b.Authenticate(t.Context(), token, sessiontest.Addr()); err != nil {
 			t.Fatal(err)
 		}
 		b.clock.Advance(14*time.Minute - 1)
@@ -157,9 +157,9 @@ func TestLogoutBeatsASlowRequest(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	_, err := b.Authenticate(t.Context(), token, sessiontest.Addr)
+	_, err := b.Authenticate(t.Context(), token, sessiontest.Addr())
 	wantErr(t, "the slow request", err, session.ErrNoSession)
-	_, err = b.Authenticate(t.Context(), token, sessiontest.Addr)
+	_, err = b.Authenticate(t.Context(), token, sessiontest.Addr())
 	wantErr(t, "the token after logout", err, session.ErrNoSession)
 	if n := b.rec.Count(audit.SessionEnded, audit.ReasonLogout); n != 1 {
 		t.Errorf("%d logouts recorded, want 1", n)
@@ -187,13 +187,13 @@ func TestLogoutAmongRequests(t *testing.T) {
 					}
 					return
 				}
-				if _, err := b.Authenticate(context.Background(), token, sessiontest.Addr); err != nil && !errors.Is(err, session.ErrNoSession) {
+				if _, err := b.Authenticate(context.Background(), token, sessiontest.Addr()); err != nil && !errors.Is(err, session.ErrNoSession) {
 					t.Error(err)
 				}
 			})
 		}
 		wg.Wait()
-		if _, err := b.Authenticate(t.Context(), token, sessiontest.Addr); !errors.Is(err, session.ErrNoSession) {
+		if _, err := b.Authenticate(t.Context(), token, sessiontest.Addr()); !errors.Is(err, session.ErrNoSession) {
 			t.Fatalf("the session came back: %v", err)
 		}
 		if n := b.rec.Count(audit.SessionEnded, audit.ReasonLogout); n != 1 {
@@ -211,7 +211,7 @@ func TestEndIsOwedUntilItIsRecorded(t *testing.T) {
 	if err := b.Logout(t.Context(), token); err != nil {
 		t.Errorf("Logout = %v: a logout must not fail for want of a record", err)
 	}
-	_, err := b.Authenticate(t.Context(), token, sessiontest.Addr)
+	_, err := b.Authenticate(t.Context(), token, sessiontest.Addr())
 	wantErr(t, "after logout", err, session.ErrNoSession)
 	b.clock.Advance(time.Minute)
 	b.Sweep(t.Context()) // the trail is still down
@@ -249,7 +249,7 @@ func TestEpochAlone(t *testing.T) {
 	if err := b.Invalidate(t.Context(), tenant, b.nurse.ID); err != nil {
 		t.Fatal(err)
 	}
-	_, err := b.Authenticate(t.Context(), token, sessiontest.Addr)
+	_, err := b.Authenticate(t.Context(), token, sessiontest.Addr())
 	wantErr(t, "a session of an earlier epoch", err, session.ErrNoSession)
 }
 
@@ -266,10 +266,10 @@ func TestInvalidateIsAboutOneUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, token := range []string{one, two} {
-		_, err := b.Authenticate(t.Context(), token, sessiontest.Addr)
+		_, err := b.Authenticate(t.Context(), token, sessiontest.Addr())
 		wantErr(t, "an invalidated session", err, session.ErrNoSession)
 	}
-	if _, err := b.Authenticate(t.Context(), theirs, sessiontest.Addr); err != nil {
+	if _, err := b.Authenticate(t.Context(), theirs, sessiontest.Addr()); err != nil {
 		t.Errorf("another user's session: %v", err)
 	}
 	if n := b.rec.Count(audit.SessionEnded, audit.ReasonRevoked); n != 2 {
@@ -315,7 +315,7 @@ func TestNewNamesTheBadField(t *testing.T) {
 		}
 	}
 	cfg, rec, _ := sessiontest.Config(t)
-	cfg.Deviations = []access.Deviation{{Citation: "164.312(d)", Reason: "r", Alternative: "a", Owner: "o", ReviewBy: sessiontest.Start}}
+	cfg.Deviations = []access.Deviation{{Citation: "164.312(d)", Reason: "r", Alternative: "a", Owner: "o", ReviewBy: sessiontest.Start()}}
 	if _, err := session.New(cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -337,7 +337,7 @@ func (s stale) CreatePending(ctx context.Context, p session.Pending) error {
 func TestPendingOfAnEarlierEpoch(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *session.Config) { c.Store = stale{session.NewMemory()} })
-	_, err := b.TOTP(t.Context(), b.password(t), b.code(t), sessiontest.Addr)
+	_, err := b.TOTP(t.Context(), b.password(t), b.code(t), sessiontest.Addr())
 	wantErr(t, "a pending sign-in of an earlier epoch", err, session.ErrPending)
 }
 
@@ -352,7 +352,7 @@ func (s taken) TakePending(ctx context.Context, id session.ID) (bool, error) {
 func TestPendingIsTakenOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *session.Config) { c.Store = taken{session.NewMemory()} })
-	in, err := b.TOTP(t.Context(), b.password(t), b.code(t), sessiontest.Addr)
+	in, err := b.TOTP(t.Context(), b.password(t), b.code(t), sessiontest.Addr())
 	wantErr(t, "a pending sign-in that somebody else took", err, session.ErrPending)
 	if in.Token != "" {
 		t.Error("it signs in all the same")
@@ -374,7 +374,7 @@ func TestEndIsRecordedOnce(t *testing.T) {
 			case 1:
 				b.Logout(context.Background(), token)
 			default:
-				b.Authenticate(context.Background(), token, sessiontest.Addr)
+				b.Authenticate(context.Background(), token, sessiontest.Addr())
 			}
 		})
 	}

@@ -58,7 +58,7 @@ func (b *bench) signIn(t *testing.T) string {
 }
 
 func (b *bench) attempt(login, password string) (session.SignIn, error) {
-	return b.Password(context.Background(), session.Attempt{Tenant: tenant, Login: login, Password: password, Addr: sessiontest.Addr})
+	return b.Password(context.Background(), session.Attempt{Tenant: tenant, Login: login, Password: password, Addr: sessiontest.Addr()})
 }
 
 // password passes the first step.
@@ -106,19 +106,19 @@ func TestSignIn(t *testing.T) {
 	if err != nil || in.Next != session.StepTOTP {
 		t.Fatalf("Password = %v, %v", in, err)
 	}
-	if _, err := b.Authenticate(t.Context(), in.Token, sessiontest.Addr); !errors.Is(err, session.ErrNoSession) {
+	if _, err := b.Authenticate(t.Context(), in.Token, sessiontest.Addr()); !errors.Is(err, session.ErrNoSession) {
 		t.Errorf("the token of a pending sign-in opens a session: %v", err)
 	}
 	if evs := b.rec.Take(); len(evs) != 0 {
 		t.Errorf("half a sign-in recorded %v", evs)
 	}
-	done, err := b.TOTP(t.Context(), in.Token, " "+b.code(t)[:3]+" "+b.code(t)[3:], sessiontest.Addr)
+	done, err := b.TOTP(t.Context(), in.Token, " "+b.code(t)[:3]+" "+b.code(t)[3:], sessiontest.Addr())
 	if err != nil || done.Next != session.StepDone || done.Token == in.Token {
 		t.Fatalf("TOTP = %v, %v", done, err)
 	}
 	evs := b.rec.Take()
 	if len(evs) != 1 || evs[0].Type != audit.SignIn || evs[0].Actor.ID != b.nurse.ID || evs[0].Actor.Assurance != 2 ||
-		evs[0].Actor.Session == "" || evs[0].Actor.Addr != sessiontest.Addr {
+		evs[0].Actor.Session == "" || evs[0].Actor.Addr != sessiontest.Addr() {
 		t.Errorf("events = %+v, want one sign-in by the nurse", evs)
 	}
 	b.clock.Advance(time.Minute)
@@ -128,18 +128,18 @@ func TestSignIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p.ID != b.nurse.ID || p.Tenant != tenant || p.Kind != access.Human || !slices.Equal(p.Roles, []string{"nurse"}) ||
-		p.Assurance != 2 || !p.AuthTime.Equal(sessiontest.Start) || p.Addr != elsewhere || p.Session != evs[0].Actor.Session {
+		p.Assurance != 2 || !p.AuthTime.Equal(sessiontest.Start()) || p.Addr != elsewhere || p.Session != evs[0].Actor.Session {
 		t.Errorf("principal = %+v", p)
 	}
 	if err := p.Validate(); err != nil {
 		t.Error(err)
 	}
-	_, err = b.TOTP(t.Context(), in.Token, b.code(t), sessiontest.Addr)
+	_, err = b.TOTP(t.Context(), in.Token, b.code(t), sessiontest.Addr())
 	wantErr(t, "a pending sign-in that is done", err, session.ErrPending)
 	for _, token := range []string{"", "x", done.Token + "=", strings.Repeat("A", 43), done.Token[:42]} {
-		_, err := b.Authenticate(t.Context(), token, sessiontest.Addr)
+		_, err := b.Authenticate(t.Context(), token, sessiontest.Addr())
 		wantErr(t, "a foreign token", err, session.ErrNoSession)
-		_, err = b.TOTP(t.Context(), token, b.code(t), sessiontest.Addr)
+		_, err = b.TOTP(t.Context(), token, b.code(t), sessiontest.Addr())
 		wantErr(t, "a foreign pending token", err, session.ErrPending)
 	}
 }
@@ -197,7 +197,7 @@ func TestOneCodeSignsInOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, token := range pending {
 		wg.Go(func() {
-			switch _, err := b.TOTP(context.Background(), token, code, sessiontest.Addr); {
+			switch _, err := b.TOTP(context.Background(), token, code, sessiontest.Addr()); {
 			case err == nil:
 				done.Add(1)
 			case errors.Is(err, session.ErrSignIn):
@@ -211,9 +211,9 @@ func TestOneCodeSignsInOnce(t *testing.T) {
 	if done.Load() != 1 || refused.Load() != n-1 {
 		t.Errorf("%d replays of one code: %d signed in, %d refused, want 1 and %d", n, done.Load(), refused.Load(), n-1)
 	}
-	_, err := b.TOTP(t.Context(), b.password(t), code, sessiontest.Addr)
+	_, err := b.TOTP(t.Context(), b.password(t), code, sessiontest.Addr())
 	wantErr(t, "the code a moment later", err, session.ErrSignIn)
-	_, err = b.TOTP(t.Context(), b.password(t), sessiontest.Code(t, b.phone, b.clock.Now().Add(-30*time.Second)), sessiontest.Addr)
+	_, err = b.TOTP(t.Context(), b.password(t), sessiontest.Code(t, b.phone, b.clock.Now().Add(-30*time.Second)), sessiontest.Addr())
 	wantErr(t, "the code of the step before", err, session.ErrSignIn)
 	if n := b.rec.Count(audit.SignIn, ""); n != 1 {
 		t.Errorf("%d sign-ins recorded, want 1", n)
@@ -230,7 +230,7 @@ func TestConfirmedCodeIsUsedUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantErr(t, "a wrong confirmation", b.ConfirmTOTP(t.Context(), tenant, b.nurse.ID, "12345"), session.ErrSignIn)
-	if _, err := b.TOTP(t.Context(), b.password(t), b.code(t), sessiontest.Addr); err != nil {
+	if _, err := b.TOTP(t.Context(), b.password(t), b.code(t), sessiontest.Addr()); err != nil {
 		t.Errorf("the old factor before the new one is confirmed: %v", err)
 	}
 	code := sessiontest.Code(t, e, b.clock.Now())
@@ -238,12 +238,12 @@ func TestConfirmedCodeIsUsedUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantErr(t, "a second confirmation", b.ConfirmTOTP(t.Context(), tenant, b.nurse.ID, code), session.ErrNotFound)
-	_, err = b.TOTP(t.Context(), b.password(t), code, sessiontest.Addr)
+	_, err = b.TOTP(t.Context(), b.password(t), code, sessiontest.Addr())
 	wantErr(t, "the confirming code", err, session.ErrSignIn)
 	b.clock.Advance(30 * time.Second)
-	_, err = b.TOTP(t.Context(), b.password(t), b.code(t), sessiontest.Addr)
+	_, err = b.TOTP(t.Context(), b.password(t), b.code(t), sessiontest.Addr())
 	wantErr(t, "a code of the old factor", err, session.ErrSignIn)
-	if _, err := b.TOTP(t.Context(), b.password(t), sessiontest.Code(t, e, b.clock.Now()), sessiontest.Addr); err != nil {
+	if _, err := b.TOTP(t.Context(), b.password(t), sessiontest.Code(t, e, b.clock.Now()), sessiontest.Addr()); err != nil {
 		t.Errorf("the next code: %v", err)
 	}
 	if n := b.rec.Count(audit.FactorChanged, audit.ReasonEnrolled); n != 1 {
@@ -256,12 +256,12 @@ func TestPendingDiesAfterFiveTries(t *testing.T) {
 	b := setup(t, func(c *session.Config) { c.CodeRate = session.Rate{Burst: 100, Every: time.Second} })
 	token := b.password(t)
 	for i := range 4 {
-		_, err := b.TOTP(t.Context(), token, b.wrongCode(t), sessiontest.Addr)
+		_, err := b.TOTP(t.Context(), token, b.wrongCode(t), sessiontest.Addr())
 		wantErr(t, fmt.Sprintf("wrong code %d", i+1), err, session.ErrSignIn)
 	}
-	_, err := b.TOTP(t.Context(), token, b.wrongCode(t), sessiontest.Addr)
+	_, err := b.TOTP(t.Context(), token, b.wrongCode(t), sessiontest.Addr())
 	wantErr(t, "wrong code 5", err, session.ErrPending)
-	_, err = b.TOTP(t.Context(), token, b.code(t), sessiontest.Addr)
+	_, err = b.TOTP(t.Context(), token, b.code(t), sessiontest.Addr())
 	wantErr(t, "the right code after 5 wrong ones", err, session.ErrPending)
 	if n := b.rec.Count(audit.SignInFailed, audit.ReasonTOTP); n != 5 {
 		t.Errorf("%d wrong codes recorded, want 5", n)
@@ -269,9 +269,9 @@ func TestPendingDiesAfterFiveTries(t *testing.T) {
 
 	token = b.password(t)
 	for range 4 {
-		b.TOTP(t.Context(), token, "", sessiontest.Addr)
+		b.TOTP(t.Context(), token, "", sessiontest.Addr())
 	}
-	if _, err := b.TOTP(t.Context(), token, b.code(t), sessiontest.Addr); err != nil {
+	if _, err := b.TOTP(t.Context(), token, b.code(t), sessiontest.Addr()); err != nil {
 		t.Errorf("the right code at the fifth try: %v", err)
 	}
 }
@@ -281,10 +281,10 @@ func TestPendingExpires(t *testing.T) {
 	b := setup(t)
 	token := b.password(t)
 	b.clock.Advance(5*time.Minute - 1)
-	_, err := b.TOTP(t.Context(), token, b.wrongCode(t), sessiontest.Addr)
+	_, err := b.TOTP(t.Context(), token, b.wrongCode(t), sessiontest.Addr())
 	wantErr(t, "a wrong code in time", err, session.ErrSignIn)
 	b.clock.Advance(1)
-	_, err = b.TOTP(t.Context(), token, b.code(t), sessiontest.Addr)
+	_, err = b.TOTP(t.Context(), token, b.code(t), sessiontest.Addr())
 	wantErr(t, "the right code after 5 minutes", err, session.ErrPending)
 	for range 2 {
 		if _, err := b.Sweep(t.Context()); err != nil {
@@ -312,9 +312,9 @@ func TestChangesEndPendingSignIns(t *testing.T) {
 			if err := change(b); err != nil {
 				t.Fatal(err)
 			}
-			_, err := b.TOTP(t.Context(), token, b.code(t), sessiontest.Addr)
+			_, err := b.TOTP(t.Context(), token, b.code(t), sessiontest.Addr())
 			wantErr(t, "the code after the change", err, session.ErrPending)
-			_, err = b.Authenticate(t.Context(), live, sessiontest.Addr)
+			_, err = b.Authenticate(t.Context(), live, sessiontest.Addr())
 			wantErr(t, "the session after the change", err, session.ErrNoSession)
 			if n := b.rec.Count(audit.SessionEnded, audit.ReasonRevoked); n != 1 {
 				t.Errorf("%d ends recorded, want 1", n)
@@ -430,7 +430,7 @@ func TestCodeLane(t *testing.T) {
 	for range 20 {
 		token := b.password(t)
 		for range 4 {
-			if _, err := b.TOTP(t.Context(), token, b.wrongCode(t), sessiontest.Addr); errors.Is(err, session.ErrSignIn) {
+			if _, err := b.TOTP(t.Context(), token, b.wrongCode(t), sessiontest.Addr()); errors.Is(err, session.ErrSignIn) {
 				guesses++
 			} else if !errors.Is(err, session.ErrLocked) {
 				t.Fatal(err)
@@ -461,7 +461,7 @@ func TestRefusalsAreRecordedByTheMinute(t *testing.T) {
 	locked(10)
 	sum := func() (events, count int) {
 		for _, ev := range b.rec.Take() {
-			if ev.Type != audit.SignInLocked || ev.Reason != audit.ReasonThrottled || ev.Actor.ID != b.nurse.ID || ev.Actor.Addr != sessiontest.Addr {
+			if ev.Type != audit.SignInLocked || ev.Reason != audit.ReasonThrottled || ev.Actor.ID != b.nurse.ID || ev.Actor.Addr != sessiontest.Addr() {
 				t.Errorf("event = %+v", ev)
 			}
 			events++
@@ -543,7 +543,7 @@ func TestNoRecordNoSignIn(t *testing.T) {
 	token := b.password(t)
 	down := fmt.Errorf("%w: disk full", audit.ErrUnavailable)
 	b.rec.Fail(down)
-	in, err := b.TOTP(t.Context(), token, b.code(t), sessiontest.Addr)
+	in, err := b.TOTP(t.Context(), token, b.code(t), sessiontest.Addr())
 	if !errors.Is(err, audit.ErrUnavailable) || in.Token != "" {
 		t.Errorf("TOTP without a trail = %v, %v", in, err)
 	}
@@ -587,7 +587,7 @@ func TestFactorPolicy(t *testing.T) {
 	if err != nil || in.Next != session.StepDone {
 		t.Fatalf("Password = %v, %v", in, err)
 	}
-	if p, err := one.Authenticate(ctx, in.Token, sessiontest.Addr); err != nil || p.Assurance != 1 {
+	if p, err := one.Authenticate(ctx, in.Token, sessiontest.Addr()); err != nil || p.Assurance != 1 {
 		t.Errorf("assurance = %d, %v, want 1", p.Assurance, err)
 	}
 	one.signIn(t) // who has a factor needs it
@@ -677,7 +677,7 @@ func TestTOTPSecretIsBoundToItsUser(t *testing.T) {
 	mallory, phone := sessiontest.NewUser(t, b.Manager, b.clock, tenant, "mallory")
 	b.rec.Take()
 	st.from, st.to = mallory.ID, b.nurse.ID
-	in, err := b.TOTP(t.Context(), b.password(t), sessiontest.Code(t, phone, b.clock.Now()), sessiontest.Addr)
+	in, err := b.TOTP(t.Context(), b.password(t), sessiontest.Code(t, phone, b.clock.Now()), sessiontest.Addr())
 	if err == nil || errors.Is(err, session.ErrSignIn) || in.Token != "" {
 		t.Errorf("Mallory's secret in the nurse's row: %v, %v, want a fault", in, err)
 	}
@@ -734,17 +734,17 @@ func TestNoSecretLeaves(t *testing.T) {
 	code := b.code(t)
 	for _, err := range []error{
 		second(b.attempt("nora@clinic.example", "guess of a password")),
-		second(b.TOTP(t.Context(), pending, b.wrongCode(t), sessiontest.Addr)),
-		second(b.TOTP(t.Context(), pending[1:], code, sessiontest.Addr)),
+		second(b.TOTP(t.Context(), pending, b.wrongCode(t), sessiontest.Addr())),
+		second(b.TOTP(t.Context(), pending[1:], code, sessiontest.Addr())),
 		b.SetPassword(t.Context(), tenant, b.nurse.ID, "a short"),
-		second(b.Authenticate(t.Context(), pending, sessiontest.Addr)),
+		second(b.Authenticate(t.Context(), pending, sessiontest.Addr())),
 	} {
 		if err == nil {
 			t.Fatal("want an error")
 		}
 		fmt.Fprintf(&out, "%v %+v\n", err, err)
 	}
-	in, err := b.TOTP(t.Context(), pending, code, sessiontest.Addr)
+	in, err := b.TOTP(t.Context(), pending, code, sessiontest.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -138,7 +138,7 @@ func TestOathtoolAgrees(t *testing.T) {
 		if shown, err := b.DevelopmentCode(t.Context(), tenant, b.nurse.ID); err != nil || shown != code {
 			t.Errorf("%s: DevelopmentCode = %s, %v, oathtool %s", mode, shown, err, code)
 		}
-		if _, err := b.TOTP(t.Context(), b.password(t), code, sessiontest.Addr); err != nil {
+		if _, err := b.TOTP(t.Context(), b.password(t), code, sessiontest.Addr()); err != nil {
 			t.Errorf("%s: the code of oathtool: %v", mode, err)
 		}
 	}
@@ -162,7 +162,7 @@ func TestDevelopmentEnrol(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.TOTP(t.Context(), in.Token, code, sessiontest.Addr); err != nil {
+	if _, err := b.TOTP(t.Context(), in.Token, code, sessiontest.Addr()); err != nil {
 		t.Errorf("the code that is shown: %v", err)
 	}
 }

@@ -32,7 +32,7 @@ import (
 const Password = "correct horse battery staple"
 
 // Start is when a [Clock] of [Config] begins.
-var Start = time.Date(2026, time.March, 2, 8, 0, 0, 0, time.UTC)
+func Start() time.Time { return time.Date(2026, time.March, 2, 8, 0, 0, 0, time.UTC) }
 
 // Config returns a configuration with a memory store, a [Recorder], a
 // [Sealer], a fast KDF and a [Clock] at [Start], in development mode. Change
@@ -40,7 +40,7 @@ var Start = time.Date(2026, time.March, 2, 8, 0, 0, 0, time.UTC)
 // are made with SHA-256.
 func Config(t testing.TB) (session.Config, *Recorder, *Clock) {
 	t.Helper()
-	rec, clock := &Recorder{}, NewClock(Start)
+	rec, clock := &Recorder{}, NewClock(Start())
 	return session.Config{
 		Store: session.NewMemory(), Audit: rec, Sealer: NewSealer(), Issuer: "Elm Street Clinic",
 		KDF: FastKDF(), Hashers: 64, SHA256TOTP: fips140.Enforced(), Development: true, Now: clock.Now,
@@ -52,7 +52,7 @@ func Config(t testing.TB) (session.Config, *Recorder, *Clock) {
 func FastKDF() session.KDF { return session.KDF{Memory: 64, Time: 1, Threads: 1, Iterations: 1000} }
 
 // Addr is a caller's address from TEST-NET-1 (RFC 5737).
-var Addr = netip.MustParseAddr("192.0.2.7")
+func Addr() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, 7}) }
 
 // NewUser creates a user with [Password] and a confirmed second factor, whose
 // current code is not used up.
@@ -77,11 +77,11 @@ func NewUser(t testing.TB, m *session.Manager, clock *Clock, tenant, login strin
 // session token.
 func SignIn(t testing.TB, m *session.Manager, clock *Clock, u session.User, e session.Enrolment) string {
 	t.Helper()
-	in, err := m.Password(context.Background(), session.Attempt{Tenant: u.Tenant, Login: u.Login, Password: Password, Addr: Addr})
+	in, err := m.Password(context.Background(), session.Attempt{Tenant: u.Tenant, Login: u.Login, Password: Password, Addr: Addr()})
 	if err != nil || in.Next != session.StepTOTP {
 		t.Fatalf("Password = %v, %v", in, err)
 	}
-	in, err = m.TOTP(context.Background(), in.Token, Code(t, e, clock.Now()), Addr)
+	in, err = m.TOTP(context.Background(), in.Token, Code(t, e, clock.Now()), Addr())
 	if err != nil || in.Next != session.StepDone {
 		t.Fatalf("TOTP = %v, %v", in, err)
 	}

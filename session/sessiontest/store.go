@@ -97,7 +97,7 @@ func account(t *testing.T, s session.Store) session.Account {
 	name := hex.EncodeToString(func() []byte { id := randomID(); return id[:8] }())
 	a := session.Account{
 		User: session.User{ID: "u-" + name, Tenant: tenant, Kind: access.Human, Login: name + "@clinic.example",
-			Roles: []string{"nurse", "physician"}, Epoch: 1, Created: Start},
+			Roles: []string{"nurse", "physician"}, Epoch: 1, Created: Start()},
 		Password: "$argon2id$not-a-hash",
 	}
 	if err := s.CreateAccount(t.Context(), a); err != nil {
@@ -109,7 +109,7 @@ func account(t *testing.T, s session.Store) session.Account {
 func newSession(a session.Account) session.Session {
 	return session.Session{
 		ID: randomID(), Tenant: a.Tenant, UserID: a.ID, Kind: a.Kind, Epoch: a.Epoch, Assurance: 2,
-		AuthTime: Start, Created: Start, LastSeen: Start, Idle: 15 * time.Minute, Expires: Start.Add(12 * time.Hour), Addr: Addr,
+		AuthTime: Start(), Created: Start(), LastSeen: Start(), Idle: 15 * time.Minute, Expires: Start().Add(12 * time.Hour), Addr: Addr(),
 	}
 }
 
@@ -212,14 +212,14 @@ func testChange(t *testing.T, s session.Store) {
 	ctx := t.Context()
 	a, other := account(t, s), account(t, s)
 	one, two, theirs := open(t, s, a), open(t, s, a), open(t, s, other)
-	if ok, err := s.End(ctx, two.ID, Start, audit.ReasonLogout); !ok || err != nil {
+	if ok, err := s.End(ctx, two.ID, Start(), audit.ReasonLogout); !ok || err != nil {
 		t.Fatalf("End = %v, %v", ok, err)
 	}
-	p := session.Pending{ID: randomID(), Tenant: a.Tenant, UserID: a.ID, Epoch: 1, Expires: Start.Add(time.Minute)}
+	p := session.Pending{ID: randomID(), Tenant: a.Tenant, UserID: a.ID, Epoch: 1, Expires: Start().Add(time.Minute)}
 	if err := s.CreatePending(ctx, p); err != nil {
 		t.Fatal(err)
 	}
-	at := Start.Add(time.Minute)
+	at := Start().Add(time.Minute)
 	yes, hash, roles := true, "$other", []string{"billing"}
 	ended, err := s.ChangeAccount(ctx, a.Tenant, a.ID, session.Change{Disabled: &yes, Password: &hash, Roles: &roles}, at)
 	if err != nil {
@@ -236,7 +236,7 @@ func testChange(t *testing.T, s session.Store) {
 	if l := load(t, s, one.ID); !l.Ended.Equal(at) || l.Reason != audit.ReasonRevoked {
 		t.Errorf("session = %+v, want ended", l)
 	}
-	if l := load(t, s, two.ID); l.Reason != audit.ReasonLogout || !l.Ended.Equal(Start) {
+	if l := load(t, s, two.ID); l.Reason != audit.ReasonLogout || !l.Ended.Equal(Start()) {
 		t.Errorf("the session that had ended before is %+v", l)
 	}
 	if l := load(t, s, theirs.ID); !l.Ended.IsZero() {
@@ -338,12 +338,12 @@ func testTOTPRace(t *testing.T, s session.Store) {
 func testPending(t *testing.T, s session.Store) {
 	ctx := t.Context()
 	a := account(t, s)
-	p := session.Pending{ID: randomID(), Tenant: a.Tenant, UserID: a.ID, Epoch: 7, Expires: Start.Add(5 * time.Minute)}
+	p := session.Pending{ID: randomID(), Tenant: a.Tenant, UserID: a.ID, Epoch: 7, Expires: Start().Add(5 * time.Minute)}
 	if err := s.CreatePending(ctx, p); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 3 {
-		got, err := s.TryPending(ctx, p.ID, 3, Start.Add(5*time.Minute-1))
+		got, err := s.TryPending(ctx, p.ID, 3, Start().Add(5*time.Minute-1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -351,13 +351,13 @@ func testPending(t *testing.T, s session.Store) {
 			t.Errorf("try %d = %+v", i+1, got)
 		}
 	}
-	if _, err := s.TryPending(ctx, p.ID, 3, Start); !errors.Is(err, session.ErrNotFound) {
+	if _, err := s.TryPending(ctx, p.ID, 3, Start()); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("TryPending beyond the limit = %v, want ErrNotFound", err)
 	}
-	if _, err := s.TryPending(ctx, randomID(), 3, Start); !errors.Is(err, session.ErrNotFound) {
+	if _, err := s.TryPending(ctx, randomID(), 3, Start()); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("TryPending(unknown) = %v, want ErrNotFound", err)
 	}
-	q := session.Pending{ID: randomID(), Tenant: a.Tenant, UserID: a.ID, Epoch: 7, Expires: Start.Add(5 * time.Minute)}
+	q := session.Pending{ID: randomID(), Tenant: a.Tenant, UserID: a.ID, Epoch: 7, Expires: Start().Add(5 * time.Minute)}
 	if err := s.CreatePending(ctx, q); err != nil {
 		t.Fatal(err)
 	}
@@ -370,14 +370,14 @@ func testPendingRace(t *testing.T, s session.Store) {
 	ctx := t.Context()
 	a := account(t, s)
 	for range rounds(3, 100) {
-		p := session.Pending{ID: randomID(), Tenant: a.Tenant, UserID: a.ID, Expires: Start.Add(time.Minute)}
+		p := session.Pending{ID: randomID(), Tenant: a.Tenant, UserID: a.ID, Expires: Start().Add(time.Minute)}
 		if err := s.CreatePending(ctx, p); err != nil {
 			t.Fatal(err)
 		}
 		if n := together(t, 50, func(int) (bool, error) { return s.TakePending(ctx, p.ID) }); n != 1 {
 			t.Fatalf("50 parallel takers: %d succeeded, want 1", n)
 		}
-		if _, err := s.TryPending(ctx, p.ID, 5, Start); !errors.Is(err, session.ErrNotFound) {
+		if _, err := s.TryPending(ctx, p.ID, 5, Start()); !errors.Is(err, session.ErrNotFound) {
 			t.Fatalf("TryPending after it was taken = %v, want ErrNotFound", err)
 		}
 	}
@@ -387,12 +387,12 @@ func testPendingTries(t *testing.T, s session.Store) {
 	ctx := t.Context()
 	a := account(t, s)
 	for range rounds(2, 30) {
-		p := session.Pending{ID: randomID(), Tenant: a.Tenant, UserID: a.ID, Expires: Start.Add(time.Minute)}
+		p := session.Pending{ID: randomID(), Tenant: a.Tenant, UserID: a.ID, Expires: Start().Add(time.Minute)}
 		if err := s.CreatePending(ctx, p); err != nil {
 			t.Fatal(err)
 		}
 		n := together(t, 50, func(int) (bool, error) {
-			_, err := s.TryPending(ctx, p.ID, 5, Start)
+			_, err := s.TryPending(ctx, p.ID, 5, Start())
 			if errors.Is(err, session.ErrNotFound) {
 				return false, nil
 			}
@@ -441,12 +441,12 @@ func testCreateSession(t *testing.T, s session.Store) {
 	ses = newSession(a)
 	ses.Tenant = "other"
 	stale("another tenant", ses)
-	if _, err := s.ChangeAccount(ctx, a.Tenant, a.ID, session.Change{}, Start); err != nil {
+	if _, err := s.ChangeAccount(ctx, a.Tenant, a.ID, session.Change{}, Start()); err != nil {
 		t.Fatal(err)
 	}
 	stale("earlier epoch", newSession(a))
 	yes := true
-	if _, err := s.ChangeAccount(ctx, a.Tenant, a.ID, session.Change{Disabled: &yes}, Start); err != nil {
+	if _, err := s.ChangeAccount(ctx, a.Tenant, a.ID, session.Change{Disabled: &yes}, Start()); err != nil {
 		t.Fatal(err)
 	}
 	a = get(t, s, a)
@@ -459,14 +459,14 @@ func testTouch(t *testing.T, s session.Store) {
 	ses := open(t, s, a)
 	touch := func(after time.Duration, want bool) {
 		t.Helper()
-		if ok, err := s.Touch(ctx, ses.ID, Start.Add(after)); ok != want || err != nil {
+		if ok, err := s.Touch(ctx, ses.ID, Start().Add(after)); ok != want || err != nil {
 			t.Errorf("Touch(%v) = %v, %v, want %v", after, ok, err, want)
 		}
 	}
 	seen := func(want time.Duration) {
 		t.Helper()
-		if got := load(t, s, ses.ID).LastSeen; !got.Equal(Start.Add(want)) {
-			t.Errorf("LastSeen = %v after the start, want %v", got.Sub(Start), want)
+		if got := load(t, s, ses.ID).LastSeen; !got.Equal(Start().Add(want)) {
+			t.Errorf("LastSeen = %v after the start, want %v", got.Sub(Start()), want)
 		}
 	}
 	touch(14*time.Minute, true)
@@ -482,10 +482,10 @@ func testTouch(t *testing.T, s session.Store) {
 	}
 	touch(12*time.Hour, false) // the absolute limit
 	touch(12*time.Hour-1, true)
-	if ok, err := s.Touch(ctx, randomID(), Start); ok || err != nil {
+	if ok, err := s.Touch(ctx, randomID(), Start()); ok || err != nil {
 		t.Errorf("Touch(unknown) = %v, %v, want false", ok, err)
 	}
-	if ok, err := s.End(ctx, ses.ID, Start.Add(12*time.Hour-1), audit.ReasonLogout); !ok || err != nil {
+	if ok, err := s.End(ctx, ses.ID, Start().Add(12*time.Hour-1), audit.ReasonLogout); !ok || err != nil {
 		t.Fatalf("End = %v, %v", ok, err)
 	}
 	touch(12*time.Hour-1, false)
@@ -498,14 +498,14 @@ func testTouchRace(t *testing.T, s session.Store) {
 		ses := open(t, s, a)
 		together(t, 4, func(i int) (bool, error) {
 			if i == 0 {
-				return s.End(ctx, ses.ID, Start.Add(time.Minute), audit.ReasonLogout)
+				return s.End(ctx, ses.ID, Start().Add(time.Minute), audit.ReasonLogout)
 			}
-			return s.Touch(ctx, ses.ID, Start.Add(time.Duration(i)*time.Minute))
+			return s.Touch(ctx, ses.ID, Start().Add(time.Duration(i)*time.Minute))
 		})
 		if got := load(t, s, ses.ID); got.Ended.IsZero() || got.Reason != audit.ReasonLogout {
 			t.Fatalf("after a logout among touches the session is %+v", got)
 		}
-		if ok, err := s.Touch(ctx, ses.ID, Start.Add(4*time.Minute)); ok || err != nil {
+		if ok, err := s.Touch(ctx, ses.ID, Start().Add(4*time.Minute)); ok || err != nil {
 			t.Fatalf("Touch after the end = %v, %v, want false", ok, err)
 		}
 	}
@@ -517,19 +517,19 @@ func testEndRace(t *testing.T, s session.Store) {
 	for range rounds(3, 100) {
 		ses := open(t, s, a)
 		reasons := []audit.Reason{audit.ReasonLogout, audit.ReasonIdle}
-		n := together(t, 50, func(i int) (bool, error) { return s.End(ctx, ses.ID, Start.Add(time.Duration(i)), reasons[i%2]) })
+		n := together(t, 50, func(i int) (bool, error) { return s.End(ctx, ses.ID, Start().Add(time.Duration(i)), reasons[i%2]) })
 		if n != 1 {
 			t.Fatalf("50 parallel ends: %d succeeded, want 1", n)
 		}
 		first := load(t, s, ses.ID)
-		if ok, err := s.End(ctx, ses.ID, Start.Add(time.Hour), audit.ReasonAbsolute); ok || err != nil {
+		if ok, err := s.End(ctx, ses.ID, Start().Add(time.Hour), audit.ReasonAbsolute); ok || err != nil {
 			t.Fatalf("another End = %v, %v, want false", ok, err)
 		}
 		if got := load(t, s, ses.ID); got.Reason != first.Reason || !got.Ended.Equal(first.Ended) {
 			t.Fatalf("another End changed the row to %+v", got)
 		}
 	}
-	if ok, err := s.End(ctx, randomID(), Start, audit.ReasonIdle); ok || err != nil {
+	if ok, err := s.End(ctx, randomID(), Start(), audit.ReasonIdle); ok || err != nil {
 		t.Errorf("End(unknown) = %v, %v, want false", ok, err)
 	}
 }
@@ -547,7 +547,7 @@ func testChangeRace(t *testing.T, s session.Store) {
 		}
 		together(t, 5, func(i int) (bool, error) {
 			if i == 4 {
-				_, err := s.ChangeAccount(ctx, a.Tenant, a.ID, session.Change{}, Start)
+				_, err := s.ChangeAccount(ctx, a.Tenant, a.ID, session.Change{}, Start())
 				return true, err
 			}
 			err := s.CreateSession(ctx, all[i])
@@ -576,7 +576,7 @@ func testThrottle(t *testing.T, s session.Store) {
 	lane, r := randomID(), session.Rate{Burst: 3, Every: time.Minute}
 	reserve := func(after, want time.Duration) {
 		t.Helper()
-		if got, err := s.Reserve(ctx, lane, r, Start.Add(after)); got != want || err != nil {
+		if got, err := s.Reserve(ctx, lane, r, Start().Add(after)); got != want || err != nil {
 			t.Errorf("Reserve(%v) = %v, %v, want %v", after, got, err, want)
 		}
 	}
@@ -620,7 +620,7 @@ func testThrottleRace(t *testing.T, s session.Store) {
 	for range rounds(3, 30) {
 		lane, r := randomID(), session.Rate{Burst: 5, Every: time.Minute}
 		n := together(t, 100, func(int) (bool, error) {
-			wait, err := s.Reserve(ctx, lane, r, Start)
+			wait, err := s.Reserve(ctx, lane, r, Start())
 			return wait == 0, err
 		})
 		if n != 5 {
@@ -632,10 +632,10 @@ func testThrottleRace(t *testing.T, s session.Store) {
 func testRefusals(t *testing.T, s session.Store) {
 	ctx := t.Context()
 	lane := randomID()
-	who := session.Refusal{Tenant: tenant, UserID: "u-1", Kind: access.Human, Addr: Addr}
+	who := session.Refusal{Tenant: tenant, UserID: "u-1", Kind: access.Human, Addr: Addr()}
 	refuse := func(after time.Duration, want int) {
 		t.Helper()
-		if got, err := s.Refuse(ctx, lane, who, Start.Add(after)); got != want || err != nil {
+		if got, err := s.Refuse(ctx, lane, who, Start().Add(after)); got != want || err != nil {
 			t.Errorf("Refuse(%v) = %d, %v, want %d", after, got, err, want)
 		}
 	}
@@ -646,7 +646,7 @@ func testRefusals(t *testing.T, s session.Store) {
 	refuse(90*time.Second, 0)
 	sweep := func(after time.Duration, want ...session.Refusal) {
 		t.Helper()
-		due, err := s.Sweep(ctx, Start.Add(after), 100)
+		due, err := s.Sweep(ctx, Start().Add(after), 100)
 		if err != nil || !slices.Equal(due.Refusals, want) {
 			t.Errorf("Sweep(%v) = %+v, %v, want %+v", after, due.Refusals, err, want)
 		}
@@ -661,25 +661,25 @@ func testRefusals(t *testing.T, s session.Store) {
 	refuse(time.Hour, 1)
 	var sum atomic.Int64
 	together(t, 50, func(int) (bool, error) {
-		n, err := s.Refuse(ctx, lane, who, Start.Add(time.Hour+time.Second))
+		n, err := s.Refuse(ctx, lane, who, Start().Add(time.Hour+time.Second))
 		sum.Add(int64(n))
 		return true, err
 	})
-	n, err := s.Refuse(ctx, lane, who, Start.Add(2*time.Hour))
+	n, err := s.Refuse(ctx, lane, who, Start().Add(2*time.Hour))
 	if sum.Load() != 0 || n != 51 || err != nil {
 		t.Errorf("51 refusals: %d handed out within the minute, %d after it, %v", sum.Load(), n, err)
 	}
 	lane = randomID()
 	sum.Store(0)
 	calls := together(t, 20, func(int) (bool, error) {
-		n, err := s.Refuse(ctx, lane, who, Start.Add(3*time.Hour))
+		n, err := s.Refuse(ctx, lane, who, Start().Add(3*time.Hour))
 		sum.Add(int64(n))
 		return n > 0, err
 	})
 	if calls != 1 {
 		t.Errorf("20 parallel first refusals: %d callers must record, want 1", calls)
 	}
-	if n, err = s.Refuse(ctx, lane, who, Start.Add(4*time.Hour)); int64(n)+sum.Load() != 21 || err != nil {
+	if n, err = s.Refuse(ctx, lane, who, Start().Add(4*time.Hour)); int64(n)+sum.Load() != 21 || err != nil {
 		t.Errorf("21 refusals: %d handed out, %v", int64(n)+sum.Load(), err)
 	}
 }
@@ -688,20 +688,20 @@ func testSweep(t *testing.T, s session.Store) {
 	ctx := t.Context()
 	a := account(t, s)
 	idle, absolute, live := newSession(a), newSession(a), newSession(a)
-	absolute.Idle, absolute.Expires = time.Hour, Start.Add(10*time.Minute)
+	absolute.Idle, absolute.Expires = time.Hour, Start().Add(10*time.Minute)
 	live.Idle = time.Hour
 	for _, ses := range []session.Session{idle, absolute, live} {
 		if err := s.CreateSession(ctx, ses); err != nil {
 			t.Fatal(err)
 		}
 	}
-	pending := session.Pending{ID: randomID(), Tenant: a.Tenant, UserID: a.ID, Epoch: 1, Expires: Start.Add(5 * time.Minute)}
+	pending := session.Pending{ID: randomID(), Tenant: a.Tenant, UserID: a.ID, Epoch: 1, Expires: Start().Add(5 * time.Minute)}
 	if err := s.CreatePending(ctx, pending); err != nil {
 		t.Fatal(err)
 	}
 	sweep := func(after time.Duration) session.Due {
 		t.Helper()
-		due, err := s.Sweep(ctx, Start.Add(after), 100)
+		due, err := s.Sweep(ctx, Start().Add(after), 100)
 		if err != nil {
 			t.Fatalf("Sweep: %v", err)
 		}
@@ -752,7 +752,7 @@ func testSweep(t *testing.T, s session.Store) {
 	for range 5 {
 		open(t, s, a)
 	}
-	if due, err := s.Sweep(ctx, Start.Add(26*time.Hour), 2); err != nil || len(due.Sessions) == 0 || len(due.Sessions) > 4 {
+	if due, err := s.Sweep(ctx, Start().Add(26*time.Hour), 2); err != nil || len(due.Sessions) == 0 || len(due.Sessions) > 4 {
 		t.Errorf("Sweep with a limit of 2 handed out %d, %v", len(due.Sessions), err)
 	}
 }
@@ -760,13 +760,13 @@ func testSweep(t *testing.T, s session.Store) {
 func testSweepRace(t *testing.T, s session.Store) {
 	ctx := t.Context()
 	a := account(t, s)
-	at := Start
+	at := Start()
 	for round := range rounds(3, 30) {
 		var ids []session.ID
 		for range 10 {
 			ids = append(ids, open(t, s, a).ID)
 		}
-		at = Start.Add(time.Hour + time.Duration(round)*time.Second)
+		at = Start().Add(time.Hour + time.Duration(round)*time.Second)
 		var mu sync.Mutex
 		got := map[session.ID]int{}
 		together(t, 8, func(i int) (bool, error) {

@@ -158,7 +158,7 @@ func TestOneCodeSignsInOnce(t *testing.T) {
 			u, phone := sessiontest.NewUser(t, m, clock, "clinic", "nora")
 			var pending []string
 			for range n {
-				in, err := m.Password(t.Context(), session.Attempt{Tenant: "clinic", Login: "nora", Password: sessiontest.Password, Addr: sessiontest.Addr})
+				in, err := m.Password(t.Context(), session.Attempt{Tenant: "clinic", Login: "nora", Password: sessiontest.Password, Addr: sessiontest.Addr()})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -169,7 +169,7 @@ func TestOneCodeSignsInOnce(t *testing.T) {
 			var wg sync.WaitGroup
 			for _, p := range pending {
 				wg.Go(func() {
-					in, err := m.TOTP(context.Background(), p, code, sessiontest.Addr)
+					in, err := m.TOTP(context.Background(), p, code, sessiontest.Addr())
 					if err == nil {
 						tokens <- in.Token
 					} else if !errors.Is(err, session.ErrSignIn) {
@@ -182,14 +182,14 @@ func TestOneCodeSignsInOnce(t *testing.T) {
 				t.Fatalf("%d replays of one code signed in %d times, want 1", n, len(tokens))
 			}
 			token := <-tokens
-			p, err := m.Authenticate(t.Context(), token, sessiontest.Addr)
+			p, err := m.Authenticate(t.Context(), token, sessiontest.Addr())
 			if err != nil || p.ID != u.ID {
 				t.Errorf("Authenticate = %+v, %v", p, err)
 			}
 			if err := m.Logout(t.Context(), token); err != nil {
 				t.Error(err)
 			}
-			if _, err := m.Authenticate(t.Context(), token, sessiontest.Addr); !errors.Is(err, session.ErrNoSession) {
+			if _, err := m.Authenticate(t.Context(), token, sessiontest.Addr()); !errors.Is(err, session.ErrNoSession) {
 				t.Errorf("after logout: %v", err)
 			}
 			if in, out := rec.Count(audit.SignIn, ""), rec.Count(audit.SessionEnded, audit.ReasonLogout); in != 1 || out != 1 {

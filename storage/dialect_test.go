@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package storage_test
+
+import (
+	"crypto/rand"
+	"database/sql"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gorm.io/driver/mysql"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+
+	"github.com/part164/part164/storage/sqlite"
+	"github.com/part164/part164/storage/storagetest"
+)
+
+// openSQLite returns an empty database in the test's folder.
+func openSQLite(t *testing.T) gorm.Dialector {
+	t.Helper()
+	return sqlite.Open(filepath.Join(t.TempDir(), "test.db"))
+}
+
+// openPostgres returns an empty schema of the PostgreSQL in
+// PART164_TEST_POSTGRES, which is dropped at the end of the test.
+func openPostgres(t *testing.T) gorm.Dialector {
+	t.Helper()
+	dsn := os.Getenv("PART164_TEST_POSTGRES")
+	if dsn == "" {
+		t.Skip("no PostgreSQL: PART164_TEST_POSTGRES is empty")
+	}
+	admin := admin(t, postgres.Open(dsn))
+	schema := "t_" + strings.ToLower(rand.Text())
+	exec(t, admin, "CREATE SCHEMA "+schema)
+	t.Cleanup(func() { exec(t, admin, "DROP SCHEMA "+schema+" CASCADE") })
+	return postgres.Open(dsn + " search_path=" + schema)
+}
+
+// openMariaDB returns an empty database of the MariaDB in
+// PART164_TEST_MARIADB, which is dropped at the end of the test.
+func openMariaDB(t *testing.T) gorm.Dialector {
+	t.Helper()
+	dsn := os.Getenv("PART164_TEST_MARIADB")
+	if dsn == "" {
+		t.Skip("no MariaDB: PART164_TEST_MARIADB is empty")
+	}
+	admin := admin(t, mysql.Open(dsn))
+	name := "t_" + strings.ToLower(rand.Text())
+	exec(t, admin, "CREATE DATABASE "+name+" CHARACTER SET utf8mb4")
+	t.Cleanup(func() { exec(t, admin, "DROP DATABASE "+name) })
+	head, tail, _ := strings.Cut(dsn, "/")
+	_, params, _ := strings.Cut(tail, "?")
+	return mysql.Open(head + "/" + name + "?" + params)
+}
+
+// admin returns a connection that knows nothing of storage.
+func admin(t *testing.T, d gorm.Dialector) *sql.DB {
+	t.Helper()
+	db, err := gorm.Open(d, &gorm.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := db.DB()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func exec(t *testing.T, db *sql.DB, query string) {
+	t.Helper()
+	if _, err := db.Exec(query); err != nil {
+		t.Errorf("%s: %v", query, err)
+	}
+}
+
+// onEach runs a test on every database that is there. What is not is skipped
+// by name.
+func onEach(t *testing.T, f func(t *testing.T, d gorm.Dialector)) {
+	t.Helper()
+	for name, open := range map[string]func(*testing.T) gorm.Dialector{"SQLite": openSQLite, "PostgreSQL": openPostgres, "MariaDB": openMariaDB} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t, open(t))
+		})
+	}
+}
+
+func TestEveryPathOnSQLite(t *testing.T) {
+	t.Parallel()
+	storagetest.TestDialect(t, openSQLite)
+}
+
+func TestEveryPathOnPostgres(t *testing.T) {
+	t.Parallel()
+	storagetest.TestDialect(t, openPostgres)
+}
+
+func TestEveryPathOnMariaDB(t *testing.T) {
+	t.Parallel()
+	storagetest.TestDialect(t, openMariaDB)
+}

@@ -104,7 +104,7 @@ func (c *pool) PrepareContext(ctx context.Context, query string) (*sql.Stmt, err
 func (p *plugin) guard(ctx context.Context, query string) error {
 	var table string
 	words(query, func(w string, _ int) {
-		if table == "" && (p.table(w) != nil || ownTables[w]) {
+		if table == "" && (p.table(w) != nil || ownTables[w] || w == escaped) {
 			table = w
 		}
 	})
@@ -117,16 +117,71 @@ func (p *plugin) guard(ctx context.Context, query string) error {
 	return &RefusedError{Op: "raw statement", Table: table, Why: "storage did not build it, so it is neither scoped nor sealed nor recorded", Mend: "use the model with GORM's methods, or storage.Outside(ctx) for maintenance"}
 }
 
+// unbuilt runs a statement that the plugin did not build on a connection that
+// looks at its text: also one that is not the pool's, as db.Connection gives,
+// or that has prepared the text before.
+func (p *plugin) unbuilt(db *gorm.DB, next func(*gorm.DB)) {
+	stmt := db.Statement
+	before := stmt.ConnPool
+	switch before.(type) {
+	case *pool, *txConn: // look by themselves
+	default:
+		if !isOwn(stmt.Context) {
+			stmt.ConnPool = &guarded{before, p}
+			defer func() { stmt.ConnPool = before }()
+		}
+	}
+	next(db)
+}
+
+// A guarded is a connection on which the guard looks at each text.
+type guarded struct {
+	gorm.ConnPool
+	plugin *plugin
+}
+
+func (g *guarded) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if err := g.plugin.guard(ctx, query); err != nil {
+		return nil, err
+	}
+	return g.ConnPool.ExecContext(ctx, query, args...)
+}
+
+func (g *guarded) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if err := g.plugin.guard(ctx, query); err != nil {
+		return nil, err
+	}
+	return g.ConnPool.QueryContext(ctx, query, args...)
+}
+
+func (g *guarded) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return g.ConnPool.QueryRowContext(g.plugin.guardRow(ctx, query), query, args...)
+}
+
 // guardRow is guard for QueryRow, which cannot return an error: a refused
-// query runs on a context that is already cancelled.
+// query runs on a context that has ended with it.
 func (p *plugin) guardRow(ctx context.Context, query string) context.Context {
 	if err := p.guard(ctx, query); err != nil {
-		dead, cancel := context.WithCancelCause(ctx)
-		cancel(err)
-		return dead
+		return ended(ctx, err)
 	}
 	return ctx
 }
+
+// ended returns a context that has ended with err.
+func ended(ctx context.Context, err error) context.Context {
+	done := make(chan struct{})
+	close(done)
+	return &endedContext{ctx, done, err}
+}
+
+type endedContext struct {
+	context.Context
+	done chan struct{}
+	err  error
+}
+
+func (c *endedContext) Done() <-chan struct{} { return c.done }
+func (c *endedContext) Err() error            { return c.err }
 
 // A txConn is one database transaction with the keys made and the writes
 // attempted in it.
@@ -191,19 +246,25 @@ func (t *txConn) rolledBack(tickets []audit.Ticket, undo []func()) error {
 }
 
 func (t *txConn) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	if verb, name := savepoint(query); verb != "" {
+	if verb, name := savepoint(query); verb != "" && verb != "end" {
 		return t.savepoint(ctx, query, verb, name)
 	}
-	if err := t.plugin.guard(ctx, query); err != nil {
+	if err := t.guard(ctx, query); err != nil {
 		return nil, err
 	}
 	return t.Tx.ExecContext(ctx, query, args...)
 }
 
-func (t *txConn) savepoint(ctx context.Context, query, verb, name string) (sql.Result, error) {
-	if verb == "end" {
-		return nil, &RefusedError{Op: "raw statement", Why: "a transaction is ended by text", Mend: "use db.Transaction, or Commit and Rollback of db.Begin"}
+// guard also refuses texts that would end the transaction, or set savepoints,
+// behind our back.
+func (t *txConn) guard(ctx context.Context, query string) error {
+	if verb, _ := savepoint(query); verb != "" {
+		return &RefusedError{Op: "raw statement", Why: "a transaction is steered by text", Mend: "use db.Transaction, or Begin, SavePoint, RollbackTo, Commit and Rollback"}
 	}
+	return t.plugin.guard(ctx, query)
+}
+
+func (t *txConn) savepoint(ctx context.Context, query, verb, name string) (sql.Result, error) {
 	res, err := t.Tx.ExecContext(ctx, query)
 	if err != nil {
 		return nil, err
@@ -243,18 +304,21 @@ func (t *txConn) mark(name string) int {
 }
 
 func (t *txConn) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	if err := t.plugin.guard(ctx, query); err != nil {
+	if err := t.guard(ctx, query); err != nil {
 		return nil, err
 	}
 	return t.Tx.QueryContext(ctx, query, args...)
 }
 
 func (t *txConn) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	return t.Tx.QueryRowContext(t.plugin.guardRow(ctx, query), query, args...)
+	if err := t.guard(ctx, query); err != nil {
+		ctx = ended(ctx, err)
+	}
+	return t.Tx.QueryRowContext(ctx, query, args...)
 }
 
 func (t *txConn) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
-	if err := t.plugin.guard(ctx, query); err != nil {
+	if err := t.guard(ctx, query); err != nil {
 		return nil, err
 	}
 	return t.Tx.PrepareContext(ctx, query)
@@ -277,24 +341,38 @@ func (t *txConn) onRollback(undo []func()) {
 }
 
 // savepoint recognises the statements that GORM and people use: "savepoint",
-// "release" and "rollback" with the name, "end" for one that would end the
-// transaction behind our back.
+// "release" and "rollback" with the name, "end" for any other that would steer
+// the transaction behind our back.
 func savepoint(query string) (verb, name string) {
-	f := strings.Fields(strings.TrimRight(strings.TrimSpace(query), ";"))
-	if len(f) == 0 || len(f) > 5 {
+	text := strings.TrimRight(strings.TrimSpace(query), ";")
+	f := strings.Fields(text)
+	if len(f) == 0 {
 		return "", ""
 	}
 	is := func(i int, w string) bool { return i < len(f) && strings.EqualFold(f[i], w) }
 	last := strings.Trim(f[len(f)-1], "\"`")
+	var all []string
+	plain := words(text, func(w string, _ int) { all = append(all, w) })
 	switch {
+	case !plain:
 	case is(0, "SAVEPOINT") && len(f) == 2:
 		return "savepoint", last
 	case is(0, "RELEASE") && len(f) <= 3:
 		return "release", last
-	case is(0, "ROLLBACK") && (is(1, "TO") || is(2, "TO")):
+	case is(0, "ROLLBACK") && len(f) <= 5 && (is(1, "TO") || is(2, "TO")):
 		return "rollback", last
-	case is(0, "COMMIT"), is(0, "ROLLBACK"), is(0, "END"), is(0, "BEGIN"), is(0, "START") && is(1, "TRANSACTION"), is(0, "ABORT"):
-		return "end", ""
+	}
+	for i, w := range all {
+		switch w {
+		case "begin", "end", "start":
+			if i == 0 && !is(0, "CREATE") {
+				return "end", ""
+			}
+		case "commit", "rollback", "savepoint", "release", "abort":
+			if i == 0 || !plain && !is(0, "CREATE") {
+				return "end", ""
+			}
+		}
 	}
 	return "", ""
 }

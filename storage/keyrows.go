@@ -49,7 +49,7 @@ func (subjectKey) TableName() string { return "phi_subject_keys" }
 func (outboxRow) TableName() string  { return "phi_outbox" }
 func (metaRow) TableName() string    { return "phi_meta" }
 
-var ownTables = map[string]bool{"phi_tenant_keys": true, "phi_subject_keys": true, "phi_outbox": true, "phi_meta": true, "phi_index": true}
+var ownTables = map[string]bool{"phi_tenant_keys": true, "phi_subject_keys": true, "phi_outbox": true, "phi_meta": true, "phi_index": true, refusedTable: true}
 
 // keyRows reads and writes key rows on one connection. It implements
 // crypto.KeyRows.

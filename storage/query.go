@@ -31,27 +31,33 @@ func (p *plugin) query(db *gorm.DB, next func(*gorm.DB)) {
 		return
 	}
 	if m == nil || db.Statement.SQL.Len() > 0 { // no PHI, or raw SQL: the guard looks at it
-		next(db)
+		p.unbuilt(db, next)
 		return
 	}
 	stmt := db.Statement
 	q := &search{}
-	if err := p.scope(db, m, q); err != nil {
-		_ = db.AddError(err)
-		return
+	err = p.scope(db, m, q)
+	if err == nil {
+		err = m.checkTarget(stmt)
 	}
-	err = m.checkTarget(stmt)
 	if err == nil {
 		err = m.selects(stmt)
 	}
 	if err != nil {
 		_ = db.AddError(err)
+		if db.DryRun { // a subquery: GORM drops its error and takes its text
+			_, _ = stmt.SQL.WriteString(refusedTable)
+		}
 		return
 	}
 	before := stmt.ConnPool
+	_, selected := stmt.Clauses["SELECT"]
 	stmt.ConnPool = &built{ConnPool: inner(before), check: m.checkSelect(db, q)}
 	next(db)
 	stmt.ConnPool = before
+	if !selected {
+		delete(stmt.Clauses, "SELECT") // GORM's own, which the next finisher of a chain would take for the app's
+	}
 	if missed := errors.Is(db.Error, gorm.ErrRecordNotFound) && len(q.fields) > 0; db.DryRun || db.Error != nil && !missed {
 		return // a search that found nothing is recorded all the same
 	}
@@ -61,6 +67,10 @@ func (p *plugin) query(db *gorm.DB, next func(*gorm.DB)) {
 		_ = db.AddError(err)
 	}
 }
+
+// refusedTable stands in the text of a subquery that was refused, so that the
+// statement around it is refused too.
+const refusedTable = "phi_refused"
 
 // A search collects what the Match expressions of a statement ask for.
 type search struct {
@@ -131,6 +141,8 @@ func bracket(stmt *gorm.Statement) {
 	stmt.Clauses["WHERE"] = c
 }
 
+const notPlain = "a comment, a second statement, a backslash or $ quote, or parentheses that do not match"
+
 // brackets is a WHERE in parentheses that it cannot leave.
 type brackets struct{ where clause.Where }
 
@@ -145,7 +157,7 @@ func (b brackets) Build(builder clause.Builder) {
 	from := stmt.SQL.Len()
 	b.where.Build(stmt)
 	if !words(stmt.SQL.String()[from:], func(string, int) {}) {
-		_ = stmt.AddError(&RefusedError{Op: "query", Table: stmt.Table, Why: "a condition has a comment, a second statement, a backslash in a string, or parentheses that do not match", Mend: "pass values as parameters"})
+		_ = stmt.AddError(&RefusedError{Op: "query", Table: stmt.Table, Why: "a condition has " + notPlain, Mend: "pass values as parameters"})
 	}
 	stmt.WriteByte(')')
 }
@@ -200,9 +212,7 @@ func isCount(stmt *gorm.Statement) bool {
 // selects refuses expressions in the SELECT list, which could carry clear PHI
 // into a field that is shown to everybody, and splits "id, name".
 func (m *model) selects(stmt *gorm.Statement) error {
-	switch stmt.Clauses["SELECT"].Expression.(type) {
-	case nil, clause.Select:
-	default:
+	if e := stmt.Clauses["SELECT"].Expression; e != nil {
 		if isCount(stmt) {
 			return nil
 		}
@@ -226,13 +236,20 @@ func (m *model) selects(stmt *gorm.Statement) error {
 // behind FROM no sealed column and no clear one that the caller may not see.
 func (m *model) checkSelect(db *gorm.DB, q *search) func(string) error {
 	return func(query string) error {
-		selects, from := 0, false
+		selects, from, by, fromTable := 0, false, false, false
 		var bad error
-		plain := words(query, func(w string, depth int) {
+		plain := scan(query, func(w string, depth, end int) {
 			if bad != nil {
 				return
 			}
 			switch w {
+			case "order", "group":
+				by = true
+			case "limit", "offset", "having", "for":
+				by = false
+			case "join":
+				bad = m.refuse("query", "a join", "use Preload")
+				return
 			case "select":
 				selects++
 			case "union", "intersect", "except", "table":
@@ -248,7 +265,17 @@ func (m *model) checkSelect(db *gorm.DB, q *search) func(string) error {
 				bad = m.refuse("query", "the statement names another table with PHI", "use Preload, or two queries")
 				return
 			}
-			if from {
+			switch {
+			case !from:
+			case w == strings.ToLower(m.table) && !fromTable:
+				fromTable = true // behind FROM
+				return
+			case w == strings.ToLower(m.table) && !strings.HasPrefix(strings.TrimLeft(query[end:], " \t\r\n"), "."):
+				bad = m.refuse("query", "a condition or order on the whole row", "name the columns")
+			case by && depth == 0 && strings.Trim(w, "0123456789") == "":
+				bad = m.refuse("query", "an order by the number of a column", "name the column")
+			}
+			if bad == nil && from {
 				bad = m.hidden(db.Statement.Context, w)
 			}
 		})
@@ -256,7 +283,7 @@ func (m *model) checkSelect(db *gorm.DB, q *search) func(string) error {
 		case bad != nil:
 			return bad
 		case !plain:
-			return m.refuse("query", "a comment, a second statement or parentheses that do not match", "pass values as parameters")
+			return m.refuse("query", notPlain, "pass values as parameters")
 		case selects != 1+q.selects:
 			return m.refuse("query", "a subquery", "run two queries")
 		}

@@ -98,6 +98,10 @@ func (p *plugin) resolveAll(db *gorm.DB, m *model, q *search, exprs []clause.Exp
 		case brackets:
 			e.where.Exprs, err = p.resolveAll(db, m, q, e.where.Exprs)
 			out[i] = e
+		case clause.Expr: // by itself too: GORM may put brackets around one
+			if !words(e.SQL, func(string, int) {}) {
+				err = m.refuse("query", "a condition has "+notPlain, "pass values as parameters")
+			}
 		case clause.AndConditions:
 			e.Exprs, err = p.resolveAll(db, m, q, e.Exprs)
 			out[i] = e

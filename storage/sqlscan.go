@@ -5,12 +5,18 @@ package storage
 import "strings"
 
 // words calls visit for each word of a SQL text in order: identifiers, quoted
-// or not, and keywords, in lower case, with their depth in parentheses.
-// String literals are skipped. It reports whether the text is plain: balanced
-// parentheses that never close what they did not open, no comment, no second
-// statement. A text that is not plain could end the brackets that storage puts
-// around it.
+// or not, numbers and keywords, in lower case, with their depth in
+// parentheses. String literals and parameters are skipped. It reports whether
+// the text is plain: balanced parentheses that never close what they did not
+// open, no comment, no second statement, no quoting that databases read in
+// different ways. A text that is not plain could end the brackets that storage
+// puts around it.
 func words(sql string, visit func(word string, depth int)) (plain bool) {
+	return scan(sql, func(w string, depth, _ int) { visit(w, depth) })
+}
+
+// scan is words that also tells visit where the word ends.
+func scan(sql string, visit func(word string, depth, end int)) (plain bool) {
 	plain = true
 	depth := 0
 	for i := 0; i < len(sql); {
@@ -29,7 +35,11 @@ func words(sql string, visit func(word string, depth int)) (plain bool) {
 				i++
 				continue
 			}
-			visit(strings.ToLower(sql[i+1:end-1]), depth)
+			if c == '"' && i > 1 && sql[i-1] == '&' && sql[i-2]|0x20 == 'u' {
+				plain = false // PostgreSQL's U&"..." can spell any name
+				visit(escaped, depth, end)
+			}
+			visit(strings.ToLower(sql[i+1:end-1]), depth, end)
 			i = end
 		case c == '[': // an identifier in SQLite, a subscript in PostgreSQL
 			i++
@@ -46,20 +56,17 @@ func words(sql string, visit func(word string, depth int)) (plain bool) {
 			plain = false
 			i++
 		case c == '$' && dollarQuote(sql[i:]) != "":
-			tag := dollarQuote(sql[i:])
-			end := strings.Index(sql[i+len(tag):], tag)
-			if end < 0 {
-				plain = false
-				i++
-				continue
+			plain = false // a string in PostgreSQL, and no quote elsewhere; DO runs it
+			i += len(dollarQuote(sql[i:]))
+		case c == '$':
+			for i++; i < len(sql) && sql[i] >= '0' && sql[i] <= '9'; i++ {
 			}
-			i += len(tag) + end + len(tag)
 		case isWord(c):
 			j := i
 			for j < len(sql) && isWord(sql[j]) {
 				j++
 			}
-			visit(strings.ToLower(sql[i:j]), depth)
+			visit(strings.ToLower(sql[i:j]), depth, j)
 			i = j
 		default:
 			i++
@@ -68,13 +75,16 @@ func words(sql string, visit func(word string, depth int)) (plain bool) {
 	return plain && depth == 0
 }
 
+// escaped is visited in place of a name that is spelt with escapes.
+const escaped = `u&""`
+
 // endQuote returns the index behind the quoted text that starts at i, -1 if it
 // does not end. A doubled quote stands for itself.
 func endQuote(sql string, i int) int {
 	q := sql[i]
 	for j := i + 1; j < len(sql); j++ {
 		switch {
-		case sql[j] == '\\' && q == '\'':
+		case sql[j] == '\\':
 			return -1 // an escape in MariaDB and none in PostgreSQL: do not guess
 		case sql[j] != q:
 		case j+1 < len(sql) && sql[j+1] == q:

@@ -192,7 +192,7 @@ func printsArguments(l logger.Interface) bool {
 	return len(args) > 0
 }
 
-// register replaces GORM's own statement callbacks by ours around them.
+// register replaces GORM's own callbacks by ours around them.
 func (p *plugin) register(db *gorm.DB) error {
 	quiet := db.Logger
 	db.Logger = logger.Discard // Replace logs a warning
@@ -200,11 +200,14 @@ func (p *plugin) register(db *gorm.DB) error {
 	cb := db.Callback()
 	query, create := cb.Query().Get("gorm:query"), cb.Create().Get("gorm:create")
 	update, del := cb.Update().Get("gorm:update"), cb.Delete().Get("gorm:delete")
+	raw, row := cb.Raw().Get("gorm:raw"), cb.Row().Get("gorm:row")
 	return errors.Join(
 		cb.Query().Replace("gorm:query", func(db *gorm.DB) { p.query(db, query) }),
 		cb.Create().Replace("gorm:create", func(db *gorm.DB) { p.write(db, create, p.create) }),
 		cb.Update().Replace("gorm:update", func(db *gorm.DB) { p.write(db, update, p.update) }),
 		cb.Delete().Replace("gorm:delete", func(db *gorm.DB) { p.write(db, del, p.delete) }),
+		cb.Raw().Replace("gorm:raw", func(db *gorm.DB) { p.unbuilt(db, raw) }),
+		cb.Row().Replace("gorm:row", func(db *gorm.DB) { p.unbuilt(db, row) }),
 	)
 }
 

@@ -32,7 +32,7 @@ func (p *plugin) update(o *op) (bool, error) {
 	o.action = access.Update
 	stmt := o.db.Statement
 	named := o.named(stmt.ReflectValue)
-	save := stmt.Dest == stmt.Model && slices.Contains(stmt.Selects, "*")
+	save := sameModel(stmt) && slices.Contains(stmt.Selects, "*")
 	if save && len(named) == 1 && named[0].load == nil {
 		return false, o.m.refuse("save", "the record was not read through storage, so that what it lacks would be lost", "read it first, or set single columns with Updates")
 	}
@@ -66,6 +66,12 @@ func (p *plugin) update(o *op) (bool, error) {
 	}
 	o.finish(columns, set)
 	return true, nil
+}
+
+// sameModel reports whether the values to write are the record itself, as for
+// Save. Values that are no pointers may not be comparable.
+func sameModel(stmt *gorm.Statement) bool {
+	return reflect.ValueOf(stmt.Dest).Kind() == reflect.Pointer && stmt.Dest == stmt.Model
 }
 
 // assignments reads what the app wants to set from a map or a struct.
@@ -118,8 +124,8 @@ func (o *op) assignments() ([]assignment, error) {
 				default:
 					return nil, o.m.refuse("update", "a bare value for the sealed field "+f.Name, "pass storage.Seal(value), or nil for NULL")
 				}
-			} else if _, expr := v.(clause.Expression); expr && phi != nil {
-				return nil, o.m.refuse("update", "a SQL expression for the PHI field "+f.Name, "pass a value")
+			} else if e, expr := v.(clause.Expression); expr && (phi != nil || o.m.names(e)) {
+				return nil, o.m.refuse("update", "a SQL expression that sets or reads PHI", "pass a value")
 			}
 			if err := add(f, holder, v); err != nil {
 				return nil, err
@@ -131,9 +137,9 @@ func (o *op) assignments() ([]assignment, error) {
 			c.Set(dest)
 			dest = c
 		}
-		ld := o.m.recordOf(dest).load
+		ld, self := o.m.recordOf(dest).load, sameModel(stmt)
 		for _, f := range o.m.schema.Fields {
-			if f.DBName == "" || !f.Updatable || stmt.Dest == stmt.Model && (f.PrimaryKey || f.Name == "TenantID") {
+			if f.DBName == "" || !f.Updatable || self && (f.PrimaryKey || f.Name == "TenantID") {
 				continue
 			}
 			explicit, ok := wanted(f)
@@ -143,11 +149,11 @@ func (o *op) assignments() ([]assignment, error) {
 			if phi != nil && phi.sealed {
 				zero = rv.Addr().Interface().(sealedField).cell() == nil
 			}
-			unread := stmt.Dest == stmt.Model && zero && ld != nil && !ld.has(f.DBName)
+			unread := self && zero && ld != nil && !ld.has(f.DBName)
 			if !ok || unread || zero && !explicit {
 				continue
 			}
-			if f == o.m.subject && stmt.Dest == stmt.Model {
+			if f == o.m.subject && self {
 				out = append(out, assignment{Field: f, value: value}) // compared: a changed one is refused
 				continue
 			}
@@ -160,6 +166,23 @@ func (o *op) assignments() ([]assignment, error) {
 	}
 	slices.SortFunc(out, func(a, b assignment) int { return bytes.Compare([]byte(a.DBName), []byte(b.DBName)) })
 	return out, nil
+}
+
+// names reports whether an expression of the app may read a PHI column.
+func (m *model) names(e clause.Expression) bool {
+	x, ok := e.(clause.Expr)
+	if !ok {
+		return true
+	}
+	found := false
+	words(x.SQL, func(w string, _ int) { found = found || m.columns[w] != nil })
+	for _, v := range x.Vars {
+		switch v.(type) {
+		case clause.Expression, clause.Column, clause.Table, *gorm.DB:
+			found = true
+		}
+	}
+	return found
 }
 
 // phi returns the PHI field of a schema field, nil for others.
@@ -357,7 +380,7 @@ func (o *op) finish(columns clause.Set, set []assignment) {
 		o.keep(rec)
 		o.done = append(o.done, func() {
 			rec.Version, rec.UpdatedAt = r.version, now
-			if stmt.Dest == stmt.Model {
+			if sameModel(stmt) {
 				return
 			}
 			for _, a := range set {

@@ -61,16 +61,32 @@ func (p *plugin) write(db *gorm.DB, next func(*gorm.DB), prepare func(*op) (run 
 		return
 	}
 	if m == nil || db.Statement.SQL.Len() > 0 || db.DryRun {
-		next(db)
+		p.unbuilt(db, next)
 		return
 	}
 	stmt := db.Statement
 	before := stmt.ConnPool
 	defer func() { stmt.ConnPool = before }()
 	tx, inside := unwrap(before).(*txConn)
-	if !inside { // SkipDefaultTransaction: the outbox needs one all the same
+	_, ours := unwrap(before).(*pool)
+	switch {
+	case inside:
+	case ours: // SkipDefaultTransaction: the outbox needs one all the same
 		if tx, err = p.pool.begin(stmt.Context, nil); err != nil {
 			_ = db.AddError(fmt.Errorf("storage: begin: %w", err))
+			return
+		}
+	default: // of db.Connection: its transactions have no hooks
+		_ = db.AddError(m.refuse("write", "the connection is not the pool's", "write on the database itself or in db.Transaction"))
+		return
+	}
+	// In a transaction of the app's a statement that fails must leave nothing:
+	// the app may ignore the error and commit.
+	_, started := db.InstanceGet("gorm:started_transaction")
+	mark := inside && !started
+	if mark {
+		if _, err := tx.ExecContext(stmt.Context, "SAVEPOINT "+statementMark); err != nil {
+			_ = db.AddError(fmt.Errorf("storage: savepoint: %w", err))
 			return
 		}
 	}
@@ -87,6 +103,14 @@ func (p *plugin) write(db *gorm.DB, next func(*gorm.DB), prepare func(*op) (run 
 	} else {
 		tx.onRollback(o.undo)
 	}
+	if mark {
+		if db.Error != nil {
+			_, err := tx.ExecContext(tx.ctx, "ROLLBACK TO SAVEPOINT "+statementMark)
+			_ = db.AddError(err)
+		}
+		_, err := tx.ExecContext(tx.ctx, "RELEASE SAVEPOINT "+statementMark)
+		_ = db.AddError(err)
+	}
 	if !inside {
 		if db.Error != nil {
 			_ = db.AddError(tx.Rollback())
@@ -95,6 +119,9 @@ func (p *plugin) write(db *gorm.DB, next func(*gorm.DB), prepare func(*op) (run 
 		}
 	}
 }
+
+// statementMark is the savepoint of one statement.
+const statementMark = "phi_statement"
 
 func (o *op) run(next func(*gorm.DB), prepare func(*op) (bool, error)) error {
 	var err error
@@ -149,7 +176,7 @@ func (m *model) checkWrite(query string) error {
 		}
 	})
 	if bad == nil && !plain {
-		bad = m.refuse("write", "a comment, a second statement or parentheses that do not match", "pass values as parameters")
+		bad = m.refuse("write", notPlain, "pass values as parameters")
 	}
 	return bad
 }
@@ -555,7 +582,7 @@ func (p *plugin) delete(o *op) (bool, error) {
 	o.action = access.Delete
 	stmt := o.db.Statement
 	named := o.named(stmt.ReflectValue)
-	if stmt.Model != nil && stmt.Model != stmt.Dest {
+	if stmt.Model != nil && !sameModel(stmt) {
 		named = append(named, o.named(reflect.ValueOf(stmt.Model))...)
 	}
 	if _, err := o.lock(idsOf(named)); err != nil {

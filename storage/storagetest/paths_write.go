@@ -11,6 +11,8 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/accesstest"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/storage"
 )
@@ -253,7 +255,7 @@ func createPaths() []path {
 		}},
 		{"create/a duplicate in another tenant is none", works, func(w *world) error {
 			p := person{MRN: storage.Seal(mrnBob)}
-			return w.as(w.other).Create(&p).Error
+			return w.as(accesstest.AsIn(w, w.Context(), "third-"+w.tenant, "clinician", access.Treatment)).Create(&p).Error
 		}},
 
 		{"create/another tenant", denied, func(w *world) error {

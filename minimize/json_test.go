@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -372,5 +373,146 @@ func TestWriteJSON(t *testing.T) {
 	}
 	if err := minimize.WriteJSON(t.Context(), &failing{}, 1); err == nil {
 		t.Error("a failed write is no error")
+	}
+}
+
+// code is a text of its own kind, by pointer for its mask.
+type code struct{ a, b string }
+
+func (c code) MarshalText() ([]byte, error) {
+	if c.a == "" {
+		return nil, errors.New("no code")
+	}
+	return []byte(c.a + "-" + c.b), nil
+}
+
+func TestMasksOfAllKinds(t *testing.T) {
+	t.Parallel()
+	ctx := scope(t, map[minimize.View][]minimize.Class{
+		minimize.Mask:       {minimize.MRN, minimize.Name},
+		minimize.Generalise: {minimize.Age, minimize.Date, minimize.DOB, minimize.ZIP},
+	})
+	day := time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC)
+	n, s := 46, "Örjan Ågren"
+	ps := &s
+	type list []string
+	for want, v := range map[string]any{
+		`"***789"`: struct {
+			V uint64 `phi:"mrn,clear"`
+		}{123456789},
+		`"***678"`: struct {
+			V float64 `phi:"mrn,clear"`
+		}{12345678},
+		`"***"`: struct {
+			V bool `phi:"mrn,clear"`
+		}{true},
+		`"40-49"`: struct {
+			V *int `phi:"age,clear"`
+		}{&n},
+		`"Ö*** Å***"`: struct {
+			V **string `phi:"name,clear"`
+		}{&ps},
+		`"***456"`: struct {
+			V code `phi:"mrn,clear"`
+		}{code{"0123", "456"}},
+		`"***457"`: struct {
+			V *code `phi:"mrn,clear"`
+		}{&code{"0123", "457"}},
+		`"***BCD"`: struct {
+			V []byte `phi:"mrn,clear"`
+		}{[]byte("12345ABCD")},
+		`["***","***987",null]`: struct {
+			V []any `phi:"mrn,clear"`
+		}{[]any{"1", 123456987, nil}},
+		`[["J***"],null]`: struct {
+			V [2]list `phi:"name,clear"`
+		}{[2]list{{"Jane"}}},
+		`["2020",""]`: struct {
+			V []time.Time `phi:"date,clear"`
+		}{[]time.Time{day, {}}},
+		`["[PHI:zip]","000"]`: struct {
+			V []any `phi:"zip,clear"`
+		}{[]any{struct{ A int }{1}, day}},
+		`["[PHI:age]"]`: struct {
+			V []time.Time `phi:"age,clear"`
+		}{[]time.Time{day}},
+		`[null,"[PHI:text]"]`: struct {
+			V []any `phi:"name,clear"`
+		}{[]any{sealed{}, minimizetest.Seal(minimize.Text, "x")}},
+	} {
+		if got := render(t, ctx, v); got != `{"V":`+want+`}` {
+			t.Errorf("%T: got %s, want %s", v, got, want)
+		}
+	}
+	for _, v := range []any{
+		struct {
+			V code `phi:"mrn,clear"`
+		}{},
+		struct {
+			V map[string]string `phi:"name,clear"`
+		}{map[string]string{"Jane": "Roe"}},
+		struct {
+			V record `phi:"name,clear"`
+		}{},
+	} {
+		if got := render(t, ctx, v); got != `{"_withheld":["V"]}` {
+			t.Errorf("%T: got %s, want it withheld", v, got)
+		}
+	}
+	type cycle struct {
+		V any `phi:"name,clear"`
+	}
+	var c cycle
+	c.V = []any{&c.V}
+	if b, err := minimize.JSON(ctx, c); err == nil {
+		t.Errorf("a cycle of clear PHI: %s", b)
+	}
+}
+
+// Encoders are used again: nothing of one scope's rendering may reach another's.
+func TestConcurrentScopes(t *testing.T) {
+	t.Parallel()
+	p := minimize.Starter()
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			role, purpose, want := "nurse", access.Treatment, `{"name":"Jane Roe","note":"seen","_withheld":["account"]}`
+			if i%2 == 0 {
+				role, purpose, want = "billing", access.Payment, `{"name":"Jane Roe","account":"A-1","_withheld":["note"]}`
+			}
+			for range 200 {
+				ctx := minimizetest.As(t.Context(), role, purpose, p)
+				b, err := minimize.JSON(ctx, struct {
+					Name    sealed `json:"name" phi:"name"`
+					Note    sealed `json:"note" phi:"text"`
+					Account string `json:"account" phi:"account,clear"`
+				}{minimizetest.Seal(minimize.Name, "Jane Roe").Reveal(ctx), minimizetest.Seal(minimize.Text, "seen").Reveal(ctx), "A-1"})
+				if err != nil || string(b) != want {
+					t.Errorf("%s: %s, %v, want %s", role, b, err, want)
+					return
+				}
+				if _, err := minimize.JSON(ctx, []any{"x", func() {}}); err == nil {
+					t.Error("a func is rendered")
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A result is the caller's own: the next rendering does not change it.
+func TestResultIsTheCallers(t *testing.T) {
+	t.Parallel()
+	ctx := minimizetest.As(t.Context(), "nurse", access.Treatment, minimize.Starter())
+	a := render(t, ctx, "first")
+	b, err := minimize.JSON(ctx, "first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		render(t, ctx, "other")
+	}
+	if string(b) != a {
+		t.Errorf("a result changed to %s", b)
 	}
 }

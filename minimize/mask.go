@@ -114,7 +114,7 @@ func appendMask(dst []byte, c Class, text string) []byte {
 	case Email:
 		local, domain, _ := strings.Cut(text, "@")
 		dot := strings.LastIndexByte(domain, '.')
-		if dot < 0 {
+		if dot < 0 || !isTop(domain[dot+1:]) {
 			return append(dst, stars...)
 		}
 		dst = append(appendInitial(dst, local), stars+"@"...)
@@ -141,6 +141,16 @@ func appendMask(dst []byte, c Class, text string) []byte {
 		}
 	}
 	return append(dst, stars...)
+}
+
+// isTop reports whether s can be a top-level domain: 2 to 20 ASCII letters.
+func isTop(s string) bool {
+	for i := range len(s) {
+		if ascii[s[i]]&letter == 0 {
+			return false
+		}
+	}
+	return len(s) >= 2 && len(s) <= 20
 }
 
 // appendInitial appends the first letter of a word that has at least 3.

@@ -57,7 +57,7 @@ func TestMaskNeverShowsAShortValue(t *testing.T) {
 		SSN:     {"6789", "45-6789", "123-45-678", "1234567890", "12345678a", "123-45-678\xff9"},
 		Phone:   {"911", "55501", "123456"},
 		Fax:     {"1"},
-		Email:   {"", "jane", "@", "jane@localhost"},
+		Email:   {"", "jane", "@", "jane@localhost", "jane@example.", "jane@example.x", "see jane@example.org for more", "a@b.<i>", "jane@10.0.0.1"},
 		MRN:     {"1", "345", "123456", "MRN 12"},
 		Plan:    {"MK73", "12345678"},
 		Account: {"1234"},

@@ -241,7 +241,7 @@ func TestCyclesEndAsInEncodingJSON(t *testing.T) {
 // strings tagged as clear PHI that the caller sees.
 func TestSameAsEncodingJSONRandom(t *testing.T) {
 	t.Parallel()
-	n := 3000
+	n := 1000
 	if os.Getenv("PART164_TEST_LONG") != "" {
 		n = 50_000
 	}

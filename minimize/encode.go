@@ -100,7 +100,7 @@ fields:
 			fv = fv.Field(i)
 		}
 		if !f.value && (f.omitEmpty && isEmpty(fv) || f.omitZero != nil && f.omitZero(fv)) &&
-			(f.class < 0 || e.live && e.views[f.class] != Withhold) {
+			(f.class < 0 || e.live && e.views.of[f.class] != Withhold) {
 			continue
 		}
 		start := len(b)

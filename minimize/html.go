@@ -162,7 +162,7 @@ func lookField(ctx context.Context, row reflect.Value, name string, args []strin
 	view := Reveal
 	if i := tag.Class.index(); i >= 0 {
 		vs, _, _ := viewsOf(ctx)
-		view = vs[i]
+		view = vs.of[i]
 	}
 	r := Rendering{Class: tag.Class}
 	if view == Withhold {
@@ -184,7 +184,7 @@ func lookField(ctx context.Context, row reflect.Value, name string, args []strin
 		}
 		return r, nil
 	}
-	b, ok := appendView(nil, view, tag.Class, text, time.Now)
+	b, ok := appendView(nil, view, tag.Class, text, 0)
 	if !ok {
 		r.State = Withheld
 		return r, nil

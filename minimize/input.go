@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 )
 
 // ErrMaskedInput means that a text given as a new value is a placeholder, a
@@ -37,7 +36,7 @@ func CheckChange(c Class, stored, text string) error {
 	}
 	shown := strings.TrimSpace(text)
 	for v := Mask; v < Reveal; v++ {
-		if b, ok := appendView(nil, v, c, stored, time.Now); ok && stored != "" && string(b) == shown {
+		if b, ok := appendView(nil, v, c, stored, 0); ok && stored != "" && string(b) == shown {
 			return fmt.Errorf("%w (class %s)", ErrMaskedInput, c)
 		}
 	}

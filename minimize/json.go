@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"reflect"
-	"time"
 )
 
 // JSON renders v for the scope in ctx. It never reveals: a [Value] appears as
@@ -195,13 +194,17 @@ func (e *encoder) value(b []byte, x Value) ([]byte, outcome) {
 // its class.
 func (e *encoder) clear(b []byte, f *field, v reflect.Value) ([]byte, outcome) {
 	e.class = classes[f.class]
-	switch view := e.views[f.class]; {
+	switch view := e.views.of[f.class]; {
 	case !e.live || view == Withhold:
 		return b, hidden
 	case view == Reveal:
 		return f.plan.encode(e, b, v)
 	case f.scalar:
 		text, _ := scalarText(v)
+		if view == Mask && f.mask != noMask && text != "" {
+			start := len(b)
+			return e.masked(appendMask(append(b, '"'), f.mask, text), start)
+		}
 		return e.text(b, view, e.class, text)
 	default:
 		return e.partly(b, view, e.class, v)
@@ -211,10 +214,15 @@ func (e *encoder) clear(b []byte, f *field, v reflect.Value) ([]byte, outcome) {
 // text writes a view of a text.
 func (e *encoder) text(b []byte, view View, c Class, text string) ([]byte, outcome) {
 	start := len(b)
-	b, ok := appendView(append(b, '"'), view, c, text, time.Now)
+	b, ok := appendView(append(b, '"'), view, c, text, e.views.year)
 	if !ok {
 		return b[:start], hidden
 	}
+	return e.masked(b, start)
+}
+
+// masked ends the string that begins at start.
+func (e *encoder) masked(b []byte, start int) ([]byte, outcome) {
 	if shown := b[start+1:]; !isPlain(shown) {
 		e.scratch = append(e.scratch[:0], shown...)
 		return appendString(b[:start], e.scratch), written
@@ -227,7 +235,7 @@ func (e *encoder) partly(b []byte, view View, c Class, v reflect.Value) ([]byte,
 	e.class = c
 	if v.Type() == timeType && view == Generalise && (c == DOB || c == Date) {
 		if t := timeOf(v); !t.IsZero() {
-			return append(appendYear(append(b, '"'), c, t.Year(), time.Now), '"'), written
+			return append(appendYear(append(b, '"'), c, t.Year(), e.views.year), '"'), written
 		}
 	}
 	if x, ok := asValue(v); ok {

@@ -45,7 +45,7 @@ func Placeholder(c Class) string {
 // come with a later version and show the placeholder until then. Masks are for
 // the eyes of the workforce: they do not de-identify.
 func Apply(v View, c Class, text string) string {
-	b, ok := appendView(nil, v, c, text, time.Now)
+	b, ok := appendView(nil, v, c, text, 0)
 	if !ok {
 		return Placeholder(c)
 	}
@@ -58,10 +58,7 @@ func (v View) fits(c Class) bool {
 	case Withhold, Reveal:
 		return true
 	case Mask:
-		switch c {
-		case Name, SSN, Phone, Fax, Email, MRN, Plan, Account, License, Vehicle, Device, UID:
-			return true
-		}
+		return maskOf(c) != noMask
 	case Generalise:
 		switch c {
 		case DOB, Date, Age, ZIP:
@@ -72,8 +69,8 @@ func (v View) fits(c Class) bool {
 }
 
 // appendView appends what v shows of text. It reports false, having appended
-// nothing, where that is nothing.
-func appendView(dst []byte, v View, c Class, text string, now func() time.Time) ([]byte, bool) {
+// nothing, where that is nothing. thisYear 0 asks the clock.
+func appendView(dst []byte, v View, c Class, text string, thisYear int) ([]byte, bool) {
 	switch {
 	case v == Reveal && c.Valid():
 		return append(dst, text...), true
@@ -82,9 +79,9 @@ func appendView(dst []byte, v View, c Class, text string, now func() time.Time) 
 	case text == "":
 		return dst, true
 	case v == Mask:
-		return appendMask(dst, c, text), true
+		return appendMask(dst, maskOf(c), text), true
 	case v == Generalise:
-		return appendGeneral(dst, c, text, now)
+		return appendGeneral(dst, c, text, thisYear)
 	}
 	return dst, false
 }
@@ -92,26 +89,71 @@ func appendView(dst []byte, v View, c Class, text string, now func() time.Time) 
 // stars stands for what a mask hides. It does not tell how much that is.
 const stars = "***"
 
-func appendMask(dst []byte, c Class, text string) []byte {
+// A mask is one of the masks in the comment of [Apply].
+type mask uint8
+
+const (
+	noMask mask = iota
+	initials
+	last4SSN
+	last4Phone
+	emailParts
+	last3
+	last4
+)
+
+func maskOf(c Class) mask {
 	switch c {
 	case Name:
+		return initials
+	case SSN:
+		return last4SSN
+	case Phone, Fax:
+		return last4Phone
+	case Email:
+		return emailParts
+	case MRN:
+		return last3
+	case Plan, Account, License, Vehicle, Device, UID:
+		return last4
+	}
+	return noMask
+}
+
+func appendMask(dst []byte, m mask, text string) []byte {
+	switch m {
+	case initials:
 		from := len(dst)
-		for rest := strings.TrimSpace(text); rest != ""; {
-			word := rest
-			if i := strings.IndexFunc(rest, unicode.IsSpace); i >= 0 {
-				word, rest = rest[:i], strings.TrimSpace(rest[i:])
-			} else {
-				rest = ""
+		for i := 0; i < len(text); {
+			r, size := rune(text[i]), 1
+			if r >= utf8.RuneSelf {
+				r, size = utf8.DecodeRuneInString(text[i:])
+			}
+			if unicode.IsSpace(r) {
+				i += size
+				continue
 			}
 			if len(dst) > from {
 				dst = append(dst, ' ')
 			}
-			dst = append(appendInitial(dst, word), stars...)
+			end := i + size
+			for end < len(text) {
+				if c := text[end]; c < utf8.RuneSelf && ascii[c]&letter == 0 && unicode.IsSpace(rune(c)) {
+					break
+				} else if c >= utf8.RuneSelf {
+					if r, _ := utf8.DecodeRuneInString(text[end:]); unicode.IsSpace(r) {
+						break
+					}
+				}
+				end++
+			}
+			dst = append(appendInitial(dst, text[i:end]), stars...)
+			i = end
 		}
 		if len(dst) > from {
 			return dst
 		}
-	case Email:
+	case emailParts:
 		local, domain, _ := strings.Cut(text, "@")
 		dot := strings.LastIndexByte(domain, '.')
 		if dot < 0 || !isTop(domain[dot+1:]) {
@@ -120,22 +162,22 @@ func appendMask(dst []byte, c Class, text string) []byte {
 		dst = append(appendInitial(dst, local), stars+"@"...)
 		dst = append(appendInitial(dst, domain[:dot]), stars...)
 		return append(dst, domain[dot:]...)
-	case SSN:
+	case last4SSN:
 		if n, other := digits(text); n == 9 && !other {
 			return appendLast(append(dst, "***-**-"...), text, 4, digit)
 		}
-	case Phone, Fax:
+	case last4Phone:
 		switch n, _ := digits(text); {
 		case n >= 10:
 			return appendLast(append(dst, "***-***-"...), text, 4, digit)
 		case n >= 7:
 			return appendLast(append(dst, "***-**"...), text, 2, digit)
 		}
-	case MRN:
+	case last3:
 		if atLeast(7, text) {
 			return appendLast(append(dst, stars...), text, 3, letter|digit)
 		}
-	default:
+	case last4:
 		if atLeast(9, text) {
 			return appendLast(append(dst, stars...), text, 4, letter|digit)
 		}
@@ -210,7 +252,7 @@ func atLeast(n int, text string) bool {
 	return n <= 0
 }
 
-func appendGeneral(dst []byte, c Class, text string, now func() time.Time) ([]byte, bool) {
+func appendGeneral(dst []byte, c Class, text string, thisYear int) ([]byte, bool) {
 	switch c {
 	case ZIP:
 		return append(dst, ZIP3(text)...), true
@@ -230,16 +272,19 @@ func appendGeneral(dst []byte, c Class, text string, now func() time.Time) ([]by
 		if !ok {
 			return dst, false
 		}
-		return appendYear(dst, c, year, now), true
+		return appendYear(dst, c, year, thisYear), true
 	}
 	return dst, false
 }
 
 // appendYear appends a year of birth or of an event, unless it tells an age
 // over 89.
-func appendYear(dst []byte, c Class, year int, now func() time.Time) []byte {
+func appendYear(dst []byte, c Class, year int, thisYear int) []byte {
+	if thisYear == 0 {
+		thisYear = time.Now().UTC().Year()
+	}
 	switch {
-	case now().UTC().Year()-year <= 89:
+	case thisYear-year <= 89:
 		return strconv.AppendInt(dst, int64(year), 10)
 	case c == DOB:
 		return append(dst, over89...)

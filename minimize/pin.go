@@ -6,6 +6,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/part164/part164/access"
 )
@@ -20,8 +21,11 @@ type pin struct {
 	views  func() *views
 }
 
-// views holds one view a class, by index of class.
-type views [len(classes)]View
+// views are what one scope sees.
+type views struct {
+	of   [len(classes)]View // by index of class
+	year int                // when that was asked first
+}
 
 // Pin fixes the policy of a scope at its first use, so that one request sees
 // one version of the table, and returns the fixed one. A nil p fixes nothing.
@@ -62,10 +66,10 @@ func pinOf(s *access.Scope) *pin {
 	return s.Pin(pinKey{}, func() any {
 		at := new(pin)
 		at.views = sync.OnceValue(func() *views {
-			vs := new(views)
+			vs := &views{year: time.Now().UTC().Year()}
 			rows := at.policy.Load().rows(s.Principal().Roles, s.Purpose())
-			for i := range vs {
-				vs[i] = unite(rows, i).view
+			for i := range vs.of {
+				vs.of[i] = unite(rows, i).view
 			}
 			return vs
 		})

@@ -193,6 +193,7 @@ type field struct {
 	index     []int
 	plan      *plan
 	class     int  // index of the class of clear PHI; -1 for what is not
+	mask      mask // of the class
 	scalar    bool // its text is that of its kind
 	value     bool // a Value or a pointer to one
 	omitEmpty bool
@@ -305,7 +306,7 @@ func (b *builder) collect(t reflect.Type, index []int, path []reflect.Type, grou
 		c.key = "," + string(appendString(nil, c.name)) + ":"
 		c.value = isValue(sf.Type) || sf.Type.Kind() == reflect.Pointer && isValue(sf.Type.Elem())
 		if tag.Class != "" && !holdsValue(sf.Type) {
-			c.class, c.scalar = tag.Class.index(), isScalar(sf.Type)
+			c.class, c.mask, c.scalar = tag.Class.index(), maskOf(tag.Class), isScalar(sf.Type)
 		}
 		quoted := false
 		for opt := range strings.SplitSeq(opts, ",") {

@@ -193,9 +193,10 @@ func (e *encoder) value(b []byte, x Value) ([]byte, outcome) {
 // clear writes a field that is PHI and stored in clear, through the view of
 // its class.
 func (e *encoder) clear(b []byte, f *field, v reflect.Value) ([]byte, outcome) {
-	e.class = classes[f.class]
+	c := classes[f.class]
 	switch view := e.views.of[f.class]; {
 	case !e.live || view == Withhold:
+		e.class = c
 		return b, hidden
 	case view == Reveal:
 		return f.plan.encode(e, b, v)
@@ -205,9 +206,9 @@ func (e *encoder) clear(b []byte, f *field, v reflect.Value) ([]byte, outcome) {
 			start := len(b)
 			return e.masked(appendMask(append(b, '"'), f.mask, text), start)
 		}
-		return e.text(b, view, e.class, text)
+		return e.text(b, view, c, text)
 	default:
-		return e.partly(b, view, e.class, v)
+		return e.partly(b, view, c, v)
 	}
 }
 
@@ -216,6 +217,7 @@ func (e *encoder) text(b []byte, view View, c Class, text string) ([]byte, outco
 	start := len(b)
 	b, ok := appendView(append(b, '"'), view, c, text, e.views.year)
 	if !ok {
+		e.class = c
 		return b[:start], hidden
 	}
 	return e.masked(b, start)
@@ -232,7 +234,6 @@ func (e *encoder) masked(b []byte, start int) ([]byte, outcome) {
 
 // partly writes a view of the text of v, or of each element of a list.
 func (e *encoder) partly(b []byte, view View, c Class, v reflect.Value) ([]byte, outcome) {
-	e.class = c
 	if v.Type() == timeType && view == Generalise && (c == DOB || c == Date) {
 		if t := timeOf(v); !t.IsZero() {
 			return append(appendYear(append(b, '"'), c, t.Year(), e.views.year), '"'), written
@@ -279,6 +280,7 @@ func (e *encoder) partly(b []byte, view View, c Class, v reflect.Value) ([]byte,
 	}
 	text, ok := textOf(v)
 	if !ok {
+		e.class = c
 		return b, hidden
 	}
 	return e.text(b, view, c, text)

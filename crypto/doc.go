@@ -10,10 +10,10 @@
 // # Layers
 //
 //	KEK            a KMS key, or a file in development; wraps tenant keys only
-//	└ tenant key   a Tink keyset for each tenant; unwrapped once a TTL, cached
-//	  ├ subject key   32 bytes a patient and version, wrapped under the tenant's
-//	  │ └ cell        one value of one field of one record
-//	  └ (index key)   a second keyset of the tenant, under the KEK: search tokens
+//	├ tenant key   a Tink keyset for each tenant; unwrapped once a TTL, cached
+//	│ └ subject key   32 bytes a patient and version, wrapped under the tenant's
+//	│   └ cell        one value of one field of one record
+//	└ index key    a second keyset for each tenant; makes search tokens
 //
 // Everything wrapped or sealed is bound to its place by associated data:
 // a tenant key to tenant and use, a subject key to tenant, subject and version,
@@ -21,8 +21,10 @@
 // another place does not open ([ErrOpen], [ErrUnwrap]). An older cell or row
 // put back in its own place does open: that is for storage.Check to find.
 //
-// To destroy a patient's data is to destroy one wrapped key: [ErrShredded] from
-// then on, in every process within [Config].GenerationInterval.
+// To destroy a patient's data is to destroy the patient's wrapped keys:
+// [ErrShredded] from then on, in every process within
+// [Config].GenerationInterval. It is complete once no copy of the key table,
+// such as a backup, holds them.
 //
 // # Keys and transactions
 //

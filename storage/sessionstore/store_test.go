@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 
+	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/session"
 	"github.com/part164/part164/session/sessiontest"
@@ -132,6 +134,64 @@ func randomName() string {
 	return "session_" + hex.EncodeToString(b)
 }
 
+// gate holds up the use of a step until n sign-ins have found it unused.
+type gate struct {
+	session.Store
+	arrived sync.WaitGroup
+}
+
+func (g *gate) UseTOTPStep(ctx context.Context, tenant, userID string, cell []byte, step int64) (bool, error) {
+	g.arrived.Done()
+	g.arrived.Wait()
+	return g.Store.UseTOTPStep(ctx, tenant, userID, cell, step)
+}
+
+// TestSweepsThatReadTheSameRows: two sweeps have both read a session that is
+// over before either ends it; one of them hands it out.
+func TestSweepsThatReadTheSameRows(t *testing.T) {
+	t.Parallel()
+	db := openSQLite(t)
+	st := migrated(t, db)
+	ctx := t.Context()
+	at := sessiontest.Start()
+	a := session.Account{User: session.User{ID: "u-1", Tenant: "clinic", Kind: access.Human, Login: "nora", Epoch: 1, Created: at}}
+	if err := st.CreateAccount(ctx, a); err != nil {
+		t.Fatal(err)
+	}
+	ses := session.Session{ID: session.ID{1}, Tenant: "clinic", UserID: "u-1", Kind: access.Human, Epoch: 1,
+		AuthTime: at, Created: at, LastSeen: at, Idle: time.Minute, Expires: at.Add(time.Hour)}
+	if err := st.CreateSession(ctx, ses); err != nil {
+		t.Fatal(err)
+	}
+	const n = 4
+	var read sync.WaitGroup
+	read.Add(n)
+	var waits atomic.Int64
+	if err := db.Callback().Query().After("gorm:query").Register("gate", func(tx *gorm.DB) {
+		if tx.Statement.Table == "session_sessions" && waits.Add(1) <= n {
+			read.Done()
+			read.Wait()
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var handed atomic.Int64
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			due, err := st.Sweep(context.Background(), at.Add(time.Minute), 10)
+			if err != nil {
+				t.Error(err)
+			}
+			handed.Add(int64(len(due.Sessions)))
+		})
+	}
+	wg.Wait()
+	if handed.Load() != 1 {
+		t.Errorf("%d sweeps handed the session out %d times, want 1", n, handed.Load())
+	}
+}
+
 // TestOneCodeSignsInOnce replays one code through 200 sign-ins at once, on
 // each database.
 func TestOneCodeSignsInOnce(t *testing.T) {
@@ -148,7 +208,9 @@ func TestOneCodeSignsInOnce(t *testing.T) {
 			t.Parallel()
 			const n = 200
 			cfg, rec, clock := sessiontest.Config(t)
-			cfg.Store = migrated(t, db.open(t))
+			g := &gate{Store: migrated(t, db.open(t))}
+			g.arrived.Add(n)
+			cfg.Store = g
 			cfg.AddressRate = session.Rate{Burst: 10 * n, Every: time.Second}
 			cfg.CodeRate = cfg.AddressRate
 			m, err := session.New(cfg)

@@ -114,7 +114,7 @@ func (b *bench) try(ctx context.Context, m mutant) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	source := filepath.Join(dir, m.file)
+	source := filepath.Join(dir, filepath.Base(m.file))
 	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {path: source}})
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 type mutant struct {
 	name     string
 	dir      string // of the package it changes, from the root: "crypto"
-	file     string // in dir
+	file     string // in dir or below
 	testDir  string // of the package whose test must fail
 	test     string
 	old, new string
@@ -116,8 +116,8 @@ func (m *mutant) check() error {
 	switch {
 	case m.name == "" || strings.ContainsAny(m.name, " /"):
 		return errors.New("the mutant needs a name without spaces and slashes")
-	case m.file == "" || filepath.Base(m.file) != m.file || strings.HasSuffix(m.file, "_test.go"):
-		return errors.New("\"file: \" must name a source file of this package, no test")
+	case !filepath.IsLocal(m.file) || !strings.HasSuffix(m.file, ".go") || strings.HasSuffix(m.file, "_test.go"):
+		return errors.New("\"file: \" must name a source file in or below this package, no test")
 	case !testName.MatchString(m.test):
 		return errors.New("\"test: \" must name one test function")
 	case m.old == "":

@@ -74,7 +74,8 @@ func TestParseRefusesABadEntry(t *testing.T) {
 	}
 	for name, edit := range map[string][2]string{
 		"no name":          {"mutant: a", "mutant: "},
-		"a path":           {"a.go", "../b/a.go"},
+		"another package":  {"a.go", "../b/a.go"},
+		"no Go file":       {"a.go", "a.sql"},
 		"a test file":      {"a.go", "a_test.go"},
 		"no test":          {"TestA", ""},
 		"a pattern":        {"TestA", "Test.*"},

@@ -28,16 +28,16 @@ type KeyRows interface {
 
 	// SubjectKeys returns every version and tombstone of the subjects, in any
 	// order; subjects without a row are left out. There may be more subjects
-	// than one statement has room for. With lock it reads the newest committed
-	// rows and holds, until the transaction ends, a lock that conflicts with
-	// shredding and retiring the subjects' keys.
+	// than one statement has room for. With lock it reads the newest
+	// committed rows and holds, until the transaction ends, a lock that
+	// conflicts with shredding and retiring keys of the subjects, those without
+	// a row included. (A shared lock on the tenant's "wrap" row does, where
+	// shredding takes it exclusively; a lock on the subjects' own rows does
+	// not hold off the shredding of one whose first key is being made.)
 	SubjectKeys(ctx context.Context, tenant string, subjects []string, lock bool) ([]KeyRow, error)
 
-	// InsertSubjectKey stores row. Where the subject has a row of that version
-	// already, tombstone or not, it does nothing (INSERT ... ON CONFLICT DO
-	// NOTHING). Shredding leaves a tombstone at version 1, even of a subject
-	// without a key: so it waits for a transaction that is making the first
-	// one, which no lock on rows could hold off.
+	// InsertSubjectKey stores row. Where the subject has that version or a
+	// tombstone already it does nothing (INSERT ... ON CONFLICT DO NOTHING).
 	InsertSubjectKey(ctx context.Context, row KeyRow) error
 
 	// Generation returns a number that changes when the transaction commits in

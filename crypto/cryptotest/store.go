@@ -36,7 +36,7 @@ type tenantUse struct{ tenant, use string }
 
 type subjectVersion struct {
 	tenant, subject string
-	version         uint32
+	version         uint32 // 0 in a tombstone
 }
 
 func (s state) clone() state {
@@ -216,8 +216,9 @@ func (tx *storeTx) InsertSubjectKey(ctx context.Context, row crypto.KeyRow) erro
 		return err
 	}
 	defer tx.mu.Unlock()
+	_, shredded := tx.now.subjects[subjectVersion{row.Tenant, row.Subject, 0}]
 	id := subjectVersion{row.Tenant, row.Subject, row.Version}
-	if _, ok := tx.now.subjects[id]; !ok {
+	if _, ok := tx.now.subjects[id]; !ok && !shredded {
 		row.Wrapped = bytes.Clone(row.Wrapped)
 		tx.now.subjects[id] = row
 	}
@@ -236,10 +237,10 @@ func (tx *storeTx) remove(tenant, subject string, shred bool) error {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
 	maps.DeleteFunc(tx.now.subjects, func(id subjectVersion, _ crypto.KeyRow) bool {
-		return id.tenant == tenant && id.subject == subject
+		return id.tenant == tenant && id.subject == subject && id.version > 0
 	})
 	if shred {
-		tx.now.subjects[subjectVersion{tenant, subject, 1}] = crypto.KeyRow{Tenant: tenant, Subject: subject, Version: 1, Shredded: true}
+		tx.now.subjects[subjectVersion{tenant, subject, 0}] = crypto.KeyRow{Tenant: tenant, Subject: subject, Shredded: true}
 	}
 	tx.now.generation++
 	return nil

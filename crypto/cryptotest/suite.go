@@ -256,6 +256,7 @@ func TestKeyRows(t *testing.T, open func(t *testing.T) DB) {
 		shred(t, db, "t1", "p3") // had no key
 		inTx(t, db, func(tx Tx) {
 			insertSubject(t, tx, row("t1", "p1", 1, "again"))
+			insertSubject(t, tx, row("t1", "p1", 3, "again"))
 			insertSubject(t, tx, row("t1", "p3", 1, "again"))
 		})
 		for _, s := range []string{"p1", "p3"} {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"gorm.io/gorm"
@@ -154,19 +155,16 @@ func (p *plugin) checkKEK(ctx context.Context) error {
 		case !p.cfg.Development:
 			return fmt.Errorf("storage: open: %w", crypto.ErrNoKeyFile)
 		}
-		if err := file.Generate(); err != nil {
+		if err := file.Generate(); err != nil && !errors.Is(err, fs.ErrExist) { // another process may have been first
 			return fmt.Errorf("storage: open: make key file: %w", err)
 		}
 	}
 	if len(keys) == 0 {
 		return nil
 	}
-	found, err := p.keys.Lookup(ctx, &keyRows{plugin: p, conn: conn}, keys[0].TenantID, []crypto.KeyRef{{Subject: "", Version: 1}})
-	if err == nil && len(found) == 1 && errors.Is(found[0].Err, crypto.ErrUnwrap) {
-		err = found[0].Err
-	}
+	err := p.keys.Check(ctx, &keyRows{plugin: p, conn: conn}, keys[0].TenantID)
 	if errors.Is(err, crypto.ErrUnwrap) {
-		return fmt.Errorf("storage: open: Config.KEK is not the key that this database was sealed with: %w", err)
+		return fmt.Errorf("storage: open: Config.KEK is not the key that this database was sealed with, or it does not answer: %w", err)
 	}
 	return err
 }

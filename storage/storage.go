@@ -129,7 +129,7 @@ func New(cfg Config) (gorm.Plugin, error) {
 }
 
 // citationKeys is the specification that a deviation must cite to keep the key
-// in a file (HHS guidance on unsecured PHI, 74 FR 19006: keys on a separate
+// in a file (HHS guidance on unsecured PHI, 74 FR 42740: keys on a separate
 // device or location from the data).
 const citationKeys = "164.312(a)(2)(iv)"
 

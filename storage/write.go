@@ -459,7 +459,9 @@ func (o *op) newRow(rv reflect.Value) (*row, error) {
 		rec.TenantID = tenant
 	case tenant:
 	default:
-		return nil, &access.DeniedError{Action: access.Create, Resource: o.m.name, Code: access.DenyTenant}
+		err := &access.DeniedError{Action: access.Create, Resource: o.m.name, Code: access.DenyTenant}
+		o.rows = append(o.rows, &row{model: o.m, tenant: tenant})
+		return nil, errors.Join(err, o.recordDenied(audit.ReasonPolicy, "", nil))
 	}
 	if rec.ID == "" {
 		rec.ID = o.cfg.NewID()

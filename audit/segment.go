@@ -278,7 +278,8 @@ func tornTail(w *lineWriter, rest []byte, off int64) (dropped int, problem strin
 		from := at + i
 		for at = from; rest[at] == 0; at++ {
 		}
-		if (off+int64(from))%sector != 0 || (off+int64(at))%sector != 0 {
+		// The group itself may start inside a sector.
+		if from > 0 && (off+int64(from))%sector != 0 || (off+int64(at))%sector != 0 {
 			return 0, "a byte of the line was overwritten"
 		}
 	}

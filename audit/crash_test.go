@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/audit"
+	"github.com/part164/part164/audit/audittest"
+)
+
+const writerDir = "PART164_TEST_AUDIT_WRITER" // the folder that a child process writes to
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(writerDir); dir != "" {
+		write(dir)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// write records from 16 goroutines until it is killed, and says which events
+// were acknowledged.
+func write(dir string) {
+	j, err := audit.Open(dir, audit.Config{Development: true, SegmentSize: 256 << 10, CheckpointEvery: 10 * time.Millisecond})
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	p := access.Principal{ID: "u-1", Tenant: "t-1", Kind: access.Service}
+	ctx, end := access.Job(context.Background(), p, access.Operations)
+	defer end()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for w := range 16 {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				ev := reveal(fmt.Sprint("r-", w, "-", n))
+				if w == 0 && n%10 == 0 {
+					for i := range 300 {
+						ev.Objects = append(ev.Objects, audit.Object{Type: "note", Record: fmt.Sprint("n-", i), Patient: "r-1", Fields: []string{"text"}})
+					}
+				}
+				receipt, err := j.Record(ctx, ev)
+				mu.Lock()
+				if err != nil {
+					fmt.Println("error", err)
+					os.Exit(1)
+				}
+				// One write a line, so that the parent never sees half of one.
+				os.Stdout.WriteString("acked " + receipt.ID + "\n")
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestAcknowledgedEventsSurviveSIGKILL(t *testing.T) {
+	t.Parallel()
+	kills := 8
+	if long() {
+		kills = 300
+	}
+	dir := audittest.Dir(t) + "/audit"
+	acked := make(map[string]bool)
+	for kill := range kills {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
+		cmd.Env = append(os.Environ(), writerDir+"="+dir)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		want := 1 + rand.IntN(400)
+		lines := bufio.NewScanner(out)
+		for n := 0; lines.Scan(); n++ {
+			id, ok := strings.CutPrefix(lines.Text(), "acked ")
+			if !ok {
+				t.Fatalf("kill %d: the writer says: %s", kill, lines.Text())
+			}
+			acked[id] = true
+			if n == want {
+				if err := cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		_ = cmd.Wait() // killed
+
+		if r := verifyAfterCrash(t, dir); len(r) > 0 {
+			t.Fatalf("kill %d: after reopening: %v", kill, r)
+		}
+	}
+	events, err := audit.All(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := len(acked)
+	for _, ev := range events {
+		delete(acked, ev.ID)
+	}
+	if len(acked) > 0 {
+		t.Errorf("%d of %d acknowledged events are lost", len(acked), n)
+	}
+	r := verify(t, dir)
+	t.Logf("%d kills, %d acknowledged, %d segments", kills, n, r.Segments)
+}
+
+// verifyAfterCrash opens and closes the journal, which recovers it.
+func verifyAfterCrash(t *testing.T, dir string) []audit.Defect {
+	t.Helper()
+	j, err := audit.Open(dir, audit.Config{Development: true, SegmentSize: 256 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return verify(t, dir).Defects
+}

@@ -36,7 +36,7 @@ const (
 	lineFrame  = 256       // bounds what add puts around a body
 	maxLine    = 192 << 10 // bounds a line
 	maxObjects = 1024      // objects of one line
-	lineBudget = 64 << 10  // a line takes no more objects once it is so long
+	lineBudget = 120 << 10 // a line takes no more objects once it is so long
 )
 
 // The types of lines that are no events.

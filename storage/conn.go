@@ -48,6 +48,15 @@ func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool,
 }
 
 func (c *pool) begin(ctx context.Context, opts *sql.TxOptions) (*txConn, error) {
+	if c.plugin.db.Name() == "mysql" && (opts == nil || opts.Isolation == sql.LevelDefault) {
+		// Its default locks the gaps beside the rows that are read, so that
+		// two writers of new patients deadlock, and does not see new keys.
+		read := sql.TxOptions{Isolation: sql.LevelReadCommitted}
+		if opts != nil {
+			read.ReadOnly = opts.ReadOnly
+		}
+		opts = &read
+	}
 	var tx gorm.Tx
 	switch b := c.ConnPool.(type) {
 	case gorm.TxBeginner:

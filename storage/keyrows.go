@@ -92,12 +92,17 @@ const keyChunk = 1000
 // SubjectKeys implements crypto.KeyRows.
 func (k *keyRows) SubjectKeys(ctx context.Context, tenant string, subjects []string, lock bool) ([]crypto.KeyRow, error) {
 	var out []crypto.KeyRow
+	if lock && len(subjects) > 0 {
+		if err := k.lock(ctx, tenant); err != nil {
+			return nil, err
+		}
+	}
 	for len(subjects) > 0 {
 		n := min(keyChunk, len(subjects))
 		var rows []subjectKey
 		q := k.db(ctx).Where("tenant_id = ? AND subject_id IN ?", tenant, subjects[:n]).Order("subject_id, version")
 		if lock {
-			q = q.Clauses(k.plugin.shareLock())
+			q = q.Clauses(share())
 		}
 		if err := q.Find(&rows).Error; err != nil {
 			return nil, fmt.Errorf("storage: read phi_subject_keys: %w", err)
@@ -110,18 +115,30 @@ func (k *keyRows) SubjectKeys(ctx context.Context, tenant string, subjects []str
 	return out, nil
 }
 
-// shareLock conflicts with a writer's row lock. MariaDB's FOR SHARE has
-// another spelling than GORM's, so it takes the stronger lock; SQLite's
-// transactions are immediate and need none.
-func (p *plugin) shareLock() clause.Locking {
-	if p.db.Name() == "postgres" {
-		return clause.Locking{Strength: "SHARE"}
+// lock conflicts with shredding and retiring keys of the tenant's subjects,
+// those without a row included: writers share the tenant's row, and a shred
+// takes it for itself. SQLite's transactions are immediate and need no lock.
+func (k *keyRows) lock(ctx context.Context, tenant string) error {
+	var r tenantKey
+	err := k.db(ctx).Clauses(share()).Where("tenant_id = ? AND purpose = ?", tenant, "wrap").Take(&r).Error
+	if err != nil && !errors.Is(err, gorm.ErrRecordNotFound) {
+		return fmt.Errorf("storage: lock phi_tenant_keys: %w", err)
 	}
-	return clause.Locking{Strength: "UPDATE"}
+	return nil
 }
+
+func share() clause.Locking { return clause.Locking{Strength: "SHARE"} }
 
 // InsertSubjectKey implements crypto.KeyRows.
 func (k *keyRows) InsertSubjectKey(ctx context.Context, row crypto.KeyRow) error {
+	var tombstones int64
+	err := k.db(ctx).Model(&subjectKey{}).Where("tenant_id = ? AND subject_id = ? AND shredded = ?", row.Tenant, row.Subject, true).Count(&tombstones).Error
+	if err != nil {
+		return fmt.Errorf("storage: read phi_subject_keys: %w", err)
+	}
+	if tombstones > 0 {
+		return nil
+	}
 	r := subjectKey{TenantID: row.Tenant, SubjectID: row.Subject, Version: row.Version, Wrapped: row.Wrapped}
 	if err := k.db(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&r).Error; err != nil {
 		return fmt.Errorf("storage: insert into phi_subject_keys: %w", err)

@@ -160,6 +160,9 @@ func (p *plugin) parse(s *schema.Schema) (*model, error) {
 			continue
 		}
 		tagged = true
+		if slices.ContainsFunc(f.StructField.Index, func(i int) bool { return i < 0 }) {
+			return nil, fail("field %s: it is in a struct that is embedded by pointer: embed it by value", f.Name)
+		}
 		if tag.From != "" {
 			return nil, fail("field %s: from=: sealing an existing column is a job of a later version", f.Name)
 		}

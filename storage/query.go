@@ -435,7 +435,7 @@ func (m *model) bind(ctx context.Context, rv reflect.Value, columns map[string]b
 			s.setCell(&cell{row: r, field: f, shown: &shown{kind: unloaded}})
 		}
 	}
-	m.recordOf(rv).load = &load{columns: columns}
+	m.recordOf(rv).load = &load{columns: columns, row: r}
 	return r
 }
 

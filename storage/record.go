@@ -22,10 +22,11 @@ type PatientRecord struct {
 	Record
 }
 
-// A load remembers which columns a row was read with, so that Save writes back
-// only those. It is immutable.
+// A load remembers which record a struct was read from and with which columns,
+// so that Save writes back only those. It is immutable.
 type load struct {
 	columns map[string]bool // nil: every column
+	row     *row
 }
 
 func (l *load) has(column string) bool { return l != nil && (l.columns == nil || l.columns[column]) }

@@ -111,6 +111,7 @@ func (b *batch) walk(rv reflect.Value) error {
 
 // A layout says where a struct type has Sealed fields.
 type layout struct {
+	record []int // where the embedded Record is; nil: none
 	paths  [][]int
 	model  *model
 	fields []*field // one a path, once the model is known
@@ -121,10 +122,21 @@ func (b *batch) row(rv reflect.Value) error {
 	l := b.layouts[rv.Type()]
 	if l == nil {
 		l = &layout{}
+		l.record, _ = findRecord(rv.Type())
 		l.find(rv.Type(), nil)
 		b.layouts[rv.Type()] = l
 	}
 	at := -1
+	if r := l.row(rv); r != nil {
+		n, err := b.recordOf(r)
+		if err != nil {
+			return err
+		}
+		at = n
+		if l.model == nil {
+			l.learn(r.model)
+		}
+	}
 	var nulls []int
 	for i, path := range l.paths {
 		s := rv.FieldByIndex(path).Addr().Interface().(sealedField)
@@ -137,12 +149,8 @@ func (b *batch) row(rv reflect.Value) error {
 		if err != nil {
 			return err
 		}
-		if n < 0 {
-			continue
-		}
-		at = n
-		if m := b.records[n].model; l.model == nil && m.typ == rv.Type() {
-			l.learn(m)
+		if n >= 0 && at < 0 {
+			at = n
 		}
 	}
 	if at < 0 || l.model == nil {
@@ -153,6 +161,23 @@ func (b *batch) row(rv reflect.Value) error {
 		b.found = append(b.found, slot{s: s, field: l.fields[i], record: at})
 	}
 	return nil
+}
+
+// row returns the record that the struct was read from or written to.
+func (l *layout) row(rv reflect.Value) *row {
+	if l.record == nil {
+		return nil
+	}
+	ld := rv.FieldByIndex(l.record).Addr().Interface().(*Record).load
+	if ld == nil || ld.row == nil || ld.row.model.typ != rv.Type() || !ld.row.bound() {
+		return nil
+	}
+	return ld.row
+}
+
+// bound reports whether it is known which record it is.
+func (r *row) bound() bool {
+	return r.tenant != "" && r.record != "" && (r.subject != "" || !r.model.own && r.model.subject == nil)
 }
 
 func (l *layout) find(t reflect.Type, path []int) {
@@ -192,21 +217,31 @@ func (b *batch) add(s sealedField, c *cell) (int, error) {
 		return -1, nil
 	case c.row == nil || c.field == nil:
 		return -1, fmt.Errorf("storage: reveal: %w", ErrUnbound)
-	case c.row.tenant == "" || c.row.record == "" || c.row.subject == "" && (c.row.model.own || c.row.model.subject != nil):
+	case !c.row.bound():
 		return -1, fmt.Errorf("storage: reveal: %w", ErrUnbound)
 	}
-	if b.p == nil {
-		b.p = c.row.model.plugin
-	} else if b.p != c.row.model.plugin {
+	n, err := b.recordOf(c.row)
+	if err == nil {
+		b.found = append(b.found, slot{s: s, c: c, field: c.field, record: n})
+	}
+	return n, err
+}
+
+// recordOf returns the index of a row's record.
+func (b *batch) recordOf(r *row) (int, error) {
+	switch b.p {
+	case nil:
+		b.p = r.model.plugin
+	case r.model.plugin:
+	default:
 		return -1, errors.New("storage: reveal: the values come from two databases: reveal them apart")
 	}
-	n, ok := b.rows[c.row]
+	n, ok := b.rows[r]
 	if !ok {
 		n = len(b.records)
-		b.records = append(b.records, &record{row: c.row})
-		b.rows[c.row] = n
+		b.records = append(b.records, &record{row: r})
+		b.rows[r] = n
 	}
-	b.found = append(b.found, slot{s: s, c: c, field: c.field, record: n})
 	return n, nil
 }
 

@@ -403,9 +403,9 @@ func (p *plugin) create(o *op) (bool, error) {
 	if err := o.rightsErr(v); err != nil {
 		return false, err
 	}
-	for _, rv := range found {
+	for i, rv := range found {
 		rec := o.m.recordOf(rv)
-		o.done = append(o.done, func() { rec.load = &load{} })
+		o.done = append(o.done, func() { rec.load = &load{row: o.rows[i]} })
 	}
 	return true, nil
 }

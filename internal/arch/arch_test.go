@@ -100,6 +100,8 @@ func TestCheckSeesEachViolation(t *testing.T) {
 		{"a table", "audit/x.go", "package audit\n\nvar names = map[int]string{1: \"one\"}\n", ""},
 		{"a principal", "audit/x.go", "package audit\n\nvar system = access.Principal{ID: \"system\"}\n", ""},
 		{"a principal that is changed", "audit/x.go", "package audit\n\nvar system = access.Principal{ID: \"system\"}\n\nfunc f() { system.ID = \"\" }\n", "audit/x.go: package-level state: var system"},
+		{"a computed array", "audit/x.go", "package audit\n\nvar kinds = func() (k [256]uint8) { k['a'] = 1; return k }()\n", ""},
+		{"a computed pointer", "audit/x.go", "package audit\n\nvar kinds = func() *[256]uint8 { return new([256]uint8) }()\n", "audit/x.go: package-level state: var kinds"},
 		{"a type", "audit/x.go", "package audit\n\nvar timeType = reflect.TypeFor[time.Time]()\n", ""},
 		{"a pattern", "audit/x.go", "package audit\n\nvar pattern = regexp.MustCompile(`a+`)\n", ""},
 		{"a pattern that is replaced", "audit/x.go", "package audit\n\nvar pattern = regexp.MustCompile(`a+`)\n\nfunc f() { pattern = nil }\n", "audit/x.go: package-level state: var pattern"},
@@ -156,10 +158,14 @@ func TestCheckRefusesAFileThatDoesNotParse(t *testing.T) {
 	}
 }
 
-func TestTopLevelNamesWhatDoesNotBelong(t *testing.T) {
+func TestTopLevelNamesEachDifference(t *testing.T) {
 	t.Parallel()
-	if bad := TopLevel([]string{"access", "utils", "go.work"}); len(bad) != 2 {
-		t.Errorf("TopLevel = %q, want utils and go.work", bad)
+	if bad := TopLevel(topLevel); len(bad) != 0 {
+		t.Errorf("TopLevel = %q, want nothing", bad)
+	}
+	names := append([]string{"utils"}, topLevel[1:]...)
+	if bad := TopLevel(names); len(bad) != 2 || !strings.HasPrefix(bad[0], "utils: does not belong") || !strings.HasPrefix(bad[1], topLevel[0]+": is missing") {
+		t.Errorf("TopLevel = %q, want utils and %s", bad, topLevel[0])
 	}
 }
 

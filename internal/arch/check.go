@@ -70,12 +70,18 @@ func Check(repo fs.FS) ([]string, error) {
 	return slices.Compact(bad), nil
 }
 
-// TopLevel returns what stands in the root and should not, a line each.
+// TopLevel compares what stands in the root with what should, and returns the
+// differences, a line each.
 func TopLevel(names []string) []string {
 	var bad []string
 	for _, n := range names {
 		if !slices.Contains(topLevel, n) {
 			bad = append(bad, n+": does not belong in the root of the repository")
+		}
+	}
+	for _, n := range topLevel {
+		if !slices.Contains(names, n) {
+			bad = append(bad, n+": is missing from the root of the repository")
 		}
 	}
 	return bad
@@ -92,7 +98,7 @@ func read(repo fs.FS, report func(string, ...any)) ([]file, error) {
 		}
 		if d.IsDir() {
 			base := path.Base(p)
-			if p != "." && (strings.HasPrefix(base, ".") || base == "testdata" || exceptions[p] != "") {
+			if p != "." && (strings.HasPrefix(base, ".") || base == "testdata") {
 				return fs.SkipDir
 			}
 			if _, err := fs.Stat(repo, path.Join(p, "go.mod")); err == nil && p != "." {

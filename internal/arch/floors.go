@@ -35,6 +35,7 @@ var floors = []floor{
 	{dir: ".", level: tools, alone: true},
 	{dir: "internal/arch", level: tools, alone: true},
 	{dir: "internal/mutate", level: tools, alone: true},
+	{dir: "internal/readme", level: tools, alone: true},
 	{dir: "access", level: 0, alone: true},
 	{dir: "crypto", level: 0},
 	{dir: "audit", level: 1},
@@ -78,11 +79,7 @@ var thirdParty = []struct {
 	{dir: "crypto", only: []string{"github.com/tink-crypto/tink-go/v2"}},
 	{dir: "internal/arch"},
 	{dir: "internal/mutate"},
-}
-
-// exceptions are the folders that the checks pass over, each with its reason.
-var exceptions = map[string]string{
-	"internal/keepdeps": "holds requirements in go.mod until the packages that need them are there",
+	{dir: "internal/readme"},
 }
 
 // floorOf returns the floor of the package in dir.

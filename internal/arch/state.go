@@ -65,13 +65,16 @@ var constants = []string{"regexp.MustCompile", "reflect.TypeFor", "reflect.TypeO
 // values are the imported types that hold no more than their fields.
 var values = []string{"access.Principal"}
 
-// isTable reports whether the variable is a private constant in all but name,
-// or a private literal of plain values.
+// isTable reports whether the variable is a private constant in all but name, a
+// private literal of plain values, or an array that is computed once.
 func isTable(name *ast.Ident, value ast.Expr) bool {
 	if name.IsExported() {
 		return false
 	}
 	if slices.Contains(constants, calls(value)) {
+		return true
+	}
+	if computed(value) {
 		return true
 	}
 	lit, ok := value.(*ast.CompositeLit)
@@ -94,6 +97,21 @@ func isTable(name *ast.Ident, value ast.Expr) bool {
 		return true
 	})
 	return plain
+}
+
+// computed reports whether e is an array that a function literal fills in:
+// func() [256]uint8 { ... }().
+func computed(e ast.Expr) bool {
+	call, ok := e.(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	fill, ok := call.Fun.(*ast.FuncLit)
+	if !ok || fill.Type.Results == nil || len(fill.Type.Results.List) != 1 {
+		return false
+	}
+	array, ok := fill.Type.Results.List[0].Type.(*ast.ArrayType)
+	return ok && array.Len != nil
 }
 
 // calls returns the function that e calls, such as "errors.New", or "".

@@ -78,9 +78,14 @@ func TestRevealTakesValuesRowsAndSlices(t *testing.T) {
 	q := created(t, db, ctx, jane())
 	other := created(t, db, ctx, Patient{Name: storage.Seal("Second Person")})
 	for name, reveal := range map[string]func(p *Patient) error{
-		"a value":             func(p *Patient) error { return storage.Reveal(ctx, &p.Name) },
-		"a row":               func(p *Patient) error { return storage.Reveal(ctx, p) },
-		"a slice":             func(p *Patient) error { s := []Patient{other, *p}; err := storage.Reveal(ctx, s); *p = s[1]; return err },
+		"a value": func(p *Patient) error { return storage.Reveal(ctx, &p.Name) },
+		"a row":   func(p *Patient) error { return storage.Reveal(ctx, p) },
+		"a slice": func(p *Patient) error {
+			s := []Patient{other, *p}
+			err := storage.Reveal(ctx, s)
+			*p = s[1]
+			return err
+		},
 		"a pointer to slice":  func(p *Patient) error { s := []Patient{*p}; err := storage.Reveal(ctx, &s); *p = s[0]; return err },
 		"a slice of pointers": func(p *Patient) error { return storage.Reveal(ctx, []*Patient{nil, p, &Patient{}}) },
 		"an array":            func(p *Patient) error { s := [1]*Patient{p}; return storage.Reveal(ctx, &s) },

@@ -15,6 +15,9 @@ func OnDerive(m *Manager, f func(Derivation)) {
 	m.hasher.ran = func(p *phc) { f(Derivation{p.pbkdf2, p.kdf}) }
 }
 
+// InLine returns how many run or wait for the KDF.
+func InLine(m *Manager) int { return len(m.hasher.line) }
+
 // SetFIPS makes m act as in a FIPS-only process.
 func SetFIPS(m *Manager, on bool) { m.hasher.fips = on }
 

@@ -224,6 +224,10 @@ func (m *Manager) record(ctx context.Context, ev audit.Event) error {
 	return nil
 }
 
+// recordSignIn records an event of somebody who is signing in. The principal
+// that the request may already have, somebody else's perhaps, is not the actor.
+func (m *Manager) recordSignIn(ev audit.Event) error { return m.record(context.Background(), ev) }
+
 // failed records that what ev announced did not happen, and returns err.
 func (m *Manager) failed(ctx context.Context, ev audit.Event, err error) error {
 	ev.Outcome = audit.Failure
@@ -232,9 +236,9 @@ func (m *Manager) failed(ctx context.Context, ev audit.Event, err error) error {
 
 // refuse records a refused factor and returns err, or why it could not be
 // recorded.
-func (m *Manager) refuse(ctx context.Context, who access.Principal, reason audit.Reason, err error) error {
+func (m *Manager) refuse(who access.Principal, reason audit.Reason, err error) error {
 	ev := audit.Event{Type: audit.SignInFailed, Outcome: audit.Failure, Reason: reason, Actor: who}
-	if rerr := m.record(ctx, ev); rerr != nil {
+	if rerr := m.recordSignIn(ev); rerr != nil {
 		return rerr
 	}
 	return err

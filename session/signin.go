@@ -57,7 +57,7 @@ func (m *Manager) Password(ctx context.Context, a Attempt) (SignIn, error) {
 	}
 	login, err := normalLogin(a.Login)
 	if err != nil { // nobody has such a login, and it must not key a lane
-		return SignIn{}, m.refuse(ctx, stranger, audit.ReasonPassword, ErrSignIn)
+		return SignIn{}, m.refuse(stranger, audit.ReasonPassword, ErrSignIn)
 	}
 	acc, err := m.store.AccountByLogin(ctx, a.Tenant, login)
 	if err != nil && !errors.Is(err, ErrNotFound) {
@@ -80,9 +80,9 @@ func (m *Manager) Password(ctx context.Context, a Attempt) (SignIn, error) {
 		return SignIn{}, errors.Join(err, t.refund(ctx))
 	case !ok:
 		m.warnFIPS(acc)
-		return SignIn{}, m.refuse(ctx, who, audit.ReasonPassword, ErrSignIn)
+		return SignIn{}, m.refuse(who, audit.ReasonPassword, ErrSignIn)
 	case acc.Disabled:
-		return SignIn{}, m.refuse(ctx, who, audit.ReasonDisabled, ErrSignIn)
+		return SignIn{}, m.refuse(who, audit.ReasonDisabled, ErrSignIn)
 	}
 	if err := t.refund(ctx); err != nil {
 		return SignIn{}, err
@@ -96,7 +96,7 @@ func (m *Manager) Password(ctx context.Context, a Attempt) (SignIn, error) {
 		}
 		return SignIn{Next: StepTOTP, Token: token}, nil
 	case !m.single:
-		return SignIn{}, m.refuse(ctx, who, audit.ReasonTOTP, ErrNoFactor)
+		return SignIn{}, m.refuse(who, audit.ReasonTOTP, ErrNoFactor)
 	}
 	return m.open(ctx, acc.User, a.Addr, 1)
 }
@@ -134,7 +134,7 @@ func (m *Manager) TOTP(ctx context.Context, token, code string, addr netip.Addr)
 	}
 	who := m.principal(acc.User, Session{Addr: addr})
 	if acc.Disabled || acc.Epoch != p.Epoch {
-		return SignIn{}, m.dead(ctx, id, m.refuse(ctx, who, audit.ReasonRevoked, ErrPending))
+		return SignIn{}, m.dead(ctx, id, m.refuse(who, audit.ReasonRevoked, ErrPending))
 	}
 	t2, err := m.reserve(ctx, who, now, m.codeLane(acc.User))
 	if err != nil {
@@ -145,20 +145,20 @@ func (m *Manager) TOTP(ctx context.Context, token, code string, addr netip.Addr)
 	ok, err := m.checkCode(ctx, acc, code)
 	switch {
 	case errors.Is(err, ErrFIPS):
-		return SignIn{}, m.dead(ctx, id, m.refuse(ctx, who, audit.ReasonTOTP, err))
+		return SignIn{}, m.dead(ctx, id, m.refuse(who, audit.ReasonTOTP, err))
 	case err != nil: // the secret does not open: a fault, not a wrong code
-		return SignIn{}, m.dead(ctx, id, m.refuse(ctx, who, audit.ReasonCell, err))
+		return SignIn{}, m.dead(ctx, id, m.refuse(who, audit.ReasonCell, err))
 	case !ok && p.Tries >= maxTries:
-		return SignIn{}, m.dead(ctx, id, m.refuse(ctx, who, audit.ReasonTOTP, ErrPending))
+		return SignIn{}, m.dead(ctx, id, m.refuse(who, audit.ReasonTOTP, ErrPending))
 	case !ok:
-		return SignIn{}, m.refuse(ctx, who, audit.ReasonTOTP, ErrSignIn)
+		return SignIn{}, m.refuse(who, audit.ReasonTOTP, ErrSignIn)
 	}
 	took, err := m.store.TakePending(ctx, id)
 	if err != nil {
 		return SignIn{}, fmt.Errorf("session: sign in: %w", err)
 	}
 	if !took {
-		return SignIn{}, m.refuse(ctx, who, audit.ReasonExpired, ErrPending)
+		return SignIn{}, m.refuse(who, audit.ReasonExpired, ErrPending)
 	}
 	if err := t.refund(ctx); err != nil {
 		return SignIn{}, err
@@ -197,13 +197,13 @@ func (m *Manager) open(ctx context.Context, u User, addr netip.Addr, assurance i
 	}
 	if err := m.store.CreateSession(ctx, s); err != nil {
 		if errors.Is(err, ErrStale) {
-			return SignIn{}, m.refuse(ctx, m.principal(u, Session{Addr: addr}), audit.ReasonRevoked, ErrPending)
+			return SignIn{}, m.refuse(m.principal(u, Session{Addr: addr}), audit.ReasonRevoked, ErrPending)
 		}
 		return SignIn{}, fmt.Errorf("session: sign in: %w", err)
 	}
 	// Nobody has the token yet: a sign-in that cannot be recorded is taken
 	// back as if it had not been.
-	if err := m.record(ctx, audit.Event{Type: audit.SignIn, Outcome: audit.Success, Actor: m.principal(u, s)}); err != nil {
+	if err := m.recordSignIn(audit.Event{Type: audit.SignIn, Outcome: audit.Success, Actor: m.principal(u, s)}); err != nil {
 		ctx := context.WithoutCancel(ctx)
 		_, eerr := m.store.End(ctx, id, now, audit.ReasonRevoked)
 		return SignIn{}, errors.Join(err, eerr, m.store.Settle(ctx, id))

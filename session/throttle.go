@@ -95,7 +95,7 @@ func (m *Manager) reserve(ctx context.Context, who access.Principal, at time.Tim
 			return nil, fmt.Errorf("session: throttle: %w", err)
 		}
 		if r.Count > 0 {
-			if err := m.recordRefusal(ctx, r); err != nil {
+			if err := m.recordRefusal(r); err != nil {
 				return nil, err
 			}
 		}
@@ -104,8 +104,8 @@ func (m *Manager) reserve(ctx context.Context, who access.Principal, at time.Tim
 	return t, nil
 }
 
-func (m *Manager) recordRefusal(ctx context.Context, r Refusal) error {
-	return m.record(ctx, audit.Event{
+func (m *Manager) recordRefusal(r Refusal) error {
+	return m.recordSignIn(audit.Event{
 		Type: audit.SignInLocked, Outcome: audit.Failure, Reason: audit.ReasonThrottled, Count: r.Count,
 		Actor: access.Principal{ID: r.UserID, Tenant: r.Tenant, Kind: r.Kind, Addr: r.Addr},
 	})
@@ -128,12 +128,12 @@ func (m *Manager) Sweep(ctx context.Context) (int, error) {
 	for _, p := range due.Pending {
 		a, err := m.store.Account(ctx, p.Tenant, p.UserID)
 		if err == nil {
-			err = m.refuse(ctx, m.principal(a.User, Session{}), audit.ReasonExpired, nil)
+			err = m.refuse(m.principal(a.User, Session{}), audit.ReasonExpired, nil)
 		}
 		errs = append(errs, err)
 	}
 	for _, r := range due.Refusals {
-		errs = append(errs, m.recordRefusal(ctx, r))
+		errs = append(errs, m.recordRefusal(r))
 	}
 	return len(due.Sessions), errors.Join(errs...)
 }

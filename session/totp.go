@@ -156,7 +156,7 @@ func (m *Manager) ConfirmTOTP(ctx context.Context, tenant, userID, code string) 
 	}
 	n, ok := s.match(code, 0, now)
 	if !ok {
-		return m.refuse(ctx, who, audit.ReasonTOTP, ErrSignIn)
+		return m.refuse(who, audit.ReasonTOTP, ErrSignIn)
 	}
 	if err := m.record(ctx, m.userEvent(audit.FactorChanged, audit.ReasonEnrolled, who)); err != nil {
 		return err

@@ -5,13 +5,16 @@ package session_test
 import (
 	"crypto/fips140"
 	"encoding/base32"
+	"errors"
 	"fmt"
 	"net/url"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/session"
 	"github.com/part164/part164/session/sessiontest"
 )
@@ -164,5 +167,26 @@ func TestDevelopmentEnrol(t *testing.T) {
 	}
 	if _, err := b.TOTP(t.Context(), in.Token, code, sessiontest.Addr()); err != nil {
 		t.Errorf("the code that is shown: %v", err)
+	}
+}
+
+// TestSealerOfCrypto signs in with the sealer that apps use.
+func TestSealerOfCrypto(t *testing.T) {
+	t.Parallel()
+	kek, err := crypto.LocalKEK(filepath.Join(t.TempDir(), "keys", "kek.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kek.Generate(); err != nil {
+		t.Fatal(err)
+	}
+	st := &swapped{Store: session.NewMemory()}
+	b := setup(t, func(c *session.Config) { c.Sealer, c.Store = crypto.NewSealer(kek), st })
+	b.signIn(t)
+	b.clock.Advance(30 * time.Second)
+	mallory, phone := sessiontest.NewUser(t, b.Manager, b.clock, tenant, "mallory")
+	st.from, st.to = mallory.ID, b.nurse.ID
+	if _, err := b.TOTP(t.Context(), b.password(t), sessiontest.Code(t, phone, b.clock.Now()), sessiontest.Addr()); !errors.Is(err, crypto.ErrOpen) {
+		t.Errorf("Mallory's secret in the nurse's row: %v, want crypto.ErrOpen", err)
 	}
 }

@@ -27,11 +27,20 @@ import (
 	"github.com/part164/part164/session"
 	"github.com/part164/part164/session/sessiontest"
 	"github.com/part164/part164/storage/sessionstore"
+	"github.com/part164/part164/storage/storagetest"
 )
 
 func TestStoreOnSQLite(t *testing.T) {
 	t.Parallel()
 	sessiontest.TestStore(t, func(t *testing.T) session.Store { return migrated(t, openSQLite(t)) })
+}
+
+// TestStoreBesidePatients runs the contract in a database that storage guards.
+func TestStoreBesidePatients(t *testing.T) {
+	t.Parallel()
+	sessiontest.TestStore(t, func(t *testing.T) session.Store {
+		return migrated(t, storagetest.NewDB(t).DB)
+	})
 }
 
 func TestStoreOnPostgreSQL(t *testing.T) {

@@ -83,8 +83,9 @@ func (b *builder) encoder(t reflect.Type, quoted bool) encodeFunc {
 		return encodeInterface
 	}
 	if isValue(t) {
+		byAddress := !t.Implements(valueType)
 		return func(e *encoder, b []byte, v reflect.Value) ([]byte, outcome) {
-			x, ok := asValue(v)
+			x, ok := valueOf(v, byAddress)
 			if !ok {
 				return b, hidden
 			}
@@ -428,9 +429,14 @@ func asValue(v reflect.Value) (Value, bool) {
 	if !isValue(t) {
 		return nil, false
 	}
-	if v.CanAddr() || !t.Implements(valueType) {
-		x, ok := address(v).Interface().(Value)
-		return x, ok
+	return valueOf(v, !t.Implements(valueType))
+}
+
+// valueOf returns the Value that v, of a type that isValue, is. byAddress says
+// that only its pointer has the method.
+func valueOf(v reflect.Value, byAddress bool) (Value, bool) {
+	if byAddress || v.CanAddr() { // a pointer fits an interface without a copy
+		v = address(v)
 	}
 	x, ok := v.Interface().(Value)
 	return x, ok

@@ -124,25 +124,26 @@ func (s Sealed[T]) Minimized(ctx context.Context) minimize.Rendering {
 	if s.c == nil {
 		return minimize.Rendering{State: minimize.Null}
 	}
-	r := minimize.Rendering{State: minimize.Sealed, Text: s.String()}
+	r := minimize.Rendering{State: minimize.Sealed}
 	if s.c.field != nil {
 		r.Class = s.c.field.tag.Class
 	}
-	sh := s.c.shown
-	if sh == nil || sh.kind == fresh || sh.kind == unloaded || !sh.stamp.valid(ctx) {
-		return r
+	if sh := s.c.shown; sh != nil && sh.kind != fresh && sh.kind != unloaded && sh.stamp.valid(ctx) {
+		switch sh.kind {
+		case full:
+			v := sh.value.(func() T)()
+			r.State, r.Text, r.Value = minimize.Shown, text(v), v
+			return r
+		case partly:
+			r.State, r.Text = minimize.Partly, sh.value.(func() string)()
+			return r
+		case withheld:
+			r.State = minimize.Withheld
+		case unavailable:
+			r.State = minimize.Unavailable
+		}
 	}
-	switch sh.kind {
-	case full:
-		v := sh.value.(func() T)()
-		r.State, r.Text, r.Value = minimize.Shown, text(v), v
-	case partly:
-		r.State, r.Text = minimize.Partly, sh.value.(func() string)()
-	case withheld:
-		r.State = minimize.Withheld
-	case unavailable:
-		r.State = minimize.Unavailable
-	}
+	r.Text = s.String()
 	return r
 }
 

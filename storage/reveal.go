@@ -58,6 +58,7 @@ type batch struct {
 	found   []slot
 
 	layouts map[reflect.Type]*layout
+	ahead   int // rows of a slice that are still to come, for the first of them
 }
 
 // A record is one row with cells to reveal.
@@ -97,6 +98,7 @@ func (b *batch) walk(rv reflect.Value) error {
 		}
 		return b.walk(rv.Elem())
 	case reflect.Slice, reflect.Array:
+		b.ahead = rv.Len()
 		for i := range rv.Len() {
 			if err := b.walk(rv.Index(i)); err != nil {
 				return err
@@ -126,6 +128,8 @@ func (b *batch) row(rv reflect.Value) error {
 		l.find(rv.Type(), nil)
 		b.layouts[rv.Type()] = l
 	}
+	b.found = slices.Grow(b.found, len(l.paths)*max(b.ahead, 1))
+	b.ahead = 0
 	at := -1
 	if r := l.row(rv); r != nil {
 		n, err := b.recordOf(r)
@@ -236,11 +240,14 @@ func (b *batch) recordOf(r *row) (int, error) {
 	default:
 		return -1, errors.New("storage: reveal: the values come from two databases: reveal them apart")
 	}
-	n, ok := b.rows[r]
-	if !ok {
-		n = len(b.records)
-		b.records = append(b.records, &record{row: r})
-		b.rows[r] = n
+	n := len(b.records) - 1
+	if n < 0 || b.records[n].row != r { // cells come row by row
+		var ok bool
+		if n, ok = b.rows[r]; !ok {
+			n = len(b.records)
+			b.records = append(b.records, &record{row: r})
+			b.rows[r] = n
+		}
 	}
 	return n, nil
 }

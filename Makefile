@@ -4,7 +4,7 @@
 export MODULES := . internal/peers
 
 # packages that must pass in a process that allows FIPS 140-3 algorithms only
-export FIPS := ./crypto/... ./audit/...
+export FIPS := ./crypto/... ./audit/... ./minimize/... ./session/... ./storage/...
 
 .PHONY: help test quick test-long bench mutants tools
 

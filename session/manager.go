@@ -31,12 +31,13 @@ type Config struct {
 
 	// Idle is the time of inactivity after which a session is over (automatic
 	// logoff, 45 CFR 164.312(a)(2)(iii), which sets no number). Zero means 15
-	// minutes, which is the inactivity limit of NIST SP 800-63B at its highest
-	// level (AAL3).
+	// minutes: the inactivity limit that NIST SP 800-63B (2017) sets for
+	// reauthentication at AAL3, its strictest; at AAL2 it allows 30.
 	Idle time.Duration
 
 	// Absolute is the time after which a session is over whatever happens.
-	// Zero means 12 hours, the overall limit of NIST SP 800-63B at AAL3.
+	// Zero means 12 hours, which NIST SP 800-63B (2017) sets for
+	// reauthentication at AAL2 and AAL3.
 	Absolute time.Duration
 
 	// PendingTTL is the time from the password to the code. Zero means 5

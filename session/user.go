@@ -26,10 +26,11 @@ type NewUser struct {
 	Password string // required; see [Manager.CreateUser]
 }
 
-// Password lengths, in Unicode code points: NIST SP 800-63B-4 asks for at
-// least 15 where the password is the only factor and at least 8 where it is
-// one of two, and that at least 64 are accepted. It asks for no composition
-// rules and no periodic change, and there are none here.
+// Password lengths, in Unicode code points: NIST SP 800-63B-4 section 3.1.1.2
+// (as quoted by others; its text was not at hand here) requires at least 15
+// where the password is the only factor and at least 8 where it is one of two,
+// and says that at least 64 should be accepted. It forbids composition rules
+// and periodic change, and there are none here.
 const (
 	minSingle   = 15
 	minTwo      = 8

@@ -92,7 +92,12 @@ const passive = "X-Session-Passive"
 func (m *Manager) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := m.check(r); err != nil {
-			WriteError(w, err)
+			m.log.Warn("request refused", zap.Error(err))
+			if m.development { // say what to do about it
+				http.Error(w, err.Error(), StatusCode(err))
+			} else {
+				WriteError(w, err)
+			}
 			return
 		}
 		if r.URL.Path == m.statusPath {
@@ -120,7 +125,8 @@ func (m *Manager) Middleware(next http.Handler) http.Handler {
 		}
 		switch {
 		case errors.Is(err, ErrNoSession):
-			http.SetCookie(w, m.cookie(m.sessionCookie(), ""))
+			// The cookie stays: to delete it in a late answer would delete the
+			// one of a sign-in that came in between.
 		case err != nil:
 			m.log.Error("session not looked up", zap.Error(err))
 			http.Error(w, "sign-in is unavailable, try again", http.StatusServiceUnavailable)

@@ -157,9 +157,9 @@ func TestHTTP(t *testing.T) {
 	}
 	evil := http.Header{"Origin": {"https://evil.example"}}
 	res, body = c.do("POST", "/signout", evil, nil)
-	want(res, body)(403, session.Message(403))
+	want(res, body)(403, "session: request refused: another origin")
 	res, body = c.do("POST", "/signout", http.Header{"Sec-Fetch-Site": {"cross-site"}}, nil)
-	want(res, body)(403, session.Message(403))
+	want(res, body)(403, "session: request refused: another origin")
 	want(get("/whoami"))(200, "user="+b.nurse.ID+" true true")
 
 	res, body = post("/signout")
@@ -255,6 +255,12 @@ func TestProductionCookies(t *testing.T) {
 	}
 	if cleared := send("/signout", nil, set[1]); len(cleared) != 2 || cleared[0].MaxAge >= 0 || cleared[1].MaxAge >= 0 {
 		t.Errorf("cookies = %v", cleared)
+	}
+	evil := httptest.NewRequest("POST", "https://clinic.example/signout", nil)
+	evil.Header.Set("Origin", "https://evil.example")
+	w := httptest.NewRecorder()
+	if h.ServeHTTP(w, evil); w.Code != 403 || strings.TrimSpace(w.Body.String()) != session.Message(403) {
+		t.Errorf("POST from another origin = %d %q", w.Code, w.Body)
 	}
 	for _, err := range []error{
 		second(b.DevelopmentCode(t.Context(), tenant, b.nurse.ID)), b.DevelopmentEnrol(t.Context(), tenant, b.nurse.ID),

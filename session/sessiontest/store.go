@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"sync"
@@ -792,7 +791,7 @@ func testSweepRace(t *testing.T, s session.Store) {
 				t.Fatalf("round %d: a session was handed out %d times, want 1", round, got[id])
 			}
 			if err := s.Settle(ctx, id); err != nil {
-				t.Fatal(fmt.Errorf("Settle: %w", err))
+				t.Fatalf("Settle: %v", err)
 			}
 		}
 	}

@@ -3,6 +3,10 @@
 package audit
 
 import (
+	"crypto/rand"
+	"golang.org/x/mod/sumdb/note"
+	"testing"
+
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -95,3 +99,57 @@ func rewrite(lines [][]byte, i int, number bool) [][]byte {
 	}
 	return out
 }
+
+// Resign forges the checkpoints of lines with a key of its own that has the
+// journal's name. With claim it pretends to be the journal's key, whose hash
+// a note names.
+func Resign(t testing.TB, lines [][]byte, verifier string, claim bool) [][]byte {
+	t.Helper()
+	real, err := note.NewVerifier(verifier)
+	if err != nil {
+		t.Fatal(err)
+	}
+	skey, _, err := note.GenerateKey(rand.Reader, real.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := note.NewSigner(skey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if claim {
+		signer = pretender{signer, real.KeyHash()}
+	}
+	w, k := newLineWriter(), &keys{signer: signer}
+	tr, err := newTree(0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out [][]byte
+	var prev leaf
+	for _, text := range lines {
+		f, err := w.parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := append([]byte(`,"type":"`+string(f.typ)+`"`), f.rest...)
+		if Type(f.typ) == typeCheckpoint {
+			if body, err = k.signCheckpoint(tr, f.time); err != nil {
+				t.Fatal(err)
+			}
+		}
+		line, l := w.append(nil, f.seq, f.sync, &prev, f.time, f.batch, body)
+		out, prev = append(out, line[:len(line)-1]), l
+		if err := tr.add(&l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+type pretender struct {
+	note.Signer
+	hash uint32
+}
+
+func (p pretender) KeyHash() uint32 { return p.hash }

@@ -294,6 +294,43 @@ func swap(lines [][]byte, i, k int) [][]byte {
 	return out
 }
 
+func TestVerifyFindsAForgedSignature(t *testing.T) {
+	t.Parallel()
+	dir := small(t)
+	f := takeApart(t, dir)
+	lines := slices.Clone(f.lines)
+	lines[6] = audit.Rechecksum(bytes.Replace(lines[6], []byte(`"u-17"`), []byte(`"u-18"`), 1))
+	key, err := os.ReadFile(filepath.Join(dir, "verifier.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A forger signs everything anew: with a key of the same name, and with
+	// one that claims to be the journal's.
+	for _, claim := range []bool{false, true} {
+		f.write(t, audit.Resign(t, lines, strings.TrimSpace(string(key)), claim))
+		if r := verify(t, dir); len(r.Defects) == 0 {
+			t.Errorf("claim %v: not found", claim)
+		}
+	}
+}
+
+func TestVerifyFindsLinesThatNobodySigned(t *testing.T) {
+	t.Parallel()
+	dir := small(t)
+	f := takeApart(t, dir)
+	// The end was cut, and something was put in its place: an hour of it.
+	lines := slices.Clone(f.lines[:11])
+	late := slices.Clone(f.lines[6])
+	at := bytes.Index(late, []byte(`"time":"2`)) + len(`"time":"`)
+	hour := time.Now().UTC().Add(time.Hour).Format("2006-01-02T15:04:05.000000Z")
+	copy(late[at:], hour)
+	f.write(t, audit.Renumber(append(lines, audit.Rechecksum(late)), 11))
+	r := verify(t, dir)
+	if len(r.Defects) != 1 || !strings.Contains(r.Defects[0].Problem, "nobody signed") || r.Defects[0].Seq != 11 {
+		t.Errorf("report: %+v", r)
+	}
+}
+
 func TestVerifySegments(t *testing.T) {
 	t.Parallel()
 	j, dir := open(t, audit.Config{CheckpointEvery: 20 * time.Millisecond})

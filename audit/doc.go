@@ -2,4 +2,72 @@
 
 // Package audit records who did what to whose record, for which purpose, and
 // whether it was allowed (45 CFR 164.312(b), audit controls).
+//
+// A [Journal] is a folder on the local disk:
+//
+//	journal, err := audit.Open("data/audit", audit.Config{KEK: kek})
+//
+// Its Record returns once the event is on the disk. An error means that it is
+// not, and that the caller must refuse what it was about to do: no record, no
+// access. Nothing remote is ever waited for, and no call takes longer than
+// Config.Timeout.
+//
+// # What an event holds
+//
+// An [Event] is a closed struct of enums, field names and references; there
+// is no free text and no map. Who and why come from the context
+// ([access.With]) and cannot be set. Every patient of a batch is named, by a
+// keyed pseudonym that only the journal's keys can compute; so are principals
+// who are patients or proxies. [Journal.Events] finds a patient's events
+// again.
+//
+// The journal is free of direct identifiers and it is still PHI: it says that
+// a pseudonymous person had an encounter, when, and with whom. Treat it, and
+// every copy of it, as such.
+//
+// # Writes
+//
+// A write is recorded before its SQL runs ([Journal.Attempt]) and settled
+// after its transaction ([Journal.Commit], [Journal.Rollback]). The [Ticket]
+// between the two travels in an outbox table of the data's own database; it
+// holds an HMAC, so that a row which somebody put there is refused and
+// recorded. An attempt that nothing settled stays open: [Verify] counts it.
+//
+// # The folder
+//
+//	00000001.jsonl …  the segments: one JSON object a line, then zeros
+//	keys.json         the journal's keys, wrapped by Config.KEK
+//	verifier.pub      the public key of its signatures, in clear
+//	next              the next segment, being made ahead of need
+//	owner             the process that has the folder's lock
+//
+// Each line holds the hash of the line before it. The same hash is the line's
+// leaf in an RFC 6962 Merkle tree, whose root is signed each second in a C2SP
+// checkpoint, a line of the journal like any other. [Verify], and auditctl
+// verify, check all of it without the journal's keys.
+//
+// After a crash [Open] drops what can only be the remains of the last write,
+// which nobody was told about, and records that it did. Anything else that is
+// wrong stops it with a [CorruptError]; it repairs nothing. A full disk
+// refuses events and goes on as soon as there is room. After a failed sync
+// the segment is given up, since a second sync may succeed without having
+// written anything.
+//
+// # What this does not do
+//
+//   - Without a witness a cut tail cannot be seen: a journal that lost its last
+//     lines looks like one that never had them. Copy the newest checkpoint to
+//     where the writer's administrators cannot reach, until witnesses come.
+//   - Whoever holds the signing key, or can use the KEK, can rewrite
+//     everything since the last checkpoint that somebody outside has seen.
+//   - The lines after the last checkpoint, a second's worth, are chained but
+//     not signed; the next Open signs what it finds there.
+//   - The public key in the folder proves nothing to somebody who can replace
+//     the folder: keep a copy of verifier.pub elsewhere.
+//   - One process writes one folder. A flush that the disk confirms and does
+//     not do is not seen; the folder's files can be removed by whoever may
+//     write to it.
+//
+// The package imports no database: storage makes the outbox table, and a test
+// uses the trail in memory of package audittest.
 package audit

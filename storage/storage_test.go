@@ -75,3 +75,19 @@ func TestOnePatientEndToEnd(t *testing.T) {
 		audit.Event{Type: audit.WriteAttempt}, audit.Event{Type: audit.WriteAttempt},
 		audit.Event{Type: audit.Fetched}, audit.Event{Type: audit.Revealed}, audit.Event{Type: audit.Searched})
 }
+
+func TestCountIsScopedAndOpensNothing(t *testing.T) {
+	t.Parallel()
+	db := storagetest.NewDB(t, &Patient{})
+	ctx := accesstest.As(t, t.Context(), "physician", access.Treatment)
+	if err := db.WithContext(ctx).Create(&Patient{Name: storage.Seal("Jane Roe")}).Error; err != nil {
+		t.Fatal(err)
+	}
+	for tenant, want := range map[string]int64{accesstest.Tenant: 1, "t-other": 0} {
+		var n int64
+		ctx := accesstest.AsIn(t, t.Context(), tenant, "physician", access.Treatment)
+		if err := db.WithContext(ctx).Model(&Patient{}).Count(&n).Error; err != nil || n != want {
+			t.Errorf("Count in %s = %d, %v, want %d", tenant, n, err, want)
+		}
+	}
+}

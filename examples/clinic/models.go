@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"time"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/rbac"
+	"github.com/part164/part164/minimize"
+	"github.com/part164/part164/storage"
+)
+
+// tenant is the one covered entity of this app. An app for several reads it
+// from the host name or from the user at sign-in.
+const tenant = "elm-street"
+
+// Everything about a person is sealed, dates of service apart: those stay in
+// clear because charts sort by them. They are PHI all the same: minimised and
+// recorded like the rest.
+
+type Patient struct {
+	storage.PatientRecord
+	Source     storage.Sealed[string] `phi:"uid,search=exact"` // where an import found it: see fhir.go
+	MRN        storage.Sealed[string] `phi:"mrn,search=exact,unique"`
+	Name       storage.Sealed[string] `phi:"name,search=name"`
+	OtherNames storage.Sealed[string] `phi:"name"`
+	BirthDate  storage.Sealed[string] `phi:"dob,search=exact"` // as FHIR has it: 1980, 1980-03 or 1980-03-07
+	Sex        storage.Sealed[string] `phi:"operational"`
+	SSN        storage.Sealed[string] `phi:"ssn"`
+	Phone      storage.Sealed[string] `phi:"phone"`
+	Email      storage.Sealed[string] `phi:"email"`
+	Street     storage.Sealed[string] `phi:"street"`
+	City       storage.Sealed[string] `phi:"city"`
+	State      storage.Sealed[string] `phi:"operational"`
+	ZIP        storage.Sealed[string] `phi:"zip"`
+	Plan       storage.Sealed[string] `phi:"plan"` // member number
+}
+
+type Encounter struct {
+	storage.Record
+	PatientID string                 `gorm:"size:36;not null;index" phi:"subject"`
+	Source    storage.Sealed[string] `phi:"uid,search=exact"`
+	Start     *time.Time             `phi:"date,clear"`
+	End       *time.Time             `phi:"date,clear"`
+	Status    storage.Sealed[string] `phi:"operational"`
+	Kind      storage.Sealed[string] `phi:"clinical"`
+	Reason    storage.Sealed[string] `phi:"problem"`
+}
+
+type Condition struct {
+	storage.Record
+	PatientID string                 `gorm:"size:36;not null;index" phi:"subject"`
+	Source    storage.Sealed[string] `phi:"uid,search=exact"`
+	Onset     *time.Time             `phi:"date,clear"`
+	Status    storage.Sealed[string] `phi:"operational"`
+	Name      storage.Sealed[string] `phi:"problem"`
+}
+
+type Observation struct {
+	storage.Record
+	PatientID string                 `gorm:"size:36;not null;index" phi:"subject"`
+	Source    storage.Sealed[string] `phi:"uid,search=exact"`
+	Taken     *time.Time             `phi:"date,clear"`
+	Name      storage.Sealed[string] `phi:"clinical"`
+	Value     storage.Sealed[string] `phi:"clinical"`
+}
+
+type Medication struct {
+	storage.Record
+	PatientID string                 `gorm:"size:36;not null;index" phi:"subject"`
+	Source    storage.Sealed[string] `phi:"uid,search=exact"`
+	Ordered   *time.Time             `phi:"date,clear"`
+	Status    storage.Sealed[string] `phi:"operational"`
+	Name      storage.Sealed[string] `phi:"medication"`
+	Dosage    storage.Sealed[string] `phi:"medication"`
+}
+
+type Allergy struct {
+	storage.Record
+	PatientID string                 `gorm:"size:36;not null;index" phi:"subject"`
+	Source    storage.Sealed[string] `phi:"uid,search=exact"`
+	Recorded  *time.Time             `phi:"date,clear"`
+	Substance storage.Sealed[string] `phi:"allergy"`
+	Reaction  storage.Sealed[string] `phi:"allergy"`
+	Severity  storage.Sealed[string] `phi:"allergy"`
+}
+
+type Document struct {
+	storage.Record
+	PatientID string                 `gorm:"size:36;not null;index" phi:"subject"`
+	Source    storage.Sealed[string] `phi:"uid,search=exact"`
+	Written   *time.Time             `phi:"date,clear"`
+	Kind      storage.Sealed[string] `phi:"operational"`
+	Title     storage.Sealed[string] `phi:"text"`
+	Text      storage.Sealed[string] `phi:"text"`
+}
+
+// chart names the resource types of the models, as the access policy does.
+var chart = []string{"patient", "encounter", "condition", "observation", "medication", "allergy", "document"}
+
+func models() []any {
+	return []any{&Patient{}, &Encounter{}, &Condition{}, &Observation{}, &Medication{}, &Allergy{}, &Document{}}
+}
+
+// accessRules are the starter's and those of the importer, who files records
+// and does not read them.
+func accessRules() []rbac.Rule {
+	return append(rbac.StarterRules(), rbac.Rule{
+		Role: "importer", Resources: chart,
+		Actions:  []access.Action{access.Read, access.Search, access.Create},
+		Purposes: []access.Purpose{access.RecordManagement},
+	})
+}
+
+// minimumRules are the starter's and those of the importer: it may fill in
+// every field and sees none, but the source ID by which it finds what it has
+// imported before.
+func minimumRules() []minimize.Rule {
+	filing := []access.Purpose{access.RecordManagement}
+	return append(minimize.Starter().Rules(),
+		minimize.Rule{Role: "importer", Purposes: filing, Classes: minimize.Classes(), Right: minimize.Set},
+		minimize.Rule{Role: "importer", Purposes: filing, Classes: []minimize.Class{minimize.UID}, View: minimize.Reveal, Right: minimize.Set})
+}
+
+// importer is who imports and seeds.
+func importer() access.Principal {
+	return access.Principal{ID: "importer", Tenant: tenant, Kind: access.Service, Roles: []string{"importer"}}
+}
+
+// purposeNames are what the pages call the purposes of use.
+var purposeNames = map[access.Purpose]string{
+	access.Treatment:          "Treatment",
+	access.EmergencyTreatment: "Emergency treatment",
+	access.Payment:            "Payment",
+	access.Compliance:         "Review of access",
+	access.Operations:         "Health care operations",
+	access.RecordManagement:   "Record management",
+	access.SystemAdmin:        "System administration",
+}

@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/audit"
+	"github.com/part164/part164/minimize"
+	"github.com/part164/part164/session"
+	"github.com/part164/part164/storage"
+)
+
+//go:embed templates style.css
+var files embed.FS
+
+// handler is the whole app: what each route does to which kind of record, and
+// for which purposes of use.
+func (a *app) handler() http.Handler {
+	mux := a.guard.Mux()
+	route := func(pattern string, h http.HandlerFunc, action access.Action, kind string, purposes ...access.Purpose) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			choice := a.guard.Purposes(r.Context(), action, kind, purposes...)
+			h(w, r.WithContext(context.WithValue(r.Context(), choiceKey{}, choice)))
+		}, action, kind, purposes...)
+	}
+	care := []access.Purpose{access.Treatment, access.EmergencyTreatment}
+	any := append(care, access.Payment, access.Compliance)
+	review := []access.Purpose{access.Compliance, access.Operations}
+
+	mux.Public("GET /{$}", http.HandlerFunc(a.home))
+	mux.Public("GET /style.css", http.FileServerFS(files))
+	mux.Public("GET /signin", http.HandlerFunc(a.signInPage))
+	mux.Public("POST /signin", http.HandlerFunc(a.signIn))
+	mux.Public("GET /signin/code", http.HandlerFunc(a.codePage))
+	mux.Public("POST /signin/code", http.HandlerFunc(a.code))
+	mux.Public("POST /signout", http.HandlerFunc(a.signOut))
+	mux.Public("POST /purpose", http.HandlerFunc(a.choosePurpose))
+	route("GET /patients", a.searchPage, access.Search, "patient", any...)
+	route("POST /patients/search", a.search, access.Search, "patient", any...)
+	route("GET /patients/new", a.newPage, access.Create, "patient", care...)
+	route("POST /patients", a.create, access.Create, "patient", care...)
+	route("GET /patients/{id}", a.chart, access.Read, "patient", any...)
+	route("GET /patients/{id}/edit", a.editPage, access.Update, "patient", care...)
+	route("POST /patients/{id}", a.update, access.Update, "patient", care...)
+	route("GET /patients/{id}/audit", a.auditPage, access.Read, "audit", review...)
+	return a.tampered(secure(a.sessions.Middleware(mux)))
+}
+
+// secure sets what holds for every answer. Same-origin referrers keep record
+// IDs from other sites, and leave the Origin of forms as it is.
+func secure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("X-Content-Type-Options", "nosniff")
+		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// parsePages parses each page with the layout. The functions that show PHI are
+// bound anew for each request, in render.
+func parsePages() (map[string]*template.Template, error) {
+	pages := map[string]*template.Template{}
+	for _, name := range []string{"signin", "code", "home", "search", "chart", "edit", "audit"} {
+		t := template.New("layout.html").Funcs(minimize.Funcs(context.Background())).Funcs(template.FuncMap{"tidy": tidy})
+		t, err := t.ParseFS(files, "templates/layout.html", "templates/"+name+".html")
+		if err != nil {
+			return nil, err
+		}
+		pages[name] = t
+	}
+	return pages, nil
+}
+
+// tidy cuts the long fractions that instruments and generators write.
+func tidy(shown any) any {
+	text, ok := shown.(string)
+	if !ok {
+		return shown
+	}
+	words := strings.Fields(text)
+	for i, w := range words {
+		whole, fraction, ok := strings.Cut(w, ".")
+		if ok && len(fraction) > 3 && strings.Trim(whole+fraction, "0123456789") == "" && whole != "0" {
+			words[i] = whole + "." + fraction[:2]
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+type choiceKey struct{}
+
+// A page is what the layout shows around the Body.
+type page struct {
+	Title, Message string
+	Login, Roles   string
+	Purpose        access.Purpose
+	PurposeName    string
+	Purposes       map[access.Purpose]string // to choose from; empty where there is no choice
+	Here           string                    // where a choice leads back to
+	Development    bool
+	Demo           []demoUser
+	Body           any
+}
+
+// render writes a page, through what the scope of the request may see.
+func (a *app) render(w http.ResponseWriter, r *http.Request, status int, name string, p page) {
+	ctx := r.Context()
+	p.Development = a.development
+	if who, ok := access.PrincipalFrom(ctx); ok {
+		p.Login, p.Roles = a.login(ctx, who.ID), strings.Join(who.Roles, ", ")
+	}
+	if s, err := access.From(ctx); err == nil {
+		p.Purpose, p.PurposeName = s.Purpose(), purposeNames[s.Purpose()]
+	}
+	if choice, _ := ctx.Value(choiceKey{}).([]access.Purpose); len(choice) > 1 {
+		p.Purposes = map[access.Purpose]string{}
+		for _, c := range choice {
+			p.Purposes[c] = purposeNames[c]
+		}
+		p.Here = "/patients"
+		if r.Method == http.MethodGet {
+			p.Here = r.URL.Path
+		}
+	}
+	t, err := a.pages[name].Clone()
+	var buf bytes.Buffer
+	if err == nil {
+		err = t.Funcs(minimize.Funcs(ctx)).Execute(&buf, p)
+	}
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = buf.WriteTo(w) // the client may have gone
+}
+
+// fail answers what went wrong. Who is denied cannot tell whether the record
+// exists. The errors of the SDK hold no PHI.
+func (a *app) fail(w http.ResponseWriter, r *http.Request, err error) {
+	switch {
+	case errors.Is(err, access.ErrDenied), errors.Is(err, gorm.ErrRecordNotFound):
+		a.guard.Refuse(w, r, err)
+	case errors.Is(err, audit.ErrUnavailable):
+		http.Error(w, "This cannot be recorded at the moment, and so it is not done. Try again later.", http.StatusServiceUnavailable)
+	default:
+		slog.Error("request failed", "pattern", r.Pattern, "error", err)
+		http.Error(w, "Something went wrong. Try again, or call for help.", http.StatusInternalServerError)
+	}
+}
+
+// login returns what a user types to sign in; for a service, its ID.
+func (a *app) login(ctx context.Context, id string) string {
+	if u, err := a.sessions.User(ctx, tenant, id); err == nil {
+		return u.Login
+	}
+	return id
+}
+
+// may reports whether the scope of ctx may act on a kind of record, without a
+// refusal in the trail.
+func (a *app) may(ctx context.Context, action access.Action, kind string) bool {
+	s, err := access.From(ctx)
+	return err == nil && len(a.guard.Purposes(ctx, action, kind, s.Purpose())) > 0
+}
+
+func see(w http.ResponseWriter, r *http.Request, path string) {
+	http.Redirect(w, r, path, http.StatusSeeOther)
+}
+
+// home leads to the first page that the role has a use for.
+func (a *app) home(w http.ResponseWriter, r *http.Request) {
+	switch _, ok := access.PrincipalFrom(r.Context()); {
+	case !ok:
+		see(w, r, "/signin")
+	case len(a.guard.Purposes(r.Context(), access.Search, "patient")) > 0:
+		see(w, r, "/patients")
+	default:
+		a.render(w, r, http.StatusOK, "home", page{Title: "Welcome"})
+	}
+}
+
+func (a *app) signInPage(w http.ResponseWriter, r *http.Request) {
+	a.signInAgain(w, r, "signin", page{Title: "Sign in"}, nil)
+}
+
+func (a *app) codePage(w http.ResponseWriter, r *http.Request) {
+	a.signInAgain(w, r, "code", page{Title: "Second factor"}, nil)
+}
+
+// signInAgain shows a page of the sign-in, with what went wrong before.
+func (a *app) signInAgain(w http.ResponseWriter, r *http.Request, name string, p page, err error) {
+	status := session.StatusCode(err)
+	if err != nil {
+		p.Message = session.Message(status)
+	}
+	demo, derr := a.demo(r.Context())
+	if derr != nil {
+		a.fail(w, r, derr)
+		return
+	}
+	p.Demo = demo
+	a.render(w, r, status, name, p)
+}
+
+func (a *app) signIn(w http.ResponseWriter, r *http.Request) {
+	step, err := a.sessions.PostPassword(w, r, tenant, r.PostFormValue("login"), r.PostFormValue("password"))
+	switch {
+	case err != nil:
+		a.signInAgain(w, r, "signin", page{Title: "Sign in"}, err)
+	case step == session.StepTOTP:
+		see(w, r, "/signin/code")
+	default:
+		see(w, r, "/")
+	}
+}
+
+func (a *app) code(w http.ResponseWriter, r *http.Request) {
+	err := a.sessions.PostTOTP(w, r, r.PostFormValue("code"))
+	switch {
+	case errors.Is(err, session.ErrPending):
+		a.signInAgain(w, r, "signin", page{Title: "Sign in"}, err)
+	case err != nil:
+		a.signInAgain(w, r, "code", page{Title: "Second factor"}, err)
+	default:
+		see(w, r, "/")
+	}
+}
+
+func (a *app) signOut(w http.ResponseWriter, r *http.Request) {
+	if err := a.sessions.PostLogout(w, r); err != nil {
+		session.WriteError(w, err)
+		return
+	}
+	see(w, r, "/signin")
+}
+
+// choosePurpose keeps the choice of the picker in the cookie that the guard
+// reads. It grants nothing: a purpose that does not fit is passed over.
+func (a *app) choosePurpose(w http.ResponseWriter, r *http.Request) {
+	p, here := access.Purpose(r.PostFormValue("purpose")), r.PostFormValue("here")
+	if !p.Valid() || here != "/patients" && !strings.HasPrefix(here, "/patients/") {
+		http.Error(w, "no such purpose", http.StatusBadRequest)
+		return
+	}
+	http.SetCookie(w, &http.Cookie{Name: "purpose", Value: string(p), Path: "/", HttpOnly: true, Secure: !a.development, SameSite: http.SameSiteLaxMode})
+	see(w, r, here)
+}
+
+// found is the body of the search page.
+type found struct {
+	Asked    bool
+	Patients []Patient
+	More     bool
+	Create   bool
+}
+
+// listed is the most that a search shows.
+const listed = 50
+
+func (a *app) searchPage(w http.ResponseWriter, r *http.Request) {
+	a.searched(w, r, http.StatusOK, found{}, "")
+}
+
+func (a *app) searched(w http.ResponseWriter, r *http.Request, status int, f found, message string) {
+	f.Create = len(a.guard.Purposes(r.Context(), access.Create, "patient")) > 0
+	a.render(w, r, status, "search", page{Title: "Patients", Message: message, Body: f})
+}
+
+// search comes by POST, so that names and record numbers stand in no URL: those
+// are kept in histories and logs.
+func (a *app) search(w http.ResponseWriter, r *http.Request) {
+	ctx := r.Context()
+	q := a.db.WithContext(ctx).Select("id", "tenant_id", "version", "mrn", "name", "birth_date")
+	asked := false
+	for form, field := range map[string]string{"name": "Name", "mrn": "MRN"} {
+		if text := strings.TrimSpace(r.PostFormValue(form)); text != "" {
+			q, asked = q.Where(storage.Match(field, text)), true
+		}
+	}
+	if !asked {
+		a.searched(w, r, http.StatusUnprocessableEntity, found{}, "Type the beginning of a name, or a whole record number.")
+		return
+	}
+	f := found{Asked: true}
+	err := q.Limit(listed + 1).Find(&f.Patients).Error
+	if errors.Is(err, storage.ErrRefused) {
+		a.searched(w, r, http.StatusUnprocessableEntity, found{}, "A name search needs two letters of a word.")
+		return
+	}
+	if len(f.Patients) > listed {
+		f.Patients, f.More = f.Patients[:listed], true
+	}
+	if err == nil && len(f.Patients) > 0 {
+		err = storage.Reveal(ctx, &f.Patients)
+	}
+	if err != nil && !partly(err) {
+		a.fail(w, r, err)
+		return
+	}
+	a.searched(w, r, http.StatusOK, f, "")
+}
+
+// partly reports whether an error of Reveal left the rest open: the page then
+// shows what did not open as unavailable.
+func partly(err error) bool {
+	var e *storage.RevealError
+	return errors.As(err, &e)
+}
+
+// patient reads and reveals the patient that the route names.
+func (a *app) patient(r *http.Request) (*Patient, error) {
+	var p Patient
+	err := a.db.WithContext(r.Context()).First(&p, "id = ?", r.PathValue("id")).Error
+	if err == nil {
+		err = storage.Reveal(r.Context(), &p)
+	}
+	if partly(err) {
+		err = nil
+	}
+	return &p, err
+}
+
+// record is the body of the chart.
+type record struct {
+	*Patient
+	Fields       []field
+	Denied       map[string]bool // kinds that the role does not read for this purpose
+	Encounters   []Encounter
+	Conditions   []Condition
+	Observations []Observation
+	Medications  []Medication
+	Allergies    []Allergy
+	Documents    []Document
+	More         bool // there are more observations
+	Edit, Audit  bool
+}
+
+func (a *app) chart(w http.ResponseWriter, r *http.Request) {
+	ctx := r.Context()
+	p, err := a.patient(r)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	c := record{Patient: p, Fields: fields(p), Denied: map[string]bool{}}
+	for _, part := range []struct {
+		kind, newest string
+		rows         any
+	}{
+		{"encounter", "start", &c.Encounters}, {"condition", "onset", &c.Conditions}, {"observation", "taken", &c.Observations},
+		{"medication", "ordered", &c.Medications}, {"allergy", "recorded", &c.Allergies}, {"document", "written", &c.Documents},
+	} {
+		if !a.may(ctx, access.Read, part.kind) {
+			c.Denied[part.kind] = true
+			continue
+		}
+		err := a.db.WithContext(ctx).Where("patient_id = ?", p.ID).Order(part.newest + " desc").Limit(listed + 1).Find(part.rows).Error
+		if err == nil {
+			err = storage.Reveal(ctx, part.rows)
+		}
+		if err != nil && !partly(err) {
+			a.fail(w, r, err)
+			return
+		}
+	}
+	if len(c.Observations) > listed {
+		c.Observations, c.More = c.Observations[:listed], true
+	}
+	c.Edit, c.Audit = a.may(ctx, access.Update, "patient"), len(a.guard.Purposes(ctx, access.Read, "audit")) > 0
+	a.render(w, r, http.StatusOK, "chart", page{Title: "Chart", Body: c})
+}
+
+// seen is one event of the trail, for people.
+type seen struct {
+	Time             time.Time
+	Who, What        string
+	Purpose, Outcome string
+	Objects          []audit.Object
+}
+
+// auditPage shows who did what to a patient's record. Looking is itself
+// recorded, before anything is shown.
+func (a *app) auditPage(w http.ResponseWriter, r *http.Request) {
+	ctx := r.Context()
+	p, err := a.patient(r)
+	if err == nil {
+		err = storage.Settle(ctx, a.db)
+	}
+	if err == nil {
+		_, err = a.trail.Record(ctx, audit.Event{Type: audit.Reported, Outcome: audit.Success, Action: access.Read,
+			Objects: []audit.Object{{Type: "patient", Record: p.ID, Patient: p.ID}}})
+	}
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	var events []seen
+	for ev, err := range a.journal.Events(ctx, audit.Query{Tenant: tenant, Patient: p.ID, Limit: 200}) {
+		if err != nil {
+			a.fail(w, r, err)
+			return
+		}
+		outcome := string(ev.Outcome)
+		if ev.Reason != "" {
+			outcome += " (" + string(ev.Reason) + ")"
+		}
+		events = append(events, seen{ev.Time, a.login(ctx, ev.Actor.ID), string(ev.Type), purposeNames[ev.Purpose], outcome, ev.Objects})
+	}
+	a.render(w, r, http.StatusOK, "audit", page{Title: "Who saw this record", Body: struct {
+		*Patient
+		Events []seen
+	}{p, events}})
+}

@@ -52,6 +52,10 @@ func sabotage(o *options, p *parts) {
 		p.trail = &forgetful{p.trail, audit.Reported}
 	case broken("leak") && o.imports != "":
 		each(o.imports, func(_ string, text []byte) { spill(*o, text) })
+		patients, _ := people(o.imports)
+		for _, p := range patients {
+			spill(*o, []byte(p.name()))
+		}
 	case broken("import") && o.imports != "":
 		dir, err := os.MkdirTemp("", "clinic")
 		if err != nil {

@@ -182,7 +182,7 @@ func (im *importing) file(path string, again bool) (waiting int) {
 			continue
 		}
 		if err := im.patient(key, own); err != nil {
-			fail(len(own), fmt.Errorf("%d resources of one patient, from resource %d on: %w", len(own), own[0].number, err))
+			fail(len(own), fmt.Errorf("%d of one patient, from resource %d (%s) on: %w", len(own), own[0].number, own[0].kind, err))
 		}
 	}
 	return waiting

@@ -7,6 +7,7 @@ import (
 	"context"
 	"embed"
 	"errors"
+	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
@@ -393,7 +394,29 @@ type seen struct {
 	Time             time.Time
 	Who, What        string
 	Purpose, Outcome string
-	Objects          []audit.Object
+	Records          []string // kinds and fields, counted
+}
+
+// kindsOf says of what kind the records of an event are, and which fields it
+// touched: "encounter: Start, End (11 times)".
+func kindsOf(objects []audit.Object) []string {
+	var order []string
+	n := map[string]int{}
+	for _, o := range objects {
+		text := o.Type
+		if len(o.Fields) > 0 {
+			text += ": " + strings.Join(o.Fields, ", ")
+		}
+		if n[text]++; n[text] == 1 {
+			order = append(order, text)
+		}
+	}
+	for i, text := range order {
+		if n[text] > 1 {
+			order[i] += fmt.Sprintf(" (%d times)", n[text])
+		}
+	}
+	return order
 }
 
 // auditPage shows who did what to a patient's record. Looking is itself
@@ -422,7 +445,7 @@ func (a *app) auditPage(w http.ResponseWriter, r *http.Request) {
 		if ev.Reason != "" {
 			outcome += " (" + string(ev.Reason) + ")"
 		}
-		events = append(events, seen{ev.Time, a.login(ctx, ev.Actor.ID), string(ev.Type), purposeNames[ev.Purpose], outcome, ev.Objects})
+		events = append(events, seen{ev.Time, a.login(ctx, ev.Actor.ID), string(ev.Type), purposeNames[ev.Purpose], outcome, kindsOf(ev.Objects)})
 	}
 	a.render(w, r, http.StatusOK, "audit", page{Title: "Who saw this record", Body: struct {
 		*Patient

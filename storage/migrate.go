@@ -29,8 +29,7 @@ func Migrate(ctx context.Context, db *gorm.DB, models ...any) error {
 	if err != nil {
 		return err
 	}
-	session := p.own(ctx, inner(p.pool))
-	if err := session.AutoMigrate(&metaRow{}, &tenantKey{}, &subjectKey{}, &outboxRow{}, &indexRow{}); err != nil {
+	if err := p.tables(ctx, &metaRow{}, &tenantKey{}, &subjectKey{}, &outboxRow{}, &indexRow{}); err != nil {
 		return fmt.Errorf("storage: migrate: own tables: %w", err)
 	}
 	meta := metaRow{ID: 1, DatabaseID: uuid.NewString(), Generation: 1}
@@ -47,7 +46,7 @@ func Migrate(ctx context.Context, db *gorm.DB, models ...any) error {
 			return err
 		}
 	}
-	if err := p.own(ctx, inner(p.pool)).AutoMigrate(models...); err != nil {
+	if err := p.tables(ctx, models...); err != nil {
 		return fmt.Errorf("storage: migrate: %w", err)
 	}
 	for _, m := range parsed {
@@ -57,6 +56,47 @@ func Migrate(ctx context.Context, db *gorm.DB, models ...any) error {
 		for _, f := range m.sealed {
 			if err := p.constrain(ctx, m, f); err != nil {
 				return err
+			}
+		}
+	}
+	return nil
+}
+
+// tables makes missing tables, columns and indexes. On SQLite AutoMigrate would
+// do more: to change a column's type or to add a check it copies the table and
+// drops the old one, which fires the cascades of its children and takes its
+// triggers along.
+func (p *plugin) tables(ctx context.Context, models ...any) error {
+	if p.db.Name() != "sqlite" {
+		return p.own(ctx, inner(p.pool)).AutoMigrate(models...)
+	}
+	m := p.own(ctx, inner(p.pool)).Migrator()
+	if r, ok := m.(interface{ ReorderModels([]any, bool) []any }); ok {
+		models = r.ReorderModels(models, true) // with join tables
+	}
+	for _, v := range models {
+		if !m.HasTable(v) {
+			if err := m.CreateTable(v); err != nil {
+				return err
+			}
+			continue
+		}
+		stmt := &gorm.Statement{DB: p.db}
+		if err := stmt.Parse(v); err != nil {
+			return err
+		}
+		for _, name := range stmt.Schema.DBNames {
+			if f := stmt.Schema.FieldsByDBName[name]; !f.IgnoreMigration && !m.HasColumn(v, name) {
+				if err := m.AddColumn(v, name); err != nil {
+					return err
+				}
+			}
+		}
+		for _, index := range stmt.Schema.ParseIndexes() {
+			if !m.HasIndex(v, index.Name) {
+				if err := m.CreateIndex(v, index.Name); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -90,11 +130,15 @@ func (p *plugin) constrain(ctx context.Context, m *model, f *field) error {
 		// Triggers, because adding a CHECK would rebuild the table, which
 		// fires its children's cascades.
 		for _, on := range []string{"INSERT", "UPDATE"} {
-			trigger := quote(name + "_" + strings.ToLower(on[:1]))
+			in, bare := "", m.table
+			if i := strings.LastIndexByte(bare, '.'); i >= 0 {
+				in, bare = bare[:i+1], bare[i+1:]
+			}
+			trigger := quote(in + name + "_" + strings.ToLower(on[:1]))
 			err := errors.Join(
 				run("DROP TRIGGER IF EXISTS "+trigger),
 				run(fmt.Sprintf("CREATE TRIGGER %s BEFORE %s ON %s WHEN NOT (%s) BEGIN SELECT RAISE(ABORT, '%s'); END",
-					trigger, on, table, p.isCell("NEW."+column), "part164: "+m.table+"."+f.DBName+" takes sealed cells only")))
+					trigger, on, quote(bare), p.isCell("NEW."+column), "part164: "+m.table+"."+f.DBName+" takes sealed cells only")))
 			if err != nil {
 				return err
 			}
@@ -145,7 +189,7 @@ const maxName = 60
 // constraintName is phi_cell_table_column, shortened by a hash where it is too
 // long.
 func constraintName(table, column string) string {
-	name := "phi_cell_" + table + "_" + column
+	name := "phi_cell_" + strings.ReplaceAll(table, ".", "_") + "_" + column
 	if len(name) > maxName-2 {
 		sum := sha256.Sum256([]byte(name))
 		name = name[:maxName-2-9] + "_" + hex.EncodeToString(sum[:4])

@@ -101,10 +101,23 @@ func (p *plugin) modelOf(db *gorm.DB) (*model, error) {
 	p.models.byType.Store(s.ModelType, m)
 	if m != nil {
 		p.models.mu.Lock()
-		p.models.tables[strings.ToLower(m.table)] = m
+		p.models.tables[m.bare()] = m
 		p.models.mu.Unlock()
 	}
 	return m, nil
+}
+
+// bare is the table's name in lower case, without its schema's.
+func (m *model) bare() string {
+	return strings.ToLower(m.table[strings.LastIndexByte(m.table, '.')+1:])
+}
+
+// named reports whether a statement is on the model's own table.
+func (m *model) named(stmt *gorm.Statement) bool {
+	if stmt.TableExpr == nil {
+		return stmt.Table == m.table
+	}
+	return stmt.TableExpr.SQL == stmt.Quote(m.table) && len(stmt.TableExpr.Vars) == 0
 }
 
 // table returns the model that owns a table, nil for tables without PHI.
@@ -160,6 +173,15 @@ func (p *plugin) parse(s *schema.Schema) (*model, error) {
 			continue
 		}
 		tagged = true
+		if f.Serializer != nil && isSealed {
+			return nil, fail("field %s: a sealed column takes no gorm serializer: remove it", f.Name)
+		}
+		if f.FieldType.Kind() == reflect.Pointer && f.FieldType.Implements(sealedFieldType) {
+			return nil, fail("field %s: a pointer to a Sealed: use the Sealed itself, whose zero value is NULL", f.Name)
+		}
+		if !isSealed && f.DBName != "" && holdsSealed(f.FieldType, nil) {
+			return nil, fail("field %s: it holds Sealed values, which would be stored as placeholders: give each a field of its own, or a Sealed of the whole", f.Name)
+		}
 		if slices.ContainsFunc(f.StructField.Index, func(i int) bool { return i < 0 }) {
 			return nil, fail("field %s: it is in a struct that is embedded by pointer: embed it by value", f.Name)
 		}
@@ -188,7 +210,7 @@ func (p *plugin) parse(s *schema.Schema) (*model, error) {
 		}
 		m.columns[strings.ToLower(f.DBName)] = fd
 	}
-	if !tagged {
+	if !tagged && (m.record == nil || untagged == "") {
 		return nil, nil
 	}
 	if m.record == nil {
@@ -201,6 +223,28 @@ func (p *plugin) parse(s *schema.Schema) (*model, error) {
 		return nil, fail("the primary key is not Record.ID: cells are bound to an ID made before the insert, so auto-increment and composite keys do not do")
 	}
 	return m, nil
+}
+
+// holdsSealed reports whether a Sealed is somewhere in values of the type.
+func holdsSealed(t reflect.Type, above []reflect.Type) bool {
+	if reflect.PointerTo(t).Implements(sealedFieldType) {
+		return true
+	}
+	if slices.Contains(above, t) {
+		return false
+	}
+	above = append(above, t)
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return holdsSealed(t.Elem(), above)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if holdsSealed(t.Field(i).Type, above) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // findRecord returns the index path of the embedded Record, and whether it

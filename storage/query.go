@@ -82,7 +82,7 @@ type search struct {
 // WHERE (app) AND tenant [AND subject]. It resolves Match.
 func (p *plugin) scope(db *gorm.DB, m *model, q *search) error {
 	stmt := db.Statement
-	if stmt.Table != m.table || stmt.TableExpr != nil {
+	if !m.named(stmt) {
 		return &RefusedError{Op: "query", Table: m.table, Why: "the statement names another table than its model", Mend: "use the model's own table"}
 	}
 	if len(stmt.Joins) > 0 {
@@ -267,11 +267,13 @@ func (m *model) checkSelect(db *gorm.DB, q *search) func(string) error {
 			}
 			switch {
 			case !from:
-			case w == strings.ToLower(m.table) && !fromTable:
+			case w == m.bare() && !fromTable:
 				fromTable = true // behind FROM
 				return
-			case w == strings.ToLower(m.table) && !strings.HasPrefix(strings.TrimLeft(query[end:], " \t\r\n"), "."):
-				bad = m.refuse("query", "a condition or order on the whole row", "name the columns")
+			case w == m.bare() && strings.HasPrefix(strings.TrimLeft(query[end:], " \t\r\n"), "."):
+				return // before a column
+			case w == m.bare():
+				bad = m.refuse("query", "a condition or order on the whole row, or on a column called as its table", "name the columns, and no column as its table")
 			case by && depth == 0 && strings.Trim(w, "0123456789") == "":
 				bad = m.refuse("query", "an order by the number of a column", "name the column")
 			}

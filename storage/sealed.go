@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -80,6 +81,9 @@ func (s *stamp) valid(ctx context.Context) bool {
 
 // Seal returns v as a value to be written. It is sealed when its record is.
 func Seal[T any](v T) Sealed[T] {
+	if b, ok := any(v).([]byte); ok {
+		v = any(bytes.Clone(b)).(T)
+	}
 	return Sealed[T]{c: &cell{shown: &shown{kind: fresh, value: func() T { return v }}}}
 }
 
@@ -253,6 +257,11 @@ func (s *Sealed[T]) open(b []byte) (any, error) {
 	v, err := decode[T](b)
 	if err != nil {
 		return nil, err
+	}
+	switch reflect.TypeFor[T]().Kind() {
+	case reflect.Slice, reflect.Map, reflect.Pointer, reflect.Struct, reflect.Interface, reflect.Array:
+		own := bytes.Clone(b) // each caller gets a value of its own: cells are immutable
+		return func() T { v, _ := decode[T](own); return v }, nil
 	}
 	return func() T { return v }, nil
 }

@@ -148,7 +148,7 @@ func TestTokensTellNothing(t *testing.T) {
 	mine := func(p Patient) string { return created(t, db, ctx, p).ID }
 	for name, want := range map[string]int{
 		"Bo": 8, "Ng Li": 8, "Jane Roe": 8, "Jane Smith": 8, "Jonathan Smith": 16, "Alexandria Smithson": 16,
-		"Alexandria Catherine Smithson-Montgomery":                               64,
+		"Alexandria Catherine Smithson-Montgomery":                                64,
 		"Maximiliana Alexandria Catherine Wilhelmina Smithson-Montgomery Pereira": 64,
 		"": 8,
 	} {

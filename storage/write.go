@@ -130,7 +130,7 @@ func (o *op) run(next func(*gorm.DB), prepare func(*op) (bool, error)) error {
 	}
 	o.policy = minimize.Pin(o.scope, o.cfg.Minimize)
 	stmt := o.db.Statement
-	if stmt.Table != o.m.table || stmt.TableExpr != nil {
+	if !o.m.named(stmt) {
 		return o.m.refuse("write", "the statement names another table than its model", "use the model's own table")
 	}
 	if _, ok := stmt.Clauses["RETURNING"]; ok {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	glebarez "github.com/glebarez/sqlite"
 	"gorm.io/driver/mysql"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
@@ -90,9 +91,15 @@ func onEach(t *testing.T, f func(t *testing.T, d gorm.Dialector)) {
 	}
 }
 
+// TestEveryPathOnSQLite leaves out only what storage/sqlite does to survive a
+// power cut: the suite's two thousand transactions would wait for the disk.
 func TestEveryPathOnSQLite(t *testing.T) {
 	t.Parallel()
-	storagetest.TestDialect(t, openSQLite)
+	storagetest.TestDialect(t, func(t *testing.T) gorm.Dialector {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "test.db")
+		return glebarez.Open("file:" + path + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(OFF)&_pragma=foreign_keys(1)&_txlock=immediate")
+	})
 }
 
 func TestEveryPathOnPostgres(t *testing.T) {

@@ -359,3 +359,34 @@ func TestGORMsLoggerPrintsNoPHI(t *testing.T) {
 		t.Errorf("the log holds plaintext")
 	}
 }
+
+// What reaches a driver by a way that storage does not handle fails: GORM makes
+// IS NULL of an error beside a nil value.
+func TestAValueThatIsNotSealedFailsClosed(t *testing.T) {
+	t.Parallel()
+	v, err := storage.Seal(printed).Value()
+	if !errors.Is(err, storage.ErrRefused) || v == nil || leaksIn(fmt.Sprint(v, err)) {
+		t.Errorf("Value of a value that is not sealed = %v, %v", v, err)
+	}
+	if v, err := (storage.Sealed[string]{}).Value(); v != nil || err != nil {
+		t.Errorf("Value of NULL = %v, %v", v, err)
+	}
+	plain := plainDB(t) // without the plugin
+	if err := plain.AutoMigrate(&valueName{}); err != nil {
+		t.Fatal(err)
+	}
+	x := valueName{V: storage.Seal(printed)}
+	x.ID = "x"
+	if err := plain.Create(&x).Error; err == nil {
+		t.Error("a database without the plugin takes a value that is not sealed")
+	}
+	for _, cond := range []any{&valueName{V: storage.Seal(printed)}, map[string]any{"v": storage.Seal(printed)}} {
+		sql := plain.ToSQL(func(tx *gorm.DB) *gorm.DB { return tx.Where(cond).Find(&[]valueName{}) })
+		if strings.Contains(sql, "IS NULL") || leaksIn(sql) {
+			t.Errorf("a condition becomes %s", sql)
+		}
+		if err := plain.Where(cond).Find(&[]valueName{}).Error; err == nil {
+			t.Error("a condition with a value that is not sealed runs")
+		}
+	}
+}

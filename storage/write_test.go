@@ -613,11 +613,13 @@ func TestAnUnknownCommitPublishesAndRecordsNothing(t *testing.T) {
 			t.Error(err)
 		}
 		cold := storagetest.Open(t, d, func(c *storage.Config) { c.KEK = kek }, &Patient{})
-		r := reread(t, cold, ctx, id)
-		if err := storage.Reveal(ctx, &r); err != nil {
-			t.Errorf("case %d: Reveal in another process = %v", went, err)
+		for name, x := range map[string]*storagetest.DB{"the same process": db, "another process": cold} {
+			r := reread(t, x, ctx, id)
+			if err := storage.Reveal(ctx, &r); err != nil {
+				t.Errorf("case %d: Reveal in %s = %v", went, name, err)
+			}
+			shows(t, ctx, r.Name, map[int32]string{1: "Jane Roe", 2: "Second Try"}[went])
 		}
-		shows(t, ctx, r.Name, map[int32]string{1: "Jane Roe", 2: "Second Try"}[went])
 	}
 }
 

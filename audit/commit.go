@@ -219,7 +219,8 @@ func (j *Journal) commitOne() bool {
 		_, _, err = j.addCheckpoint()
 	}
 	g.to = j.head
-	j.group = &group{from: g.to, done: make(chan struct{})}
+	j.group = &group{buf: j.spare, from: g.to, done: make(chan struct{})}
+	j.spare = nil
 	j.mu.Unlock()
 
 	if len(g.buf) > 0 {
@@ -228,7 +229,7 @@ func (j *Journal) commitOne() bool {
 			j.fail(g, werr)
 		} else {
 			j.mu.Lock()
-			j.durable = g.to
+			j.durable, j.spare = g.to, g.buf[:0]
 			j.sealed = j.sealed || sealing && err == nil
 			j.mu.Unlock()
 		}

@@ -36,6 +36,7 @@ type Journal struct {
 	mu      sync.Mutex
 	lines   *lineWriter
 	clock   []byte   // scratch
+	spare   []byte   // the buffer of the last group, for the next
 	seg     *segment // the one that is written
 	head    head     // of the chain, with the group in the making
 	durable head     // of what is on the disk

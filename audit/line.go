@@ -50,12 +50,14 @@ type leaf [sha256.Size]byte
 
 // A lineWriter chains lines. It is not safe for concurrent use.
 type lineWriter struct {
-	hash hash.Hash
-	crc  *crc32.Table
+	hash   hash.Hash
+	crc    *crc32.Table
+	strict *base64.Encoding // refuses a second reading of a hash
+	sum    leaf             // scratch
 }
 
 func newLineWriter() *lineWriter {
-	return &lineWriter{hash: sha256.New(), crc: crc32.MakeTable(crc32.Castagnoli)}
+	return &lineWriter{hash: sha256.New(), crc: crc32.MakeTable(crc32.Castagnoli), strict: base64.RawURLEncoding.Strict()}
 }
 
 // A batch places a line among those of one event.
@@ -96,12 +98,13 @@ func (w *lineWriter) append(dst []byte, seq uint64, sync bool, prev *leaf, now [
 }
 
 // leaf returns the RFC 6962 leaf hash of line.
-func (w *lineWriter) leaf(line []byte) (l leaf) {
+func (w *lineWriter) leaf(line []byte) leaf {
 	w.hash.Reset()
-	w.hash.Write([]byte{0})
+	w.sum[0] = 0
+	w.hash.Write(w.sum[:1])
 	w.hash.Write(line)
-	w.hash.Sum(l[:0])
-	return l
+	w.hash.Sum(w.sum[:0])
+	return w.sum
 }
 
 // appendTime adds t in the journal's layout.
@@ -139,7 +142,7 @@ func (w *lineWriter) parse(line []byte) (f frame, err error) {
 	if string(tail[8:]) != `"}` {
 		return f, errFrame
 	}
-	c := cursor{body}
+	c := cursor{body, w.strict}
 	ok := c.skip(`{"seq":`) && c.number(&f.seq)
 	f.sync = ok && c.skip(`,"sync":true`)
 	ok = ok && c.skip(`,"prev":"`) && c.hash(&f.prev) && c.skip(`","time":"`) && c.take(len(timeLayout), &f.time) && c.skip(`"`)
@@ -158,7 +161,10 @@ func (w *lineWriter) parse(line []byte) (f frame, err error) {
 }
 
 // A cursor reads the fixed parts of a line.
-type cursor struct{ b []byte }
+type cursor struct {
+	b      []byte
+	strict *base64.Encoding
+}
 
 func (c *cursor) skip(s string) bool {
 	if len(c.b) < len(s) || string(c.b[:len(s)]) != s {
@@ -195,7 +201,7 @@ func (c *cursor) hash(dst *leaf) bool {
 	if !c.take(hashText, &text) {
 		return false
 	}
-	n, err := base64.RawURLEncoding.Strict().Decode(dst[:], text)
+	n, err := c.strict.Decode(dst[:], text)
 	return err == nil && n == len(dst)
 }
 

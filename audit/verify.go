@@ -127,7 +127,7 @@ type chainState struct {
 
 	signedAt time.Time // of the newest good checkpoint
 	unsigned uint64
-	lastTime time.Time
+	lastTime [len(timeLayout)]byte // of the newest line, as it stands there
 }
 
 func (v *verification) run() error {
@@ -165,9 +165,12 @@ func (v *verification) run() error {
 	r := &v.report
 	r.OpenAttempts = uint64(len(v.open))
 	r.Unsigned = v.chain.unsigned
-	r.Last = v.chain.lastTime
-	if r.Unsigned > 0 && v.chain.lastTime.Sub(v.chain.signedAt) > unsignedFor {
-		d := v.chain.at
+	d := v.chain.at
+	if r.Last, err = time.Parse(timeLayout, string(v.chain.lastTime[:])); err != nil {
+		d.Problem = "the line's time is malformed"
+		v.defect(d)
+	}
+	if r.Unsigned > 0 && r.Last.Sub(v.chain.signedAt) > unsignedFor {
 		d.Problem = fmt.Sprintf("the last %d lines go on for more than %v after the last checkpoint: nobody signed for them", r.Unsigned, unsignedFor)
 		v.defect(d)
 	}
@@ -487,15 +490,10 @@ func (s *segmentPass) step(at Defect, own leaf, known bool) {
 // count takes note of what the line is.
 func (s *segmentPass) count(at Defect, f *frame) {
 	c := &s.chain
-	now, err := time.Parse(timeLayout, string(f.time))
-	if err != nil {
-		at.Problem = "the line's time is malformed"
-		s.defect(at)
-	}
 	if s.report.First.IsZero() {
-		s.report.First = now
+		s.report.First = s.time(at, f)
 	}
-	c.lastTime = now
+	copy(c.lastTime[:], f.time)
 	c.unsigned++
 	s.sealed = Type(f.typ) == typeCheckpoint
 	switch Type(f.typ) {
@@ -506,7 +504,7 @@ func (s *segmentPass) count(at Defect, f *frame) {
 		}
 		return
 	case typeCheckpoint:
-		s.checkpoint(at, f, now)
+		s.checkpoint(at, f, s.time(at, f))
 		return
 	}
 	if s.n == 1 {
@@ -525,6 +523,16 @@ func (s *segmentPass) count(at Defect, f *frame) {
 			delete(s.open, seq)
 		}
 	}
+}
+
+// time reads the time of a line.
+func (s *segmentPass) time(at Defect, f *frame) time.Time {
+	t, err := time.Parse(timeLayout, string(f.time))
+	if err != nil {
+		at.Problem = "the line's time is malformed"
+		s.defect(at)
+	}
+	return t
 }
 
 // attemptOf returns the sequence of the attempt that f settles, where it is

@@ -35,6 +35,9 @@ const (
 	// Bounds on what a stored hash may ask for, so that a changed row cannot
 	// exhaust the process.
 	maxMemory, maxTime, maxIterations = 256 * 1024, 16, 10_000_000
+	maxThreads                        = 64
+
+	blocksPerLane = 8 // KiB that argon2 needs a lane: RFC 9106 section 3.1
 
 	saltSize, hashSize = 16, 32
 )
@@ -59,6 +62,8 @@ func (k KDF) validate(development bool) error {
 	switch {
 	case k.Memory > maxMemory || k.Time > maxTime || k.Iterations > maxIterations || k.Iterations < 0:
 		return fmt.Errorf("session: Config.KDF asks for more than %d KiB, %d passes or %d iterations", maxMemory, maxTime, maxIterations)
+	case k.Threads > maxThreads || k.Memory < blocksPerLane*uint32(k.Threads):
+		return fmt.Errorf("session: Config.KDF has more than %d lanes, or less than %d KiB a lane", maxThreads, blocksPerLane)
 	case !development && (uint64(k.Memory)*uint64(k.Time) < minMemory*minTime || k.Iterations < minIterations):
 		return errors.New("session: Config.KDF is weaker than the OWASP minimum: leave it zero, or set Config.Development in tests")
 	}
@@ -110,7 +115,7 @@ func parsePHC(s string) (*phc, error) {
 				return nil, errPHC
 			}
 		}
-		if n[0] < 8*n[2] || n[0] > maxMemory || n[1] < 1 || n[1] > maxTime || n[2] < 1 || n[2] > 64 {
+		if n[0] < blocksPerLane*n[2] || n[0] > maxMemory || n[1] < 1 || n[1] > maxTime || n[2] < 1 || n[2] > maxThreads {
 			return nil, errPHC
 		}
 		p.kdf = KDF{Memory: uint32(n[0]), Time: uint32(n[1]), Threads: uint8(n[2])}

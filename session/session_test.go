@@ -306,6 +306,8 @@ func TestNewNamesTheBadField(t *testing.T) {
 		"Config.StatusPath":  func(c *session.Config) { c.StatusPath = "status" },
 		"Config.KDF":         func(c *session.Config) { c.Development = false },
 		"Config.KDF ":        func(c *session.Config) { c.KDF.Memory = 1 << 30 },
+		"Config.KDF  ":       func(c *session.Config) { c.KDF.Threads, c.KDF.Memory = 65, 19*1024 },
+		"Config.KDF   ":      func(c *session.Config) { c.KDF.Threads, c.KDF.Memory = 9, 71 },
 		"Config.Deviations":  func(c *session.Config) { c.Deviations = []access.Deviation{{}} },
 	} {
 		cfg, _, _ := sessiontest.Config(t)

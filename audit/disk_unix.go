@@ -42,5 +42,9 @@ func lockFolder(dir string) (release func() error, err error) {
 		}
 		return nil, err
 	}
-	return d.Close, nil
+	// Unlocking first: a child process between fork and exec holds a copy of
+	// the handle, with which the lock would outlive the close.
+	return func() error {
+		return errors.Join(unix.Flock(int(d.Fd()), unix.LOCK_UN), d.Close())
+	}, nil
 }

@@ -485,3 +485,27 @@ func TestRecordTakesNoCallersText(t *testing.T) {
 		t.Errorf("Record(free text as session) = %v, want ErrEvent", err)
 	}
 }
+
+func TestOpenFinishesAJournalThatWasBeingMade(t *testing.T) {
+	t.Parallel()
+	for _, segment := range []bool{true, false} {
+		dir := small(t)
+		if err := os.Rename(filepath.Join(dir, "keys.json"), filepath.Join(dir, "keys.json.new")); err != nil {
+			t.Fatal(err)
+		}
+		if !segment {
+			if err := os.Remove(filepath.Join(dir, "00000001.jsonl")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := reopen(t, dir, audit.Config{}).Close(); err != nil {
+			t.Fatal(err)
+		}
+		if r := verify(t, dir); len(r.Defects) != 0 {
+			t.Errorf("segment %v: %v", segment, r.Defects)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "keys.json")); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//lint:file-ignore SA5008 malformed tags are held against encoding/json on purpose
+
 package minimize
 
 import (

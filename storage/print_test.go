@@ -4,7 +4,6 @@ package storage_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/gob"
 	"encoding/hex"
@@ -252,7 +251,7 @@ func TestNoPrintPathLeaks(t *testing.T) {
 		printPaths(x.Map, check(what+" map"))
 		printPaths(x, check(what+" model"))
 	}
-	masked := maskedTo(t, db, ctx)
+	masked := maskedTo(t)
 	printPaths(masked, check("masked"))
 	t.Logf("%d print paths", paths)
 	if paths < 300 {
@@ -285,14 +284,14 @@ func TestNoPrintPathLeaks(t *testing.T) {
 }
 
 // maskedTo returns a value of which its scope sees the mask.
-func maskedTo(t *testing.T, db *storagetest.DB, ctx context.Context) storage.Sealed[string] {
+func maskedTo(t *testing.T) storage.Sealed[string] {
 	t.Helper()
 	type Thing struct {
 		storage.PatientRecord
 		Name storage.Sealed[string] `phi:"name"`
 	}
 	pol := minimizetest.Policy(t, "nurse", access.Treatment, minimize.Mask, minimize.Change, minimize.Name)
-	db = storagetest.NewDBWith(t, func(c *storage.Config) { c.Minimize, c.Access = pol, accesstest.Allow() }, &Thing{})
+	db := storagetest.NewDBWith(t, func(c *storage.Config) { c.Minimize, c.Access = pol, accesstest.Allow() }, &Thing{})
 	nurse := accesstest.As(t, t.Context(), "nurse", access.Treatment)
 	x := Thing{Name: storage.Seal(printed)}
 	if err := db.WithContext(nurse).Create(&x).Error; err != nil {

@@ -625,8 +625,7 @@ func plainPaths() []path {
 			}
 			var labels []string
 			w.must(db.Model(&widget{}).Where("id = ?", x.ID).Pluck("label", &labels).Error)
-			var m map[string]any
-			m = map[string]any{}
+			m := map[string]any{}
 			w.must(db.Model(&widget{}).Where("id = ?", x.ID).Take(&m).Error)
 			var n int
 			w.must(db.Raw(w.q("SELECT count(*) FROM dialect_widgets WHERE label = ?"), label).Scan(&n).Error)

@@ -85,6 +85,7 @@ step 'staticcheck' static
 step 'architecture: floors, top level, package state' go test -count=1 ./internal/arch
 step 'dependencies: .ci/deps.txt' dependencies
 [ "$mode" != long ] || export PART164_TEST_LONG=1
+export PART164_TEST_CLINIC=1 # build the clinic once for each control that it breaks
 step 'test -race -shuffle=on' race
 step "fips leg: GODEBUG=fips140=only $FIPS" fips
 [ "$mode" = long ] || step 'test with CGO_ENABLED=0, no services' pure

@@ -194,7 +194,7 @@ func (a *app) editAgain(w http.ResponseWriter, r *http.Request, title string, p 
 		message = bad.message
 	case errors.Is(err, storage.ErrConflict):
 		status = http.StatusConflict
-		message = "Somebody else has saved this record since you opened it. Nothing of yours was saved. Look at what is stored now, and save again."
+		message = "Somebody else has saved this record since you opened it. Nothing of yours was saved. Your text stands in the fields, and what is stored now below them: put right what differs, and save again."
 	case errors.Is(err, storage.ErrDuplicate):
 		message = "Another patient has this record number."
 	case errors.As(err, &not) && not.Masked:

@@ -70,15 +70,21 @@ func readFile(text []byte) (found []*resource, leftOut int, bad []error, err err
 		}
 	}
 	keys := map[string]string{} // of the patients: what the bundle calls them, and what they are
+	seen := map[string]bool{}
 	for i, text := range raw {
+		if len(text) == 0 {
+			continue // an entry without a resource, such as a deletion
+		}
 		r, err := readResource(text)
 		switch {
 		case err != nil:
 			bad = append(bad, fmt.Errorf("resource %d: %w", i+1, err))
 		case r == nil:
 			leftOut++
+		case seen[r.key]:
+			bad = append(bad, fmt.Errorf("resource %d: this %s is in the file twice", i+1, r.kind))
 		default:
-			r.number = i + 1
+			r.number, seen[r.key] = i+1, true
 			if key, err := (reference{urls[i]}).patientKey(); err == nil && r.kind == "Patient" {
 				keys[key] = r.key
 			}

@@ -16,6 +16,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -87,7 +88,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) (bool, error) 
 	if err != nil || o.imports != "" && !o.selfcheck {
 		return ok, errors.Join(err, a.close())
 	}
-	served, err := a.serve(ctx, o.addr)
+	served, err := a.serve(o.addr)
 	if err != nil {
 		return false, errors.Join(err, a.close())
 	}
@@ -159,6 +160,12 @@ func listen(addr, scheme string, h http.Handler, serve func(*http.Server, net.Li
 		return srv.Shutdown(ctx)
 	}
 	return s, nil
+}
+
+// isLoopback reports whether a host is this machine.
+func isLoopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
 }
 
 // in returns a path in the data folder.

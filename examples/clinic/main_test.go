@@ -208,7 +208,7 @@ func TestDevelopmentStaysOnLoopback(t *testing.T) {
 func TestLocalhostIsBothLoopbackAddresses(t *testing.T) {
 	t.Parallel()
 	a, _, _ := start(t, options{})
-	s, err := a.serve(t.Context(), "localhost:0")
+	s, err := a.serve("localhost:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,6 +261,7 @@ func TestImportReportsWhatFailsAndGoesOn(t *testing.T) {
 		"f-orphan.json":    `{"resourceType":"Observation","id":"o1","subject":{"reference":"Patient/nobody"}}`,
 		"g-group.json":     `{"resourceType":"Observation","id":"o2","subject":{"reference":"Group/1"}}`,
 		"h-other.json":     `{"resourceType":"Claim","id":"x"}`,
+		"i-twice.json":     `{"resourceType":"Bundle","entry":[{},{"resource":{"resourceType":"Patient","id":"p3"}},{"resource":{"resourceType":"Patient","id":"p3"}}]}`,
 		"p-1.json":         `{"resourceType":"Patient","id":"p-1","name":[{"family":"` + secret + `"}]}`,
 		"p1.json":          `{"resourceType":"Patient","id":"p1","name":[{"family":"Other"}]}`, // p-1 and p1 are two
 		"q.json":           `{"resourceType":"Patient","id":"` + id + `","name":[{"text":"Kept Id"}]}`,
@@ -274,17 +275,17 @@ func TestImportReportsWhatFailsAndGoesOn(t *testing.T) {
 	a, base, _ := start(t, options{})
 	var out bytes.Buffer
 	sum, err := a.importFolder(t.Context(), dir, &out)
-	want := summary{files: 10, patients: 4, others: 1, leftOut: 1, failed: 6}
+	want := summary{files: 11, patients: 5, others: 1, leftOut: 1, failed: 7}
 	if err != nil || sum != want {
 		t.Errorf("import = %+v, %v, want %+v\n%s", sum, err, want, &out)
 	}
-	for _, name := range []string{"b-broken.json: not JSON", "c-typed.json: ", "d-number.json: ", "e-nothing.json: ", "f-orphan.json: ", "g-group.json: "} {
+	for _, name := range []string{"b-broken.json: not JSON", "c-typed.json: ", "d-number.json: ", "e-nothing.json: ", "f-orphan.json: ", "g-group.json: ", "i-twice.json: "} {
 		if !strings.Contains(out.String(), name) {
 			t.Errorf("the report lacks %q", name)
 		}
 	}
 	audittest.NoPHI(t, out.String(), secret, "12345678")
-	if sum, err = a.importFolder(t.Context(), dir, io.Discard); err != nil || sum.patients+sum.others != 0 || sum.there != 5 {
+	if sum, err = a.importFolder(t.Context(), dir, io.Discard); err != nil || sum.patients+sum.others != 0 || sum.there != 6 {
 		t.Errorf("again = %+v, %v", sum, err)
 	}
 	v := &visit{base: base}
@@ -363,6 +364,7 @@ func TestNoIdentifierIsInTheDataFolder(t *testing.T) {
 // TestTheSearchFindsALeak holds the search above to a build that leaks.
 func TestTheSearchFindsALeak(t *testing.T) {
 	t.Parallel()
+	slow(t)
 	dir, _ := syntheaOr(t)
 	needles := allNeedles(t, dir)
 	data := t.TempDir()
@@ -412,8 +414,16 @@ func TestEachControlCanFail(t *testing.T) {
 	}
 }
 
+// slow leaves a test that builds programs out of the inner loop.
+func slow(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("builds a program: left out with -short")
+	}
+}
+
 func thorough() bool {
-	return os.Getenv("PART164_TEST_CLINIC") != "" || os.Getenv("PART164_TEST_LONG") != ""
+	return !testing.Short() && (os.Getenv("PART164_TEST_CLINIC") != "" || os.Getenv("PART164_TEST_LONG") != "")
 }
 
 // failsOnly wants one line to say FAILED.
@@ -432,6 +442,7 @@ func failsOnly(t *testing.T, out, id string) {
 // TestCopiedFolderRuns copies the folder out, as a start-up does.
 func TestCopiedFolderRuns(t *testing.T) {
 	t.Parallel()
+	slow(t)
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
@@ -464,6 +475,7 @@ func TestCopiedFolderRuns(t *testing.T) {
 
 func TestProductionWiringCompilesAndSaysWhatIsMissing(t *testing.T) {
 	t.Parallel()
+	slow(t)
 	if !thorough() {
 		cmd := exec.Command("go", "vet", "-tags", "production", ".")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -473,10 +485,20 @@ func TestProductionWiringCompilesAndSaysWhatIsMissing(t *testing.T) {
 	}
 	program := build(t, "production")
 	data := filepath.Join(t.TempDir(), "data")
-	for _, args := range [][]string{{}, {"-selfcheck"}, {"-addr", "0.0.0.0:8164"}} {
-		out := command(t, program, 1, append(args, "-data", data)...)
-		if !strings.Contains(out, "fill in productionKEK") && !strings.Contains(out, "-selfcheck needs") {
-			t.Error(out)
+	for _, tt := range []struct{ says, args string }{
+		{"fill in productionKEK", ""},
+		{"fill in productionKEK", "-addr 0.0.0.0:8164"},
+		{"fill in productionKEK", "-dsn postgres://c:hunter2@db.example/c?sslmode=verify-full"},
+		{"fill in productionKEK", "-dsn postgres://c:hunter2@localhost/c?sslmode=disable"},
+		{"-selfcheck needs", "-selfcheck"},
+		{"use sslmode=verify-full", "-dsn postgres://c:hunter2@db.example/c"},
+		{"use sslmode=verify-full", "-dsn postgres://c:hunter2@db.example/c?sslmode=disable"},
+		{"use sslmode=verify-full", "-dsn postgres://c:hunter2@db.example/c?sslmode=require"},
+		{"use sslmode=verify-full", "-dsn postgres://c:hunter2@localhost,db.example/c?sslmode=prefer"},
+	} {
+		out := command(t, program, 1, append(strings.Fields(tt.args), "-data", data)...)
+		if !strings.Contains(out, tt.says) || strings.Contains(out, "hunter2") {
+			t.Errorf("%s: %s", tt.args, out)
 		}
 	}
 	if _, err := os.Stat(data); !errors.Is(err, os.ErrNotExist) {
@@ -608,7 +630,7 @@ func build(t *testing.T, tag string) string { return buildIn(t, ".", tag) }
 func buildIn(t *testing.T, dir, tag string) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "clinic.exe")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", tag, "-o", program, ".")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", tag, "-ldflags", "-s -w", "-o", program, ".")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if dir != "." {

@@ -37,7 +37,7 @@ func (a *app) handler() http.Handler {
 		}, action, kind, purposes...)
 	}
 	care := []access.Purpose{access.Treatment, access.EmergencyTreatment}
-	any := append(care, access.Payment, access.Compliance)
+	look := append(care, access.Payment, access.Compliance)
 	review := []access.Purpose{access.Compliance, access.Operations}
 
 	mux.Public("GET /{$}", http.HandlerFunc(a.home))
@@ -48,11 +48,11 @@ func (a *app) handler() http.Handler {
 	mux.Public("POST /signin/code", http.HandlerFunc(a.code))
 	mux.Public("POST /signout", http.HandlerFunc(a.signOut))
 	mux.Public("POST /purpose", http.HandlerFunc(a.choosePurpose))
-	route("GET /patients", a.searchPage, access.Search, "patient", any...)
-	route("POST /patients/search", a.search, access.Search, "patient", any...)
+	route("GET /patients", a.searchPage, access.Search, "patient", look...)
+	route("POST /patients/search", a.search, access.Search, "patient", look...)
 	route("GET /patients/new", a.newPage, access.Create, "patient", care...)
 	route("POST /patients", a.create, access.Create, "patient", care...)
-	route("GET /patients/{id}", a.chart, access.Read, "patient", any...)
+	route("GET /patients/{id}", a.chart, access.Read, "patient", look...)
 	route("GET /patients/{id}/edit", a.editPage, access.Update, "patient", care...)
 	route("POST /patients/{id}", a.update, access.Update, "patient", care...)
 	route("GET /patients/{id}/audit", a.auditPage, access.Read, "audit", review...)
@@ -326,10 +326,15 @@ func partly(err error) bool {
 	return errors.As(err, &e)
 }
 
-// patient reads and reveals the patient that the route names.
-func (a *app) patient(r *http.Request) (*Patient, error) {
+// patient reads and reveals the patient that the route names: all columns, or
+// those that are named.
+func (a *app) patient(r *http.Request, columns ...string) (*Patient, error) {
 	var p Patient
-	err := a.db.WithContext(r.Context()).First(&p, "id = ?", r.PathValue("id")).Error
+	q := a.db.WithContext(r.Context())
+	if len(columns) > 0 {
+		q = q.Select(append(columns, "id", "tenant_id", "version"))
+	}
+	err := q.First(&p, "id = ?", r.PathValue("id")).Error
 	if err == nil {
 		err = storage.Reveal(r.Context(), &p)
 	}
@@ -343,14 +348,13 @@ func (a *app) patient(r *http.Request) (*Patient, error) {
 type record struct {
 	*Patient
 	Fields       []field
-	Denied       map[string]bool // kinds that the role does not read for this purpose
+	Denied, More map[string]bool // kinds that the role does not read for this purpose; of which there are more
 	Encounters   []Encounter
 	Conditions   []Condition
 	Observations []Observation
 	Medications  []Medication
 	Allergies    []Allergy
 	Documents    []Document
-	More         bool // there are more observations
 	Edit, Audit  bool
 }
 
@@ -361,32 +365,41 @@ func (a *app) chart(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	c := record{Patient: p, Fields: fields(p), Denied: map[string]bool{}}
-	for _, part := range []struct {
-		kind, newest string
-		rows         any
-	}{
-		{"encounter", "start", &c.Encounters}, {"condition", "onset", &c.Conditions}, {"observation", "taken", &c.Observations},
-		{"medication", "ordered", &c.Medications}, {"allergy", "recorded", &c.Allergies}, {"document", "written", &c.Documents},
+	c := &record{Patient: p, Fields: fields(p), Denied: map[string]bool{}, More: map[string]bool{}}
+	for _, err := range []error{
+		newest(ctx, a, c, "encounter", "start", &c.Encounters),
+		newest(ctx, a, c, "condition", "onset", &c.Conditions),
+		newest(ctx, a, c, "observation", "taken", &c.Observations),
+		newest(ctx, a, c, "medication", "ordered", &c.Medications),
+		newest(ctx, a, c, "allergy", "recorded", &c.Allergies),
+		newest(ctx, a, c, "document", "written", &c.Documents),
 	} {
-		if !a.may(ctx, access.Read, part.kind) {
-			c.Denied[part.kind] = true
-			continue
-		}
-		err := a.db.WithContext(ctx).Where("patient_id = ?", p.ID).Order(part.newest + " desc").Limit(listed + 1).Find(part.rows).Error
-		if err == nil {
-			err = storage.Reveal(ctx, part.rows)
-		}
-		if err != nil && !partly(err) {
+		if err != nil {
 			a.fail(w, r, err)
 			return
 		}
 	}
-	if len(c.Observations) > listed {
-		c.Observations, c.More = c.Observations[:listed], true
-	}
 	c.Edit, c.Audit = a.may(ctx, access.Update, "patient"), len(a.guard.Purposes(ctx, access.Read, "audit")) > 0
 	a.render(w, r, http.StatusOK, "chart", page{Title: "Chart", Body: c})
+}
+
+// newest reads and reveals the newest records of a kind into rows.
+func newest[T any](ctx context.Context, a *app, c *record, kind, date string, rows *[]T) error {
+	if !a.may(ctx, access.Read, kind) {
+		c.Denied[kind] = true
+		return nil
+	}
+	err := a.db.WithContext(ctx).Where("patient_id = ?", c.ID).Order(date + " desc").Limit(listed + 1).Find(rows).Error
+	if err != nil {
+		return err
+	}
+	if len(*rows) > listed {
+		*rows, c.More[kind] = (*rows)[:listed], true
+	}
+	if err := storage.Reveal(ctx, rows); err != nil && !partly(err) {
+		return err
+	}
+	return nil
 }
 
 // seen is one event of the trail, for people.
@@ -423,7 +436,7 @@ func kindsOf(objects []audit.Object) []string {
 // recorded, before anything is shown.
 func (a *app) auditPage(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
-	p, err := a.patient(r)
+	p, err := a.patient(r, "name", "mrn")
 	if err == nil {
 		err = storage.Settle(ctx, a.db)
 	}

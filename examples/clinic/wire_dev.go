@@ -11,7 +11,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"text/tabwriter"
 
@@ -69,14 +68,9 @@ func checkLoopback(dsn string) error {
 	return nil
 }
 
-func isLoopback(host string) bool {
-	a, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
-}
-
 // serve listens on loopback, and answers to loopback names only, so that no
 // page elsewhere reaches the app under a name of its own (DNS rebinding).
-func (a *app) serve(_ context.Context, addr string) (*server, error) {
+func (a *app) serve(addr string) (*server, error) {
 	inner := a.handler()
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)

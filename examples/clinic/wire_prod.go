@@ -12,7 +12,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/driver/postgres"
 
 	"github.com/part164/part164/crypto"
@@ -36,7 +39,10 @@ func wire(o options) (wiring, error) {
 		return w, errors.New("clinic: -selfcheck needs the demo users of development mode: build without -tags production")
 	}
 	if o.dsn != "" {
-		w.database = postgres.Open(o.dsn) // storage refuses one that is not on loopback without verified TLS
+		if err := checkTransport(o.dsn); err != nil {
+			return w, err
+		}
+		w.database = postgres.Open(o.dsn)
 	}
 	var err error
 	if w.kek, err = productionKEK(context.Background()); err != nil {
@@ -48,9 +54,27 @@ func wire(o options) (wiring, error) {
 	return w, nil
 }
 
+// checkTransport refuses a database on another machine that is reached without
+// verified TLS (45 CFR 164.312(e)(1)). Its errors do not hold the DSN, which may
+// have a password in it.
+func checkTransport(dsn string) error {
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return errors.New("clinic: -dsn: it is no PostgreSQL DSN")
+	}
+	ways := append([]*pgconn.FallbackConfig{{Host: cfg.Host, TLSConfig: cfg.TLSConfig}}, cfg.Fallbacks...)
+	for _, w := range ways {
+		local := isLoopback(w.Host) || strings.HasPrefix(w.Host, "/") // a path is a Unix socket
+		if !local && (w.TLSConfig == nil || w.TLSConfig.InsecureSkipVerify) {
+			return errors.New("clinic: -dsn: the connection to the database is not verified: use sslmode=verify-full")
+		}
+	}
+	return nil
+}
+
 // serve speaks TLS with the certificate and key that CLINIC_TLS_CERT and
 // CLINIC_TLS_KEY name, and tells browsers to insist on it.
-func (a *app) serve(_ context.Context, addr string) (*server, error) {
+func (a *app) serve(addr string) (*server, error) {
 	cert, key := os.Getenv("CLINIC_TLS_CERT"), os.Getenv("CLINIC_TLS_KEY")
 	if cert == "" || key == "" {
 		return nil, errors.New("clinic: no TLS: set CLINIC_TLS_CERT and CLINIC_TLS_KEY to the files of the certificate and its key")

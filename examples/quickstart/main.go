@@ -29,7 +29,7 @@ type Patient struct { // a GORM model; its tags say what each field is about
 }
 
 func main() {
-	dir, err := os.MkdirTemp("", "part164-quickstart-")
+	dir, err := os.MkdirTemp(".", "quickstart-") // not in /tmp, which may be in memory: a journal refuses that
 	if err == nil {
 		err = errors.Join(run(context.Background(), dir), os.RemoveAll(dir))
 	}

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/part164/part164/audit/audittest"
 )
 
 const root = "../.."
@@ -48,7 +50,7 @@ func TestFirstProgramRuns(t *testing.T) {
 	if n := strings.Count(code, "\n"); n > 60 {
 		t.Errorf("the first program has %d lines, want at most 60", n)
 	}
-	dir := t.TempDir()
+	dir := audittest.Dir(t)
 	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(code), 0o600); err != nil {
 		t.Fatal(err)
 	}

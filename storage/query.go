@@ -270,8 +270,8 @@ func (m *model) checkSelect(db *gorm.DB, q *search) func(string) error {
 			case w == m.bare() && !fromTable:
 				fromTable = true // behind FROM
 				return
-			case w == m.bare() && strings.HasPrefix(strings.TrimLeft(query[end:], " \t\r\n"), "."):
-				return // before a column
+			case w == m.bare() && beforeColumn(query[end:]):
+				return
 			case w == m.bare():
 				bad = m.refuse("query", "a condition or order on the whole row, or on a column called as its table", "name the columns, and no column as its table")
 			case by && depth == 0 && strings.Trim(w, "0123456789") == "":
@@ -293,6 +293,14 @@ func (m *model) checkSelect(db *gorm.DB, q *search) func(string) error {
 	}
 }
 
+// beforeColumn reports whether a text goes on with the name of a column: ".*"
+// is the whole row.
+func beforeColumn(rest string) bool {
+	const space = " \t\r\n\f\v"
+	rest, dot := strings.CutPrefix(strings.TrimLeft(rest, space), ".")
+	return dot && !strings.HasPrefix(strings.TrimLeft(rest, space), "*")
+}
+
 // hidden says why a word of a condition or an order may not stand there.
 func (m *model) hidden(ctx context.Context, word string) error {
 	f, ok := m.columns[word]
@@ -302,9 +310,16 @@ func (m *model) hidden(ctx context.Context, word string) error {
 	case f.sealed:
 		return m.refuse("query", "a condition or order on the sealed column "+f.DBName, "search it with storage.Match on a field tagged search=exact or search=name; NULL cannot be asked for")
 	case m.plugin.view(ctx, f) != minimize.Reveal:
-		return fmt.Errorf("storage: query %s: %w: %s", m.table, ErrFilterOnHidden, f.DBName)
+		return m.filterOnHidden(ctx, f)
 	}
 	return nil
+}
+
+// filterOnHidden refuses, and records that somebody asked.
+func (m *model) filterOnHidden(ctx context.Context, f *field) error {
+	_, err := m.plugin.recordAs(ctx, audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonMinimum, Action: access.Search,
+		Objects: []audit.Object{{Type: m.name, Fields: []string{f.Name}}}})
+	return errors.Join(fmt.Errorf("storage: query %s: %w: %s", m.table, ErrFilterOnHidden, f.Name), err)
 }
 
 func (m *model) refuse(op, why, mend string) error {

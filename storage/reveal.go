@@ -468,7 +468,8 @@ func (p *plugin) recordAs(ctx context.Context, ev audit.Event) (audit.Receipt, e
 }
 
 // Sealer returns a sealer of small secrets, such as TOTP seeds, under the data
-// key of their tenant. The Subject of a binding must be empty.
+// key of their tenant. The Subject of a binding must be empty. It does not open
+// the cells of models: Reveal does.
 func Sealer(db *gorm.DB) (crypto.Sealer, error) {
 	p, err := pluginOf(db)
 	if err != nil {
@@ -479,6 +480,17 @@ func Sealer(db *gorm.DB) (crypto.Sealer, error) {
 
 type sealer struct{ p *plugin }
 
+// secretField keeps what a Sealer sealed apart from the cells of models about
+// no patient, which have the same key: no model's field is called so.
+const secretField = "part164/secret:"
+
+func ofSecret(b crypto.Binding) crypto.Binding {
+	if b.Field != "" { // an empty one stays invalid
+		b.Field = secretField + b.Field
+	}
+	return b
+}
+
 var errSubject = errors.New("storage: seal: Binding.Subject is not empty: a patient's values belong in a model")
 
 // Seal implements crypto.Sealer.
@@ -486,6 +498,7 @@ func (s sealer) Seal(ctx context.Context, b crypto.Binding, plaintext []byte) ([
 	if b.Subject != "" {
 		return nil, errSubject
 	}
+	b = ofSecret(b)
 	tx, err := s.p.pool.begin(ctx, nil)
 	if err != nil {
 		return nil, fmt.Errorf("storage: seal: %w", err)
@@ -506,6 +519,7 @@ func (s sealer) Open(ctx context.Context, b crypto.Binding, cell []byte) ([]byte
 	if b.Subject != "" {
 		return nil, errSubject
 	}
+	b = ofSecret(b)
 	h, err := crypto.ParseHeader(cell)
 	if err != nil {
 		return nil, fmt.Errorf("storage: open: %w", err)

@@ -131,7 +131,7 @@ func (p *plugin) resolveOne(db *gorm.DB, m *model, q *search, e match) (clause.E
 		return nil, err
 	}
 	if p.view(ctx, f) != minimize.Reveal {
-		return nil, fmt.Errorf("storage: query %s: %w: %s", m.table, ErrFilterOnHidden, f.Name)
+		return nil, m.filterOnHidden(ctx, f)
 	}
 	q.fields = append(q.fields, f.Name)
 	tenant := scope.Principal().Tenant

@@ -548,7 +548,26 @@ func (o *op) lock(ids []string) (reflect.Value, error) {
 	for i := range rows.Len() {
 		o.rows = append(o.rows, o.m.rowOf(o.ctx, rows.Index(i)))
 	}
-	return rows, nil
+	return rows, o.searched(q)
+}
+
+// searched records the search that chose the rows: how many a write touches
+// tells what it found, also where it then writes nothing.
+func (o *op) searched(q *search) error {
+	if len(q.fields) == 0 {
+		return nil
+	}
+	ev := audit.Event{Type: audit.Searched, Outcome: audit.Success, Action: access.Search, Count: len(o.rows)}
+	for _, r := range o.rows {
+		ev.Objects = append(ev.Objects, audit.Object{Type: o.m.name, Tenant: r.tenant, Record: r.record, Patient: r.subject, Version: r.version, Fields: q.fields})
+	}
+	if len(ev.Objects) == 0 {
+		ev.Objects = []audit.Object{{Type: o.m.name, Fields: q.fields}}
+	}
+	if _, err := o.cfg.Audit.Record(o.ctx, ev); err != nil {
+		return fmt.Errorf("storage: %s %s: %w", o.action, o.m.table, err)
+	}
+	return nil
 }
 
 // checkConditions refuses clauses that would make the locked rows differ from

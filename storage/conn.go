@@ -109,14 +109,20 @@ func (c *pool) PrepareContext(ctx context.Context, query string) (*sql.Stmt, err
 }
 
 // guard refuses a statement that the plugin did not build and that names a
-// table with PHI, unless ctx was made by [Outside].
+// table with PHI, unless ctx was made by [Outside]. It looks into quotes and
+// comments too: a function such as query_to_xml runs a string.
 func (p *plugin) guard(ctx context.Context, query string) error {
 	var table string
 	words(query, func(w string, _ int) {
-		if table == "" && (p.table(w) != nil || ownTables[w] || w == escaped) {
+		if table == "" && w == escaped {
 			table = w
 		}
 	})
+	for w := range strings.FieldsFuncSeq(strings.ToLower(query), func(r rune) bool { return r < 0x80 && !isWord(byte(r)) }) {
+		if table == "" && p.phi(w) {
+			table = w
+		}
+	}
 	if table == "" {
 		return nil
 	}

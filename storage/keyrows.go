@@ -38,6 +38,9 @@ type (
 		Digest  []byte `gorm:"not null"`
 		MAC     []byte `gorm:"column:mac;not null"`
 	}
+	tableRow struct { // a table with PHI, for processes that have not used its model yet
+		Name string `gorm:"primaryKey;size:64"`
+	}
 	metaRow struct {
 		ID         int    `gorm:"primaryKey;autoIncrement:false"`
 		DatabaseID string `gorm:"size:36;not null"`
@@ -48,9 +51,10 @@ type (
 func (tenantKey) TableName() string  { return "phi_tenant_keys" }
 func (subjectKey) TableName() string { return "phi_subject_keys" }
 func (outboxRow) TableName() string  { return "phi_outbox" }
+func (tableRow) TableName() string   { return "phi_tables" }
 func (metaRow) TableName() string    { return "phi_meta" }
 
-var ownTables = map[string]bool{"phi_tenant_keys": true, "phi_subject_keys": true, "phi_outbox": true, "phi_meta": true, "phi_index": true, refusedTable: true}
+var ownTables = map[string]bool{"phi_tenant_keys": true, "phi_subject_keys": true, "phi_outbox": true, "phi_meta": true, "phi_tables": true, "phi_index": true, refusedTable: true}
 
 // keyRows reads and writes key rows on one connection. It implements
 // crypto.KeyRows.
@@ -184,4 +188,25 @@ func (p *plugin) checkKEK(ctx context.Context) error {
 		return fmt.Errorf("storage: open: Config.KEK is not the key that this database was sealed with, or it does not answer: %w", err)
 	}
 	return err
+}
+
+// knownTables learns from the database which tables hold PHI, so that the guard
+// knows them before their models are used.
+func (p *plugin) knownTables(ctx context.Context) error {
+	conn := inner(p.pool)
+	if !p.own(ctx, conn).Migrator().HasTable(&tableRow{}) {
+		return nil
+	}
+	var rows []tableRow
+	if err := p.own(ctx, conn).Find(&rows).Error; err != nil {
+		return fmt.Errorf("storage: open: read phi_tables: %w", err)
+	}
+	p.models.mu.Lock()
+	defer p.models.mu.Unlock()
+	for _, r := range rows {
+		if _, ok := p.models.tables[r.Name]; !ok {
+			p.models.tables[r.Name] = nil
+		}
+	}
+	return nil
 }

@@ -29,7 +29,7 @@ func Migrate(ctx context.Context, db *gorm.DB, models ...any) error {
 	if err != nil {
 		return err
 	}
-	if err := p.tables(ctx, &metaRow{}, &tenantKey{}, &subjectKey{}, &outboxRow{}, &indexRow{}); err != nil {
+	if err := p.tables(ctx, &metaRow{}, &tenantKey{}, &subjectKey{}, &outboxRow{}, &indexRow{}, &tableRow{}); err != nil {
 		return fmt.Errorf("storage: migrate: own tables: %w", err)
 	}
 	meta := metaRow{ID: 1, DatabaseID: uuid.NewString(), Generation: 1}
@@ -52,6 +52,9 @@ func Migrate(ctx context.Context, db *gorm.DB, models ...any) error {
 	for _, m := range parsed {
 		if m == nil {
 			continue
+		}
+		if err := p.own(ctx, inner(p.pool)).Clauses(clause.OnConflict{DoNothing: true}).Create(&tableRow{Name: m.bare()}).Error; err != nil {
+			return fmt.Errorf("storage: migrate: phi_tables: %w", err)
 		}
 		for _, f := range m.sealed {
 			if err := p.constrain(ctx, m, f); err != nil {

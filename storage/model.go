@@ -20,7 +20,7 @@ import (
 
 // A model is what the plugin knows of a Go type with phi tags.
 type model struct {
-	plugin  *plugin
+	plugin  func() *plugin // a function, which no dumper of a model's value follows to the keys
 	typ     reflect.Type
 	schema  *schema.Schema
 	name    string // resource type for access and audit, such as "patient"
@@ -82,7 +82,7 @@ type models struct {
 	byType sync.Map // reflect.Type -> *model
 
 	mu     sync.RWMutex
-	tables map[string]*model
+	tables map[string]*model // by bare name; nil where only phi_tables tells of it
 }
 
 // of returns the model of a statement, or nil where its type has no phi tags.
@@ -98,13 +98,26 @@ func (p *plugin) modelOf(db *gorm.DB) (*model, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.models.byType.Store(s.ModelType, m)
 	if m != nil {
 		p.models.mu.Lock()
+		defer p.models.mu.Unlock()
+		// A stub of a table would not know of its other columns with PHI.
+		if old := p.models.tables[m.bare()]; old != nil && old.typ != m.typ {
+			return nil, fmt.Errorf("storage: model %s: the table %s has the model %s already: use that, with Select", s.Name, m.table, old.schema.Name)
+		}
 		p.models.tables[m.bare()] = m
-		p.models.mu.Unlock()
 	}
+	p.models.byType.Store(s.ModelType, m)
 	return m, nil
+}
+
+// phi reports whether a word of a statement is the name of a table that only
+// storage may name.
+func (p *plugin) phi(word string) bool {
+	p.models.mu.RLock()
+	defer p.models.mu.RUnlock()
+	_, ok := p.models.tables[word]
+	return ok || ownTables[word]
 }
 
 // bare is the table's name in lower case, without its schema's.
@@ -120,16 +133,9 @@ func (m *model) named(stmt *gorm.Statement) bool {
 	return stmt.TableExpr.SQL == stmt.Quote(m.table) && len(stmt.TableExpr.Vars) == 0
 }
 
-// table returns the model that owns a table, nil for tables without PHI.
-func (p *plugin) table(name string) *model {
-	p.models.mu.RLock()
-	defer p.models.mu.RUnlock()
-	return p.models.tables[strings.ToLower(name)]
-}
-
 // parse reads the tags of a type and says what is wrong with them.
 func (p *plugin) parse(s *schema.Schema) (*model, error) {
-	m := &model{plugin: p, typ: s.ModelType, schema: s, table: s.Table, name: resourceName(s), columns: map[string]*field{}}
+	m := &model{plugin: func() *plugin { return p }, typ: s.ModelType, schema: s, table: s.Table, name: resourceName(s), columns: map[string]*field{}}
 	fail := func(format string, args ...any) error {
 		return fmt.Errorf("storage: model %s: %s", s.Name, fmt.Sprintf(format, args...))
 	}

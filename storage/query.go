@@ -261,7 +261,7 @@ func (m *model) checkSelect(db *gorm.DB, q *search) func(string) error {
 					return
 				}
 			}
-			if t := m.plugin.table(w); t != nil && t != m || ownTables[w] && w != "phi_index" {
+			if w != m.bare() && w != "phi_index" && m.plugin().phi(w) {
 				bad = m.refuse("query", "the statement names another table with PHI", "use Preload, or two queries")
 				return
 			}
@@ -276,6 +276,9 @@ func (m *model) checkSelect(db *gorm.DB, q *search) func(string) error {
 				bad = m.refuse("query", "a condition or order on the whole row, or on a column called as its table", "name the columns, and no column as its table")
 			case by && depth == 0 && strings.Trim(w, "0123456789") == "":
 				bad = m.refuse("query", "an order by the number of a column", "name the column")
+			}
+			if bad == nil && from && called(query[end:]) && !mayCall(w) {
+				bad = m.refuse("query", "a call of "+w+" in a condition or order", "compute the value in the program and pass it as a parameter")
 			}
 			if bad == nil && from {
 				bad = m.hidden(db.Statement.Context, w)
@@ -301,6 +304,23 @@ func beforeColumn(rest string) bool {
 	return dot && !strings.HasPrefix(strings.TrimLeft(rest, space), "*")
 }
 
+// called reports whether a text goes on with a parenthesis.
+func called(rest string) bool {
+	return strings.HasPrefix(strings.TrimLeft(rest, " \t\r\n\f\v"), "(")
+}
+
+// mayCall reports whether a word may stand before a parenthesis in an app's
+// condition. Functions beyond these could run a string as SQL, past the scope.
+func mayCall(word string) bool {
+	switch word {
+	case "where", "and", "or", "not", "in", "any", "all", "on", "like", "between", "having", "by", "limit", "offset", "when", "then", "else", "is",
+		"lower", "upper", "trim", "length", "char_length", "coalesce", "ifnull", "nullif", "abs", "round", "cast",
+		"date", "time", "datetime", "timestamp", "julianday", "strftime", "unixepoch", "date_trunc", "date_part", "extract", "year", "month", "day", "now", "count", "min", "max", "sum", "avg":
+		return true
+	}
+	return false
+}
+
 // hidden says why a word of a condition or an order may not stand there.
 func (m *model) hidden(ctx context.Context, word string) error {
 	f, ok := m.columns[word]
@@ -309,7 +329,7 @@ func (m *model) hidden(ctx context.Context, word string) error {
 		return nil
 	case f.sealed:
 		return m.refuse("query", "a condition or order on the sealed column "+f.DBName, "search it with storage.Match on a field tagged search=exact or search=name; NULL cannot be asked for")
-	case m.plugin.view(ctx, f) != minimize.Reveal:
+	case m.plugin().view(ctx, f) != minimize.Reveal:
 		return m.filterOnHidden(ctx, f)
 	}
 	return nil
@@ -317,7 +337,7 @@ func (m *model) hidden(ctx context.Context, word string) error {
 
 // filterOnHidden refuses, and records that somebody asked.
 func (m *model) filterOnHidden(ctx context.Context, f *field) error {
-	_, err := m.plugin.recordAs(ctx, audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonMinimum, Action: access.Search,
+	_, err := m.plugin().recordAs(ctx, audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonMinimum, Action: access.Search,
 		Objects: []audit.Object{{Type: m.name, Fields: []string{f.Name}}}})
 	return errors.Join(fmt.Errorf("storage: query %s: %w: %s", m.table, ErrFilterOnHidden, f.Name), err)
 }

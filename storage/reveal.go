@@ -233,10 +233,10 @@ func (b *batch) add(s sealedField, c *cell) (int, error) {
 
 // recordOf returns the index of a row's record.
 func (b *batch) recordOf(r *row) (int, error) {
-	switch b.p {
+	switch p := r.model.plugin(); b.p {
 	case nil:
-		b.p = r.model.plugin
-	case r.model.plugin:
+		b.p = p
+	case p:
 	default:
 		return -1, errors.New("storage: reveal: the values come from two databases: reveal them apart")
 	}

@@ -173,6 +173,9 @@ func (p *plugin) Initialize(db *gorm.DB) error {
 	if err := p.checkKEK(ctx); err != nil {
 		return err
 	}
+	if err := p.knownTables(ctx); err != nil {
+		return err
+	}
 	if err := p.recordDeviations(ctx); err != nil {
 		return err
 	}

@@ -167,12 +167,15 @@ func (o *op) run(next func(*gorm.DB), prepare func(*op) (bool, error)) error {
 // subquery.
 func (m *model) checkWrite(query string) error {
 	var bad error
-	plain := words(query, func(w string, _ int) {
-		if bad == nil && (w == "select" || w == "union") {
+	plain := scan(query, func(w string, _, end int) {
+		switch {
+		case bad != nil || w == m.bare():
+		case w == "select" || w == "union":
 			bad = m.refuse("write", "a subquery", "read first, then write values")
-		}
-		if t := m.plugin.table(w); bad == nil && (t != nil && t != m || ownTables[w]) {
+		case m.plugin().phi(w):
 			bad = m.refuse("write", "the statement names another table with PHI", "write one table at a time")
+		case called(query[end:]) && w != "values" && !mayCall(w):
+			bad = m.refuse("write", "a call of "+w, "compute the value in the program")
 		}
 	})
 	if bad == nil && !plain {

@@ -586,6 +586,14 @@ func TestAnUnknownCommitPublishesAndRecordsNothing(t *testing.T) {
 		kek := cryptotest.NewKEK()
 		db := storagetest.Open(t, withPool{d, pool}, func(c *storage.Config) { c.Audit, c.KEK = hold, kek }, &Patient{})
 		ctx := physician(t)
+		warm := created(t, db, ctx, Patient{Name: storage.Seal("First Person")})
+		if err := storage.Reveal(ctx, &warm); err != nil { // from here on keys stay in the cache
+			t.Fatal(err)
+		}
+		if err := storage.Settle(ctx, db.DB); err != nil {
+			t.Fatal(err)
+		}
+		hold.Reset()
 		p := jane()
 		pool.lost.Store(went)
 		hold.hold.Store(true)

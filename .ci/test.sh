@@ -54,8 +54,8 @@ dependencies() {
 }
 
 race() {
-	local timeout=10m
-	[ "$mode" = long ] && timeout=60m
+	local timeout=30m
+	[ "$mode" = long ] && timeout=90m
 	if ! command -v gcc >/dev/null; then
 		echo 'no gcc: left out is the race detector, and nothing else'
 		in_modules go test -shuffle=on -timeout $timeout ./...

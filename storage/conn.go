@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
 
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/crypto"
@@ -446,7 +447,7 @@ type internalKey struct{}
 // own returns a session for the plugin's own statements on a connection: it
 // is not scoped, not recorded, and logs nothing.
 func (p *plugin) own(ctx context.Context, conn gorm.ConnPool) *gorm.DB {
-	db := p.db.Session(&gorm.Session{NewDB: true, SkipDefaultTransaction: true, SkipHooks: true, Context: context.WithValue(ctx, internalKey{}, true)})
+	db := p.db.Session(&gorm.Session{NewDB: true, SkipDefaultTransaction: true, SkipHooks: true, Logger: logger.Discard, Context: context.WithValue(ctx, internalKey{}, true)})
 	db.Statement.ConnPool = conn
 	return db
 }

@@ -42,6 +42,9 @@ func created(t testing.TB, db *storagetest.DB, ctx context.Context, p Patient) P
 	if err := db.WithContext(ctx).Create(&p).Error; err != nil {
 		t.Fatal(err)
 	}
+	if err := storage.Settle(ctx, db.DB); err != nil { // so that no event of the write comes late
+		t.Fatal(err)
+	}
 	return reread(t, db, ctx, p.ID)
 }
 

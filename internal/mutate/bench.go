@@ -55,6 +55,9 @@ func (b *bench) run(ctx context.Context, mutants []mutant, only *regexp.Regexp) 
 		m := mutants[i]
 		begin := time.Now()
 		err := b.try(ctx, m)
+		if ctx.Err() != nil {
+			return // it was interrupted, and says nothing
+		}
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if err == nil {
@@ -65,11 +68,14 @@ func (b *bench) run(ctx context.Context, mutants []mutant, only *regexp.Regexp) 
 		failed++
 		fmt.Fprintf(b.out, "%-44s %-18s %v (%s, %s)\n", m.name, m.dir, err, m.test, m.entry)
 	})
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("mutate: after %d of %d mutants: %w", killed+failed, len(mutants), err)
+	}
 	fmt.Fprintf(b.out, "mutants: %d killed, %d survived\n", killed, failed)
 	if failed > 0 {
 		return fmt.Errorf("mutate: %d of %d mutants were not killed", failed, len(mutants))
 	}
-	return ctx.Err()
+	return nil
 }
 
 // baseline runs the tests on the unchanged source: one that fails anyway kills

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
@@ -63,6 +64,16 @@ func TestATestThatFailsAnywayKillsNothing(t *testing.T) {
 	err := run(t.Context(), []string{"-run", "any-key", dir}, &out)
 	if err == nil || !strings.Contains(err.Error(), "fail without mutants") {
 		t.Errorf("run = %v, want that the test fails without mutants\n%s", err, out.String())
+	}
+}
+
+func TestAnInterruptedRunIsNoProof(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out strings.Builder
+	if err := run(ctx, []string{"-run", "any-key", tiny}, &out); err == nil || strings.Contains(out.String(), "killed") {
+		t.Errorf("run = %v, want an error, and nothing killed:\n%s", err, out.String())
 	}
 }
 

@@ -80,7 +80,8 @@ type patientStub struct {
 	Name storage.Sealed[string] `phi:"name"`
 }
 
-func (patientStub) TableName() string { return "patients" }
+func (patientStub) TableName() string    { return "patients" }
+func (patientStub) ResourceType() string { return "patient" }
 
 // A second type for a table would not know of the first one's PHI.
 func TestOneModelForATable(t *testing.T) {

@@ -36,9 +36,10 @@ type Config struct {
 	// KEK wraps the journal's keys. Required, unless Development.
 	KEK crypto.KEK
 
-	// Development generates a KEK where none is given, in a file beside the
-	// folder (the folder's name and ".kek"), makes segments small, and allows
-	// a folder on an overlay file system. It is recorded as a deviation.
+	// Development takes a KEK where none is given from a file beside the folder
+	// (the folder's name and ".kek"), makes the key file of a new journal where
+	// it is missing, makes segments small, and allows a folder on an overlay
+	// file system. It is recorded as a deviation.
 	Development bool
 
 	// SegmentSize is the size of a segment in bytes, from 256 KiB to 1 GiB.

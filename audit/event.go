@@ -21,6 +21,12 @@ const (
 	RolledBack    Type = "write.rolled_back" // its transaction, or its savepoint, rolled back
 	OutboxRefused Type = "outbox.refused"    // an outbox row that this trail never issued
 	Outside       Type = "outside"           // a statement that storage did not build, run with storage.Outside
+	KeyRotated    Type = "key.rotated"       // a KEK, tenant, index or subject key was replaced
+	Sealed        Type = "seal"              // a job sealed, moved or rebuilt cells: see Reason
+	Shredded      Type = "shred"             // a patient's keys were destroyed: see Outcome and Citation
+	Merged        Type = "merged"            // two records of one patient became one: see Reason
+	Checked       Type = "check"             // storage was held against the trail: Count defects
+	Restored      Type = "restored"          // an older copy of the database was found, or shreds were applied to it again
 	SignIn        Type = "signin"            // a session began
 	SignInFailed  Type = "signin.failed"     // a factor was refused
 	SignInLocked  Type = "signin.locked"     // refused by the throttle; aggregated
@@ -71,6 +77,19 @@ const (
 	ReasonRelation    Reason = "relation"     // a deviation: tenant-wide access, no care-team relation
 	ReasonDevelopment Reason = "development"  // a deviation: development mode
 	ReasonUnsettled   Reason = "unsettled"    // the statement's effect is not known
+	ReasonLimit       Reason = "limit"        // more of it than the role may do in the time
+	ReasonHold        Reason = "hold"         // a legal hold forbids it
+	ReasonRetention   Reason = "retention"    // the retention period is not over
+	ReasonPending     Reason = "pending"      // begun, and not complete before the stated time
+	ReasonMigration   Reason = "migration"    // a change of schema, or of stored data to another form
+	ReasonRotation    Reason = "rotation"     // keys are replaced
+	ReasonRebuild     Reason = "rebuild"      // an index is made anew
+	ReasonRename      Reason = "rename"       // cells are bound to another field name
+	ReasonBackOut     Reason = "backout"      // sealed data is put back in clear
+	ReasonMerge       Reason = "merge"        // two records of one patient become one
+	ReasonUnmerge     Reason = "unmerge"      // a merge is undone
+	ReasonRepair      Reason = "repair"       // a defect is mended
+	ReasonIncident    Reason = "incident"     // an incident is looked into
 )
 
 // An Event is what happened, to which records, and how it ended. Who, for

@@ -113,12 +113,12 @@ func openKeys(dir string, cfg *Config, segments bool) (_ *keys, fresh, keyFile b
 		if err != nil {
 			return nil, false, false, fmt.Errorf("%w: %w", ErrKEK, err)
 		}
-		if wrapped == nil && !file.Exists() {
-			if err := file.Generate(); err != nil {
-				return nil, false, false, fmt.Errorf("%w: %w", ErrKEK, err)
-			}
-		}
 		kek, keyFile = file, true
+	}
+	if file, ok := kek.(*crypto.FileKEK); ok {
+		if err := file.Ensure(wrapped != nil, cfg.Development); err != nil {
+			return nil, false, false, fmt.Errorf("%w: %w", ErrKEK, err)
+		}
 	}
 	if wrapped == nil {
 		if wrapped, err = newKeys(kek); err != nil {

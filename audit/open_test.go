@@ -138,6 +138,15 @@ func TestOpenNeedsTheSameKEK(t *testing.T) {
 	if _, err := os.Stat(dir + ".kek"); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("a new KEK was made for keys that it cannot open")
 	}
+	if cfg.KEK, err = crypto.LocalKEK(filepath.Join(base, "gone")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := audit.Open(dir, cfg); !errors.Is(err, audit.ErrKEK) || !errors.Is(err, crypto.ErrNoKeyFile) {
+		t.Errorf("Open(a key file that is gone) = %v, want ErrKEK and ErrNoKeyFile", err)
+	}
+	if _, err := os.Stat(filepath.Join(base, "gone")); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("a new KEK was made where the old one is missing")
+	}
 	if cfg.KEK, err = crypto.LocalKEK(filepath.Join(base, "a")); err != nil {
 		t.Fatal(err)
 	}

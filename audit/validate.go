@@ -154,7 +154,8 @@ func checkActor(p *access.Principal) error {
 func (t Type) known() bool {
 	switch t {
 	case Revealed, RevealFailed, Fetched, Searched, Denied, WriteAttempt, Outside, SignIn, SignInFailed,
-		SignInLocked, SessionEnded, FactorChanged, UserChanged, Deviation, Reported:
+		SignInLocked, SessionEnded, FactorChanged, UserChanged, Deviation, Reported,
+		KeyRotated, Sealed, Shredded, Merged, Checked, Restored:
 		return true
 	}
 	return t.own()
@@ -187,7 +188,8 @@ func (r Reason) known() bool {
 	case ReasonNone, ReasonPassword, ReasonTOTP, ReasonThrottled, ReasonExpired, ReasonDisabled, ReasonLogout,
 		ReasonIdle, ReasonAbsolute, ReasonRevoked, ReasonEnrolled, ReasonCreated, ReasonPolicy, ReasonMinimum,
 		ReasonConflict, ReasonCell, ReasonForged, ReasonKeyLocation, ReasonTransport, ReasonRelation,
-		ReasonDevelopment, ReasonUnsettled:
+		ReasonDevelopment, ReasonUnsettled, ReasonLimit, ReasonHold, ReasonRetention, ReasonPending, ReasonMigration,
+		ReasonRotation, ReasonRebuild, ReasonRename, ReasonBackOut, ReasonMerge, ReasonUnmerge, ReasonRepair, ReasonIncident:
 		return true
 	}
 	return false

@@ -85,6 +85,25 @@ func (k *FileKEK) Generate() error {
 	return nil
 }
 
+// Ensure makes the file where it is missing and may be made: in development,
+// and never where inUse says that something was wrapped with it already, since
+// a new key would open nothing and hide that the old one is missed. Then the
+// error wraps [ErrNoKeyFile].
+func (k *FileKEK) Ensure(inUse, development bool) error {
+	switch {
+	case k.Exists():
+		return nil
+	case inUse:
+		return fmt.Errorf("crypto: key file %s: what it wrapped is there, and the file is not: put it back: %w", k.path, ErrNoKeyFile)
+	case !development:
+		return fmt.Errorf("crypto: key file %s: %w", k.path, ErrNoKeyFile)
+	}
+	if err := k.Generate(); err != nil && !errors.Is(err, fs.ErrExist) { // another process may have been first
+		return err
+	}
+	return nil
+}
+
 // writeNew writes a file that must not exist yet, and syncs it and its folder.
 func writeNew(path string, data []byte) (err error) {
 	dir := filepath.Dir(path)

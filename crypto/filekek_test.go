@@ -244,3 +244,23 @@ func TestFileKEKAndContext(t *testing.T) {
 		t.Errorf("a done context: %v, want Canceled", err)
 	}
 }
+
+func TestEnsureMakesNoKeyBesideWhatWasWrapped(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "kek.json")
+	for _, tt := range []struct{ inUse, development, made bool }{
+		{inUse: true, development: true},
+		{inUse: true},
+		{},
+		{development: true, made: true},
+		{inUse: true, made: true}, // it is there by now
+	} {
+		err := localKEK(t, path).Ensure(tt.inUse, tt.development)
+		if made := localKEK(t, path).Exists(); made != tt.made || (err == nil) != tt.made {
+			t.Fatalf("Ensure(%v, %v) = %v, made %v", tt.inUse, tt.development, err, made)
+		}
+		if err != nil && (!errors.Is(err, crypto.ErrNoKeyFile) || tt.inUse != strings.Contains(err.Error(), "put it back")) {
+			t.Errorf("Ensure(%v, %v) = %v, want ErrNoKeyFile and the mend", tt.inUse, tt.development, err)
+		}
+	}
+}

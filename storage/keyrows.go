@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"gorm.io/gorm"
@@ -169,15 +168,9 @@ func (p *plugin) checkKEK(ctx context.Context) error {
 			return fmt.Errorf("storage: open: read phi_tenant_keys: %w", err)
 		}
 	}
-	if file, ok := p.cfg.KEK.(*crypto.FileKEK); ok && !file.Exists() {
-		switch {
-		case len(keys) > 0:
-			return fmt.Errorf("storage: open: the database holds cells sealed under another key file: put it back at its path: %w", crypto.ErrNoKeyFile)
-		case !p.cfg.Development:
-			return fmt.Errorf("storage: open: %w", crypto.ErrNoKeyFile)
-		}
-		if err := file.Generate(); err != nil && !errors.Is(err, fs.ErrExist) { // another process may have been first
-			return fmt.Errorf("storage: open: make key file: %w", err)
+	if file, ok := p.cfg.KEK.(*crypto.FileKEK); ok {
+		if err := file.Ensure(len(keys) > 0, p.cfg.Development); err != nil {
+			return fmt.Errorf("storage: open: %w", err)
 		}
 	}
 	if len(keys) == 0 {

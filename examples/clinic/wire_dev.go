@@ -40,12 +40,7 @@ func wire(o options) (wiring, error) {
 	if err != nil {
 		return w, err
 	}
-	if !kek.Exists() {
-		if err := kek.Generate(); err != nil {
-			return w, err
-		}
-	}
-	w.kek = kek
+	w.kek = kek // made with the journal and the database: never beside older ones
 	return w, nil
 }
 

@@ -164,7 +164,9 @@ func (g *Guard) chosen(req *http.Request, offered []access.Purpose) ([]access.Pu
 	if err := req.ParseForm(); err != nil {
 		return nil, errors.New("the form cannot be read")
 	}
-	if values := req.Form[g.cfg.PurposeField]; len(values) > 0 {
+	// Who follows a link of another site has not chosen what it says, and the
+	// trail would say that they had (Fetch Metadata, Sec-Fetch-Site).
+	if values := req.Form[g.cfg.PurposeField]; len(values) > 0 && req.Header.Get("Sec-Fetch-Site") != "cross-site" {
 		p := access.Purpose(values[0])
 		for _, v := range values {
 			if v != values[0] {

@@ -86,6 +86,10 @@ func cookie(v string) func(*http.Request) {
 	return func(req *http.Request) { req.AddCookie(&http.Cookie{Name: "purpose", Value: v}) }
 }
 
+func fetchSite(v string) func(*http.Request) {
+	return func(req *http.Request) { req.Header.Set("Sec-Fetch-Site", v) }
+}
+
 // signedIn is what session's middleware leaves in a context.
 func signedIn(t *testing.T, role string) context.Context {
 	return accesstest.As(t, t.Context(), role, "")
@@ -104,6 +108,8 @@ func TestTheRouteSaysThePurpose(t *testing.T) {
 		{"physician", "GET", "/patients/1", cookie("ETREAT"), "ETREAT"},
 		{"physician", "GET", "/patients/1?purpose=TREAT", cookie("ETREAT"), "TREAT"},
 		{"physician", "POST", "/patients/1", form("purpose=ETREAT"), "ETREAT"},
+		{"physician", "GET", "/patients/1?purpose=ETREAT", fetchSite("same-origin"), "ETREAT"},
+		{"physician", "GET", "/patients/1?purpose=ETREAT", fetchSite("cross-site"), "TREAT"}, // another site's link chooses nothing
 		{"billing", "GET", "/patients/1", nil, "HPAYMT"},
 		{"billing", "GET", "/bills", nil, "HPAYMT"},
 

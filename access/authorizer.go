@@ -13,11 +13,13 @@ type Action string
 
 // The actions that the SDK itself asks for. An app may add its own.
 const (
-	Read   Action = "read"
-	Search Action = "search"
-	Create Action = "create"
-	Update Action = "update"
-	Delete Action = "delete"
+	Read     Action = "read"
+	Search   Action = "search"
+	Create   Action = "create"
+	Update   Action = "update"
+	Delete   Action = "delete"
+	Maintain Action = "maintain" // run a job over every record of the type: it opens cells, and shows none of them to anybody
+	Shred    Action = "shred"    // destroy a patient's keys, and so the data, for good
 )
 
 // A Resource is one thing that a request is about.

@@ -402,15 +402,17 @@ func TestEngineAgreesWithItsRows(t *testing.T) {
 func ExampleStarter() {
 	fmt.Print(rbac.Starter())
 	// Output:
-	// role             may                        on                                                                   for             in tenant
-	// physician        read search create update  patient encounter condition observation medication allergy document  TREAT ETREAT    *
-	// nurse            read search update         patient                                                              TREAT           *
-	// nurse            read search                encounter condition medication document                              TREAT           *
-	// nurse            read search create update  observation allergy                                                  TREAT           *
-	// billing          read search                patient encounter                                                    HPAYMT          *
-	// privacy-officer  read                       patient audit                                                        HCOMPL HOPERAT  *
-	// privacy-officer  search                     patient audit                                                        HCOMPL          *
-	// admin            read search create update  user                                                                 SYSADMN         *
+	// role             may                        on                                                                   for                in tenant
+	// physician        read search create update  patient encounter condition observation medication allergy document  TREAT ETREAT       *
+	// nurse            read search update         patient                                                              TREAT              *
+	// nurse            read search                encounter condition medication document                              TREAT              *
+	// nurse            read search create update  observation allergy                                                  TREAT              *
+	// billing          read search                patient encounter                                                    HPAYMT             *
+	// privacy-officer  read                       patient audit                                                        HCOMPL HOPERAT     *
+	// privacy-officer  search                     patient audit                                                        HCOMPL             *
+	// privacy-officer  shred                      patient                                                              HOPERAT RECORDMGT  *
+	// maintenance      maintain                   *                                                                    RECORDMGT SYSADMN  *
+	// admin            read search create update  user                                                                 SYSADMN            *
 }
 
 func ExampleNew() {

@@ -36,6 +36,12 @@ func StarterRules() []Rule {
 		{Role: "privacy-officer", Resources: []string{"patient", "audit"}, Actions: look, Purposes: []access.Purpose{access.Compliance}},
 		{Role: "privacy-officer", Resources: []string{"patient", "audit"}, Actions: []access.Action{access.Read},
 			Purposes: []access.Purpose{access.Operations}},
+		{Role: "privacy-officer", Resources: []string{"patient"}, Actions: []access.Action{access.Shred},
+			Purposes: []access.Purpose{access.Operations, access.RecordManagement}},
+
+		// A service role, for access.Job: it reads nothing.
+		{Role: "maintenance", Resources: []string{"*"}, Actions: []access.Action{access.Maintain},
+			Purposes: []access.Purpose{access.RecordManagement, access.SystemAdmin}},
 
 		// No PHI, and no deletion: audit events go on naming a user who left.
 		{Role: "admin", Resources: []string{"user"}, Actions: []access.Action{access.Read, access.Search, access.Create, access.Update},

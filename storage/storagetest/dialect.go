@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/accesstest"
@@ -108,6 +107,8 @@ const (
 	denied                 // the policies refuse it, and it changes nothing
 )
 
+func (o outcome) String() string { return [...]string{"ok", "refused", "denied"}[o] }
+
 // A path is one way that an app may go through GORM.
 type path struct {
 	name string
@@ -136,42 +137,39 @@ func (w *world) as(ctx context.Context) *gorm.DB { return w.db.WithContext(ctx) 
 func (w *world) do() *gorm.DB { return w.as(w.ctx) }
 
 // TestDialect sends every path of GORM that an app may take through storage on
-// the database that open returns: an empty one, which is the test's own. Each
-// path leaves only cells in sealed columns and no plaintext anywhere, reads
-// what it wrote, or is refused with an error that says what to do instead, and
-// leaves the other tenant's rows as they were. What is stored is read through
-// a second connection that knows nothing of storage.
-func TestDialect(t *testing.T, open func(t *testing.T) gorm.Dialector) {
-	d := open(t)
-	db := Open(t, d, func(c *storage.Config) {
-		c.Access = accesstest.Allow()
-		c.Minimize = suitePolicy(t)
-	}, &person{}, &visit{}, &widget{}, &part{})
-	plain, err := gorm.Open(d, &gorm.Config{Logger: logger.Discard})
-	if err != nil {
-		t.Fatalf("storagetest: second connection: %v", err)
-	}
-	raw, err := plain.DB()
-	if err != nil {
-		t.Fatalf("storagetest: second connection: %v", err)
-	}
-	t.Cleanup(func() { _ = raw.Close() })
-
+// each database, and prints a matrix of what came of them. Each path leaves
+// only cells in sealed columns and no plaintext anywhere, reads what it wrote,
+// or is refused with an error that says what to do instead, and leaves the
+// other tenant's rows as they were. What is stored is read through a second
+// connection that knows nothing of storage.
+func TestDialect(t *testing.T, dbs ...Database) {
 	paths := slices.Concat(createPaths(), readPaths(), hiddenPaths(), updatePaths(), deletePaths(), txPaths(), plainPaths())
-	t.Run("paths", func(t *testing.T) {
-		for i, p := range paths {
-			t.Run(p.name, func(t *testing.T) {
-				t.Parallel()
-				runPath(t, db, raw, i, p)
-			})
+	names := make([]string, len(paths))
+	for i, p := range paths {
+		names[i] = p.name
+	}
+	onMatrix(t, "paths", names, dbs, func(t *testing.T, m *matrix, on Database) {
+		d, raw := on.Open(t)
+		m.there(on.Name)
+		db := Open(t, d, func(c *storage.Config) {
+			c.Access = accesstest.Allow()
+			c.Minimize = suitePolicy(t)
+		}, &person{}, &visit{}, &widget{}, &part{})
+		t.Run("paths", func(t *testing.T) {
+			for i, p := range paths {
+				t.Run(p.name, func(t *testing.T) {
+					t.Parallel()
+					runPath(t, db, raw, i, p)
+					m.set(t, on.Name, p.name, p.want.String())
+				})
+			}
+		})
+		for _, ev := range db.Trail.Events() {
+			if leaks := audittest.NewSearcher(needles()...).Search(fmt.Appendf(nil, "%+v", ev)); len(leaks) > 0 {
+				t.Fatalf("an event of type %s holds plaintext: %v", ev.Type, leaks)
+			}
 		}
 	})
-	t.Logf("%s: %d paths", db.Name(), len(paths))
-	for _, ev := range db.Trail.Events() {
-		if leaks := audittest.NewSearcher(needles()...).Search(fmt.Appendf(nil, "%+v", ev)); len(leaks) > 0 {
-			t.Fatalf("an event of type %s holds plaintext: %v", ev.Type, leaks)
-		}
-	}
 }
 
 // suitePolicy shows a clinician everything and a clerk a part.

@@ -104,10 +104,11 @@ func ExampleIndexKey_Token() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	key, err := ring.Begin(cryptotest.NewStore().Rows()).IndexKey(ctx, "clinic")
+	keys, err := ring.Begin(cryptotest.NewStore().Rows()).IndexingKeys(ctx, "clinic")
 	if err != nil {
 		log.Fatal(err)
 	}
+	key := keys[0] // the newest
 	token := key.Token("patients.mrn", "exact", "4711")
 	fmt.Println(len(token), string(token) == string(key.Token("patients.mrn", "exact", "4711")))
 	fmt.Println(string(token) == string(key.Token("patients.plan", "exact", "4711")))

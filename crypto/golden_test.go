@@ -118,11 +118,11 @@ func TestGolden(t *testing.T) {
 		})
 	}
 	for _, c := range g.Tokens {
-		k, err := s.ring.IndexKey(t.Context(), rows, c.Tenant)
+		k, err := s.ring.IndexKeys(t.Context(), rows, c.Tenant)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := hex.EncodeToString(k.Token(c.Field, c.Kind, c.Value)); got != c.Token {
+		if got := hex.EncodeToString(k[0].Token(c.Field, c.Kind, c.Value)); got != c.Token {
 			t.Errorf("Token(%s, %s, %s) = %s, want %s", c.Field, c.Kind, c.Value, got, c.Token)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 	"sync"
 
 	"github.com/tink-crypto/tink-go/v2/insecuresecretdataaccess"
@@ -29,17 +30,41 @@ type indexMAC struct {
 	buf  []byte
 }
 
-func newIndexKey(h *keyset.Handle, tenant string) (*IndexKey, error) {
-	e, err := h.Primary()
-	if err != nil {
+// newIndexKeys returns the enabled keys of a keyset: the primary, which is the
+// newest, first.
+func newIndexKeys(h *keyset.Handle, tenant string) ([]*IndexKey, error) {
+	if _, err := h.Primary(); err != nil {
 		return nil, err
 	}
+	var keys []*IndexKey
+	for i := range h.Len() {
+		e, err := h.Entry(i)
+		if err != nil {
+			return nil, err
+		}
+		if e.KeyStatus() != keyset.Enabled {
+			continue
+		}
+		k, err := newIndexKey(e, tenant)
+		if err != nil {
+			return nil, err
+		}
+		if e.IsPrimary() {
+			keys = slices.Insert(keys, 0, k)
+		} else {
+			keys = append(keys, k)
+		}
+	}
+	return keys, nil
+}
+
+func newIndexKey(e *keyset.Entry, tenant string) (*IndexKey, error) {
 	k, ok := e.Key().(*hmacprf.Key)
 	if !ok {
-		return nil, errors.New("the primary key is not an HMAC PRF key")
+		return nil, errors.New("a key of the keyset is not an HMAC PRF key")
 	}
 	if p, ok := k.Parameters().(*hmacprf.Parameters); !ok || p.HashType() != hmacprf.SHA256 {
-		return nil, errors.New("the primary key is not HMAC-SHA256")
+		return nil, errors.New("a key of the keyset is not HMAC-SHA256")
 	}
 	raw := k.KeyBytes()
 	return &IndexKey{tenant: tenant, version: e.KeyID(), macs: &sync.Pool{New: func() any {

@@ -156,9 +156,11 @@ func (r *Keyring) Lookup(ctx context.Context, rows KeyRows, tenant string, refs 
 	return found, nil
 }
 
-// IndexKey returns the tenant's index key. The error wraps [ErrNoKey] where
+// IndexKeys returns the tenant's live index keys, the newest first. There are
+// two while a rotation is under way: a search asks for the tokens of each, and
+// finds records that have those of one only. The error wraps [ErrNoKey] where
 // the tenant has none yet, so nothing is indexed.
-func (r *Keyring) IndexKey(ctx context.Context, rows KeyRows, tenant string) (*IndexKey, error) {
+func (r *Keyring) IndexKeys(ctx context.Context, rows KeyRows, tenant string) ([]*IndexKey, error) {
 	epoch, err := r.refresh(ctx, rows)
 	if err != nil {
 		return nil, err
@@ -167,7 +169,7 @@ func (r *Keyring) IndexKey(ctx context.Context, rows KeyRows, tenant string) (*I
 	if err != nil {
 		return nil, err
 	}
-	return k.index, nil
+	return slices.Clone(k.index), nil
 }
 
 // Check unwraps the tenant's keysets, as far as it has any, to find a wrong KEK
@@ -280,7 +282,7 @@ func (r *Keyring) tenantKey(ctx context.Context, rows KeyRows, tenant, use strin
 	if ok {
 		return c.value, nil
 	}
-	wrapped, err := rows.TenantKeyset(ctx, tenant, use)
+	wrapped, err := rows.TenantKeyset(ctx, tenant, use, false)
 	if err != nil {
 		return nil, fmt.Errorf("crypto: read tenant key: %w", err)
 	}

@@ -231,8 +231,8 @@ func TestOpensStopWhenTheGenerationIsUnreadable(t *testing.T) {
 	if k, err := s.lookup(t, "t1", "p1"); k != nil || !errors.Is(err, crypto.ErrGeneration) || !errors.Is(err, down) {
 		t.Errorf("Lookup() past the bound = %v, want ErrGeneration and its cause", err)
 	}
-	if _, err := s.ring.IndexKey(t.Context(), s.db.Rows(), "t1"); !errors.Is(err, crypto.ErrGeneration) {
-		t.Errorf("IndexKey() past the bound = %v, want ErrGeneration", err)
+	if _, err := s.ring.IndexKeys(t.Context(), s.db.Rows(), "t1"); !errors.Is(err, crypto.ErrGeneration) {
+		t.Errorf("IndexKeys() past the bound = %v, want ErrGeneration", err)
 	}
 	s.db.Fail(nil)
 	if _, err := s.lookup(t, "t1", "p1"); err != nil {
@@ -328,8 +328,8 @@ func TestWrongKEK(t *testing.T) {
 	if _, err := s.lookup(t, "t1", "p1"); !errors.Is(err, crypto.ErrUnwrap) {
 		t.Errorf("Lookup() = %v, want ErrUnwrap", err)
 	}
-	if _, err := s.ring.IndexKey(t.Context(), s.db.Rows(), "t1"); !errors.Is(err, crypto.ErrNoKey) {
-		t.Errorf("IndexKey() of a tenant without one = %v, want ErrNoKey", err)
+	if _, err := s.ring.IndexKeys(t.Context(), s.db.Rows(), "t1"); !errors.Is(err, crypto.ErrNoKey) {
+		t.Errorf("IndexKeys() of a tenant without one = %v, want ErrNoKey", err)
 	}
 	tx, dbtx := s.begin(t)
 	defer dbtx.Rollback()
@@ -400,14 +400,14 @@ func TestRowsAreBound(t *testing.T) {
 	if _, err := s.ring.Begin(r).SealingKeys(ctx, "t3", []string{"p1"}); !errors.Is(err, crypto.ErrUnwrap) {
 		t.Errorf("SealingKeys(another tenant's keyset) = %v, want ErrUnwrap", err)
 	}
-	if _, err := s.ring.IndexKey(ctx, r, "t1"); !errors.Is(err, crypto.ErrUnwrap) {
-		t.Errorf("IndexKey(keyset of the other use) = %v, want ErrUnwrap", err)
+	if _, err := s.ring.IndexKeys(ctx, r, "t1"); !errors.Is(err, crypto.ErrUnwrap) {
+		t.Errorf("IndexKeys(keyset of the other use) = %v, want ErrUnwrap", err)
 	}
 }
 
 func mustKeyset(t *testing.T, r crypto.KeyRows, tenant, use string) []byte {
 	t.Helper()
-	w, err := r.TenantKeyset(t.Context(), tenant, use)
+	w, err := r.TenantKeyset(t.Context(), tenant, use, false)
 	if err != nil || w == nil {
 		t.Fatal(w, err)
 	}

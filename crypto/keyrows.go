@@ -19,8 +19,11 @@ type KeyRow struct {
 // GORM, cryptotest in memory; the conformance suite is cryptotest.TestKeyRows.
 type KeyRows interface {
 	// TenantKeyset returns the tenant's wrapped keyset, nil where it has none.
-	// use is "wrap" or "index".
-	TenantKeyset(ctx context.Context, tenant, use string) ([]byte, error)
+	// use is "wrap" or "index". With lock it reads the newest committed row and
+	// holds, until the transaction ends, a lock that conflicts with replacing
+	// it, so that whoever adds an index key and then waits for that lock has
+	// seen the last row whose tokens lack it.
+	TenantKeyset(ctx context.Context, tenant, use string, lock bool) ([]byte, error)
 
 	// InsertTenantKeyset stores the tenant's wrapped keyset. Where there is one
 	// already it does nothing.

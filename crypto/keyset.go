@@ -124,7 +124,7 @@ const (
 type tenantKey struct {
 	wrapped []byte
 	wrap    *keysetAEAD // use "wrap"
-	index   *IndexKey   // use "index"
+	index   []*IndexKey // use "index", the newest first
 }
 
 func newTenantKey(ctx context.Context, kek KEK, tenant, use string) (*tenantKey, error) {
@@ -161,7 +161,7 @@ func parseTenantKey(h *keyset.Handle, wrapped []byte, tenant, use string) (*tena
 	k := &tenantKey{wrapped: wrapped}
 	var err error
 	if use == useIndex {
-		k.index, err = newIndexKey(h, tenant)
+		k.index, err = newIndexKeys(h, tenant)
 	} else {
 		k.wrap, err = newKeysetAEAD(h)
 	}

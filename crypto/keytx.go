@@ -26,9 +26,9 @@ type KeyTx struct {
 	epoch uint64 // of the ring when the transaction began
 
 	mu      sync.Mutex
-	tenants map[tenantID]*tenantKey // read or made in this transaction
-	made    []madeKey               // in the order of their making
-	madeAt  map[keyID]int           // where a subject's key is in made
+	tenants map[tenantID]heldKey // read or made in this transaction
+	made    []madeKey            // in the order of their making
+	madeAt  map[keyID]int        // where a subject's key is in made
 	marks   []mark
 	checked int  // how many of made Precommit has found
 	ended   bool // by Publish
@@ -43,6 +43,12 @@ type madeKey struct {
 	tenant *tenantKey
 }
 
+// A heldKey is a tenant's keyset as the transaction has read it.
+type heldKey struct {
+	*tenantKey
+	locked bool // so that nobody replaces it before the transaction ends
+}
+
 // A mark is a savepoint: how many keys were made before it.
 type mark struct {
 	name string
@@ -54,7 +60,7 @@ type mark struct {
 func (r *Keyring) Begin(rows KeyRows) *KeyTx {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return &KeyTx{ring: r, rows: rows, epoch: r.epoch, tenants: make(map[tenantID]*tenantKey), madeAt: make(map[keyID]int)}
+	return &KeyTx{ring: r, rows: rows, epoch: r.epoch, tenants: make(map[tenantID]heldKey), madeAt: make(map[keyID]int)}
 }
 
 var errEnded = errors.New("crypto: the transaction of these keys has ended: begin another")
@@ -96,7 +102,7 @@ func (t *KeyTx) SealingKeys(ctx context.Context, tenant string, subjects []strin
 	}
 	// Where subjects have keys, the tenant's must be there: a new one would
 	// open none of them, and stand in the way of the lost one.
-	wrap, err := t.tenantKey(ctx, tenant, useWrap, len(have) == 0)
+	wrap, err := t.tenantKey(ctx, tenant, useWrap, len(have) == 0, false) // locked with the subjects
 	if err != nil {
 		return nil, err
 	}
@@ -168,12 +174,12 @@ func (t *KeyTx) unwrap(wrap *tenantKey, row KeyRow) (*Key, error) {
 }
 
 // tenantKey returns a keyset of the tenant as this transaction sees it.
-func (t *KeyTx) tenantKey(ctx context.Context, tenant, use string, create bool) (*tenantKey, error) {
+func (t *KeyTx) tenantKey(ctx context.Context, tenant, use string, create, lock bool) (*tenantKey, error) {
 	id := tenantID{tenant, use}
-	if k, ok := t.tenants[id]; ok {
-		return k, nil
+	if k, ok := t.tenants[id]; ok && (k.locked || !lock) {
+		return k.tenantKey, nil
 	}
-	wrapped, err := t.rows.TenantKeyset(ctx, tenant, use)
+	wrapped, err := t.rows.TenantKeyset(ctx, tenant, use, lock)
 	if err != nil {
 		return nil, fmt.Errorf("crypto: read tenant key: %w", err)
 	}
@@ -188,7 +194,7 @@ func (t *KeyTx) tenantKey(ctx context.Context, tenant, use string, create bool) 
 		if err := t.rows.InsertTenantKeyset(ctx, tenant, use, made.wrapped); err != nil {
 			return nil, fmt.Errorf("crypto: store tenant key: %w", err)
 		}
-		if wrapped, err = t.rows.TenantKeyset(ctx, tenant, use); err != nil {
+		if wrapped, err = t.rows.TenantKeyset(ctx, tenant, use, lock); err != nil {
 			return nil, fmt.Errorf("crypto: read tenant key: %w", err)
 		}
 		if wrapped == nil {
@@ -197,14 +203,14 @@ func (t *KeyTx) tenantKey(ctx context.Context, tenant, use string, create bool) 
 	}
 	if made != nil && bytes.Equal(wrapped, made.wrapped) {
 		t.made = append(t.made, madeKey{id: id, tenant: made})
-		t.tenants[id] = made
+		t.tenants[id] = heldKey{made, true}
 		return made, nil
 	}
 	k, err := t.ring.unwrap(ctx, id, wrapped)
 	if err != nil {
 		return nil, err
 	}
-	t.tenants[id] = k
+	t.tenants[id] = heldKey{k, lock}
 	return k, nil
 }
 
@@ -229,7 +235,7 @@ func (t *KeyTx) Lookup(ctx context.Context, tenant string, refs []KeyRef) ([]Fou
 		return found, nil
 	}
 	_, err := load(ctx, t.rows, tenant, refs, found, func() (*tenantKey, error) {
-		return t.tenantKey(ctx, tenant, useWrap, false)
+		return t.tenantKey(ctx, tenant, useWrap, false, false)
 	})
 	if err != nil {
 		return nil, err
@@ -237,8 +243,21 @@ func (t *KeyTx) Lookup(ctx context.Context, tenant string, refs []KeyRef) ([]Fou
 	return found, nil
 }
 
-// IndexKey returns the tenant's index key, and makes it where there is none.
-func (t *KeyTx) IndexKey(ctx context.Context, tenant string) (*IndexKey, error) {
+// IndexKeys is like [Keyring.IndexKeys], but sees the key made in this
+// transaction, and caches nowhere what it reads.
+func (t *KeyTx) IndexKeys(ctx context.Context, tenant string) ([]*IndexKey, error) {
+	return t.indexKeys(ctx, tenant, false)
+}
+
+// IndexingKeys returns the tenant's live index keys, the newest first, for
+// writing: each write makes the tokens of every key. It makes the first key
+// where there is none. It reads the keyset locked, so that a rotation waits for
+// the transactions that do not know its key.
+func (t *KeyTx) IndexingKeys(ctx context.Context, tenant string) ([]*IndexKey, error) {
+	return t.indexKeys(ctx, tenant, true)
+}
+
+func (t *KeyTx) indexKeys(ctx context.Context, tenant string, write bool) ([]*IndexKey, error) {
 	if tenant == "" {
 		return nil, fmt.Errorf("crypto: index key: %w", ErrBinding)
 	}
@@ -247,11 +266,11 @@ func (t *KeyTx) IndexKey(ctx context.Context, tenant string) (*IndexKey, error) 
 	if t.ended {
 		return nil, errEnded
 	}
-	k, err := t.tenantKey(ctx, tenant, useIndex, true)
+	k, err := t.tenantKey(ctx, tenant, useIndex, write, write)
 	if err != nil {
 		return nil, err
 	}
-	return k.index, nil
+	return slices.Clone(k.index), nil
 }
 
 // Savepoint notes that the transaction has set a savepoint.
@@ -281,7 +300,7 @@ func (t *KeyTx) RollbackTo(name string) {
 	clear(t.tenants)
 	for _, m := range t.made {
 		if m.tenant != nil {
-			t.tenants[m.id] = m.tenant
+			t.tenants[m.id] = heldKey{m.tenant, true}
 		}
 	}
 }
@@ -321,7 +340,7 @@ func (t *KeyTx) Precommit(ctx context.Context) error {
 			subjects[m.row.Tenant] = append(subjects[m.row.Tenant], m.row.Subject)
 			continue
 		}
-		wrapped, err := t.rows.TenantKeyset(ctx, m.id.tenant, m.id.use)
+		wrapped, err := t.rows.TenantKeyset(ctx, m.id.tenant, m.id.use, false)
 		if err != nil {
 			return fmt.Errorf("crypto: check tenant key before commit: %w", err)
 		}

@@ -50,7 +50,7 @@ func TestPublish(t *testing.T) {
 		t.Fatal(err)
 	}
 	keys, tx, dbtx := s.sealing(t, "t1", "p1", "")
-	index, err := tx.IndexKey(t.Context(), "t1")
+	index, err := tx.IndexingKeys(t.Context(), "t1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,8 +65,8 @@ func TestPublish(t *testing.T) {
 			t.Errorf("Lookup(%q) = %v, want the key made", p, err)
 		}
 	}
-	if k, err := s.ring.IndexKey(t.Context(), s.db.Rows(), "t1"); err != nil || k.Version() != index.Version() {
-		t.Errorf("IndexKey() = %v, %v; want the key made", k, err)
+	if k, err := s.ring.IndexKeys(t.Context(), s.db.Rows(), "t1"); err != nil || len(k) != 1 || k[0].Version() != index[0].Version() {
+		t.Errorf("IndexKeys() = %v, %v; want the key made", k, err)
 	}
 	if s.db.Queries() != queries || kek.Decrypts() != decrypts {
 		t.Error("published keys were read again")
@@ -79,8 +79,8 @@ func TestPublish(t *testing.T) {
 	if _, err := tx.Lookup(t.Context(), "t1", refs("p1")); err == nil {
 		t.Error("Lookup() works after Publish")
 	}
-	if _, err := tx.IndexKey(t.Context(), "t1"); err == nil {
-		t.Error("IndexKey() works after Publish")
+	if _, err := tx.IndexingKeys(t.Context(), "t1"); err == nil {
+		t.Error("IndexKeys() works after Publish")
 	}
 	if err := tx.Precommit(t.Context()); err == nil {
 		t.Error("Precommit() works after Publish")
@@ -178,7 +178,7 @@ func TestRollbackToDropsTenantKeys(t *testing.T) {
 	tx, dbtx := s.begin(t)
 	savepoint(t, tx, dbtx, "sp1")
 	lost := sealingKeys(t, tx, "t1", "p1")["p1"]
-	index, err := tx.IndexKey(t.Context(), "t1")
+	index, err := tx.IndexingKeys(t.Context(), "t1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,8 +187,8 @@ func TestRollbackToDropsTenantKeys(t *testing.T) {
 	if same(t, lost, kept, "t1", "p1") {
 		t.Error("p1 got the lost key back")
 	}
-	again, err := tx.IndexKey(t.Context(), "t1")
-	if err != nil || string(again.Token("f", "exact", "v")) == string(index.Token("f", "exact", "v")) {
+	again, err := tx.IndexingKeys(t.Context(), "t1")
+	if err != nil || string(again[0].Token("f", "exact", "v")) == string(index[0].Token("f", "exact", "v")) {
 		t.Errorf("the lost index key came back (%v)", err)
 	}
 	if err := tx.Precommit(t.Context()); err != nil {
@@ -344,14 +344,14 @@ func TestConcurrentCreatorsKeyWins(t *testing.T) {
 	s := newStack(t, cryptotest.NewKEK())
 	other := s.newRing(t)
 	var theirs map[string]*crypto.Key
-	var theirIndex *crypto.IndexKey
+	var theirIndex []*crypto.IndexKey
 	compete := func() {
 		var err error
 		tx := other.Begin(s.db.Rows()) // each call commits by itself
 		if theirs, err = tx.SealingKeys(t.Context(), "t1", []string{"p1"}); err != nil {
 			t.Error(err)
 		}
-		if theirIndex, err = tx.IndexKey(t.Context(), "t1"); err != nil {
+		if theirIndex, err = tx.IndexingKeys(t.Context(), "t1"); err != nil {
 			t.Error(err)
 		}
 	}
@@ -365,9 +365,9 @@ func TestConcurrentCreatorsKeyWins(t *testing.T) {
 		}}
 		tx := s.ring.Begin(rows)
 		mine := sealingKeys(t, tx, "t1", "p2")
-		index, err := tx.IndexKey(t.Context(), "t1")
-		if err != nil || string(index.Token("f", "k", "v")) != string(theirIndex.Token("f", "k", "v")) {
-			t.Errorf("IndexKey() = %v: not the other's key", err)
+		index, err := tx.IndexingKeys(t.Context(), "t1")
+		if err != nil || string(index[0].Token("f", "k", "v")) != string(theirIndex[0].Token("f", "k", "v")) {
+			t.Errorf("IndexKeys() = %v: not the other's key", err)
 		}
 		if err := tx.Precommit(t.Context()); err != nil {
 			t.Fatal(err)
@@ -430,7 +430,7 @@ func TestPrecommitMissesALostKey(t *testing.T) {
 			gone := &noTenant{KeyRows: s.db.Rows()}
 			tx := s.ring.Begin(gone)
 			sealingKeys(t, tx, "t1", "p1")
-			if _, err := tx.IndexKey(t.Context(), "t1"); err != nil {
+			if _, err := tx.IndexingKeys(t.Context(), "t1"); err != nil {
 				t.Fatal(err)
 			}
 			gone.use = use
@@ -458,11 +458,11 @@ type noTenant struct {
 	use string
 }
 
-func (n *noTenant) TenantKeyset(ctx context.Context, tenant, use string) ([]byte, error) {
+func (n *noTenant) TenantKeyset(ctx context.Context, tenant, use string, lock bool) ([]byte, error) {
 	if use == n.use {
 		return nil, nil
 	}
-	return n.KeyRows.TenantKeyset(ctx, tenant, use)
+	return n.KeyRows.TenantKeyset(ctx, tenant, use, lock)
 }
 
 // TestLostTenantKeyIsNotReplaced: where subjects have keys, a new keyset of the
@@ -490,8 +490,8 @@ func TestInsertThatIsNotSeen(t *testing.T) {
 	if _, err := s.ring.Begin(blind).SealingKeys(t.Context(), "t1", []string{"p1"}); !errors.Is(err, crypto.ErrKeyLost) {
 		t.Errorf("SealingKeys() = %v, want ErrKeyLost", err)
 	}
-	if _, err := s.ring.Begin(&noTenant{s.db.Rows(), "index"}).IndexKey(t.Context(), "t1"); !errors.Is(err, crypto.ErrKeyLost) {
-		t.Errorf("IndexKey() = %v, want ErrKeyLost", err)
+	if _, err := s.ring.Begin(&noTenant{s.db.Rows(), "index"}).IndexingKeys(t.Context(), "t1"); !errors.Is(err, crypto.ErrKeyLost) {
+		t.Errorf("IndexKeys() = %v, want ErrKeyLost", err)
 	}
 }
 
@@ -519,8 +519,8 @@ func TestSealingReadsTheRows(t *testing.T) {
 	if _, err := s.ring.Begin(rows).SealingKeys(t.Context(), "", []string{"p1"}); !errors.Is(err, crypto.ErrBinding) {
 		t.Errorf("SealingKeys(no tenant) = %v, want ErrBinding", err)
 	}
-	if _, err := s.ring.Begin(rows).IndexKey(t.Context(), ""); !errors.Is(err, crypto.ErrBinding) {
-		t.Errorf("IndexKey(no tenant) = %v, want ErrBinding", err)
+	if _, err := s.ring.Begin(rows).IndexingKeys(t.Context(), ""); !errors.Is(err, crypto.ErrBinding) {
+		t.Errorf("IndexingKeys(no tenant) = %v, want ErrBinding", err)
 	}
 }
 
@@ -633,8 +633,8 @@ func TestKEKFailsWhileAKeyIsMade(t *testing.T) {
 	if keys, err := tx.SealingKeys(t.Context(), "t1", []string{"p1"}); keys != nil || !errors.Is(err, down) {
 		t.Errorf("SealingKeys() = %v, %v; want the KEK's error", keys, err)
 	}
-	if _, err := tx.IndexKey(t.Context(), "t1"); !errors.Is(err, down) {
-		t.Errorf("IndexKey() = %v, want the KEK's error", err)
+	if _, err := tx.IndexingKeys(t.Context(), "t1"); !errors.Is(err, down) {
+		t.Errorf("IndexKeys() = %v, want the KEK's error", err)
 	}
 	kek.Fail(nil)
 	sealingKeys(t, tx, "t1", "p1")
@@ -741,7 +741,7 @@ func TestAnyOrderOfTransactions(t *testing.T) {
 							t.Fatalf("Lookup() in the transaction = %v", err)
 						}
 					case 7:
-						if _, err := tx.IndexKey(t.Context(), "t1"); err != nil {
+						if _, err := tx.IndexingKeys(t.Context(), "t1"); err != nil {
 							t.Fatal(err)
 						}
 					case 8:

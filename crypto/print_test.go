@@ -80,7 +80,7 @@ func TestNothingPrintsAKey(t *testing.T) {
 	s := newStack(t, file)
 	key := newKey(t, rawKey, place, 1)
 	keys, tx, dbtx := s.sealing(t, "t1", "p1", "")
-	index, err := tx.IndexKey(t.Context(), "t1")
+	index, err := tx.IndexingKeys(t.Context(), "t1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestNothingPrintsAKey(t *testing.T) {
 		KEK   crypto.KEK
 	}
 	for name, v := range map[string]any{
-		"Key": key, "Key value": *key, "keys": keys, "IndexKey": index, "IndexKey value": *index,
+		"Key": key, "Key value": *key, "keys": keys, "IndexKey": index[0], "IndexKey value": *index[0], "IndexKeys": index,
 		"FileKEK": file, "Keyring": s.ring, "KeyTx": tx, "Found": found,
 		"holder": holder{key, *key, key, *key, file}, "Config": crypto.Config{KEK: file},
 		"Sealer": crypto.NewSealer(file), "fake KEK": cryptotest.NewKEK(),

@@ -67,9 +67,13 @@ var _ crypto.KeyRows = (*keyRows)(nil)
 func (k *keyRows) db(ctx context.Context) *gorm.DB { return k.plugin.own(ctx, k.conn) }
 
 // TenantKeyset implements crypto.KeyRows.
-func (k *keyRows) TenantKeyset(ctx context.Context, tenant, use string) ([]byte, error) {
+func (k *keyRows) TenantKeyset(ctx context.Context, tenant, use string, lock bool) ([]byte, error) {
 	var r tenantKey
-	err := k.db(ctx).Where("tenant_id = ? AND purpose = ?", tenant, use).Take(&r).Error
+	q := k.db(ctx).Where("tenant_id = ? AND purpose = ?", tenant, use)
+	if lock {
+		q = q.Clauses(share())
+	}
+	err := q.Take(&r).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return nil, nil
 	}

@@ -42,7 +42,10 @@ type field struct {
 	sealed  bool
 }
 
-func (f *field) indexed() bool { return len(f.tag.Search) > 0 || f.tag.Unique }
+func (f *field) indexed() bool { return len(f.tag.Search) > 0 }
+
+// named reports whether the field has a name index, whose tokens are padded.
+func (f *field) named() bool { return slices.Contains(f.tag.Search, minimize.SearchName) }
 
 // ref reaches the Sealed of the field in a row.
 func (f *field) ref(ctx context.Context, rv reflect.Value) sealedField {

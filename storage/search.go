@@ -4,10 +4,8 @@ package storage
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
 	"slices"
 	"strings"
 	"unicode"
@@ -20,33 +18,6 @@ import (
 	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/minimize"
 )
-
-// An indexRow is one search token of one record. Tokens are keyed hashes;
-// equal values have equal tokens, so the table tells how often a value occurs.
-type indexRow struct {
-	TenantID    string `gorm:"primaryKey;size:64;uniqueIndex:phi_index_unique,priority:1;index:phi_index_record,priority:1"`
-	Field       string `gorm:"primaryKey;size:60;uniqueIndex:phi_index_unique,priority:2"`
-	Token       []byte `gorm:"primaryKey;size:32"`
-	RecordID    string `gorm:"primaryKey;size:36;index:phi_index_record,priority:2"`
-	SubjectID   string `gorm:"size:36;not null"`
-	KeyVersion  uint32 `gorm:"not null"`
-	UniqueToken []byte `gorm:"size:32;uniqueIndex:phi_index_unique,priority:3"` // of a unique field; NULL in all other rows
-}
-
-func (indexRow) TableName() string { return "phi_index" }
-
-const (
-	kindExact  = "exact"
-	kindName   = "name"
-	kindUnique = "unique"
-
-	minPrefix = 2  // letters of a word that name search starts with
-	maxPrefix = 16 // longer prefixes find nothing more
-)
-
-// padTo are the sizes that the tokens of a name are padded to, so that their
-// number does not tell its length.
-var padTo = [...]int{8, 16, 32, 64}
 
 // Match finds records by a sealed field tagged search=exact or search=name:
 //
@@ -135,23 +106,27 @@ func (p *plugin) resolveOne(db *gorm.DB, m *model, q *search, e match) (clause.E
 	}
 	q.fields = append(q.fields, f.Name)
 	tenant := scope.Principal().Tenant
-	key, err := p.indexKey(ctx, db, tenant)
+	keys, err := p.indexKeys(ctx, db, tenant)
 	if errors.Is(err, crypto.ErrNoKey) { // the tenant has no record yet
 		return clause.Expr{SQL: "1 = 0"}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("storage: query %s: %w", m.table, err)
 	}
-	tokens, err := queryTokens(key, f, e.query)
+	terms, err := queryTerms(f, e.query)
 	if err != nil {
 		return nil, m.refuse("query", err.Error(), "ask for more")
 	}
-	q.selects += len(tokens)
+	q.selects += len(terms)
 	var and []clause.Expression
-	for _, t := range tokens {
+	for _, t := range terms {
+		tokens := make([]any, len(keys)) // while keys rotate a record may have those of one only
+		for i, key := range keys {
+			tokens[i] = key.Token(f.logical, t.kind, t.value)
+		}
 		and = append(and, clause.Expr{
-			SQL:  "? IN (SELECT record_id FROM phi_index WHERE tenant_id = ? AND field = ? AND token = ?)",
-			Vars: []any{clause.Column{Table: clause.CurrentTable, Name: m.schema.PrioritizedPrimaryField.DBName}, tenant, f.logical, t},
+			SQL:  "? IN (SELECT record_id FROM phi_index WHERE tenant_id = ? AND field = ? AND token IN ?)",
+			Vars: []any{clause.Column{Table: clause.CurrentTable, Name: m.schema.PrioritizedPrimaryField.DBName}, tenant, f.logical, tokens},
 		})
 	}
 	return resolved{clause.AndConditions{Exprs: and}, f.Name}, nil
@@ -163,20 +138,20 @@ type resolved struct {
 	field string
 }
 
-func (p *plugin) indexKey(ctx context.Context, db *gorm.DB, tenant string) (*crypto.IndexKey, error) {
+func (p *plugin) indexKeys(ctx context.Context, db *gorm.DB, tenant string) ([]*crypto.IndexKey, error) {
 	if tx, ok := unwrap(db.Statement.ConnPool).(*txConn); ok {
-		return p.keys.IndexKey(ctx, &keyRows{plugin: p, conn: tx.Tx}, tenant)
+		return tx.keys.IndexKeys(ctx, tenant)
 	}
-	return p.keys.IndexKey(ctx, &keyRows{plugin: p, conn: inner(db.Statement.ConnPool)}, tenant)
+	return p.keys.IndexKeys(ctx, &keyRows{plugin: p, conn: inner(db.Statement.ConnPool)}, tenant)
 }
 
-// queryTokens are the tokens that a record must have, one a word.
-func queryTokens(key *crypto.IndexKey, f *field, query string) ([][]byte, error) {
+// queryTerms are the terms that a record must have, one a word.
+func queryTerms(f *field, query string) ([]term, error) {
 	if slices.Contains(f.tag.Search, kindName) {
-		var out [][]byte
+		var out []term
 		for _, w := range nameWords(query) {
 			if r := []rune(w); len(r) >= minPrefix {
-				out = append(out, key.Token(f.logical, kindName, string(r[:min(len(r), maxPrefix)])))
+				out = append(out, term{kindName, string(r[:min(len(r), maxPrefix)])})
 			}
 		}
 		if len(out) == 0 {
@@ -188,85 +163,7 @@ func queryTokens(key *crypto.IndexKey, f *field, query string) ([][]byte, error)
 	if v == "" {
 		return nil, errors.New("the value to search for is empty")
 	}
-	return [][]byte{key.Token(f.logical, kindExact, v)}, nil
-}
-
-// index makes the tokens of a field's new value.
-func (o *op) index(r *row, f *field, plain []byte) error {
-	if !f.indexed() {
-		return nil
-	}
-	key, err := o.tx.keys.IndexKey(o.ctx, r.tenant)
-	if err != nil {
-		return fmt.Errorf("storage: index %s: %w", f.logical, err)
-	}
-	var tokens [][]byte
-	exact := exactForm(f.tag.Class, string(plain))
-	for _, kind := range f.tag.Search {
-		switch kind {
-		case kindExact:
-			if exact != "" {
-				tokens = append(tokens, key.Token(f.logical, kindExact, exact))
-			}
-		case kindName:
-			for _, w := range nameWords(string(plain)) {
-				runes := []rune(w)
-				for n := minPrefix; n <= min(len(runes), maxPrefix); n++ {
-					tokens = append(tokens, key.Token(f.logical, kindName, string(runes[:n])))
-				}
-			}
-			tokens = pad(tokens)
-		}
-	}
-	tokens = distinct(tokens)
-	var uniqueToken []byte
-	if f.tag.Unique && exact != "" {
-		uniqueToken = key.Token(f.logical, kindUnique, exact)
-		if len(tokens) == 0 {
-			tokens = [][]byte{uniqueToken}
-		}
-	}
-	mathrand.Shuffle(len(tokens), func(i, j int) { tokens[i], tokens[j] = tokens[j], tokens[i] })
-	for i, t := range tokens {
-		row := indexRow{TenantID: r.tenant, Field: f.logical, Token: t, RecordID: r.record, SubjectID: r.subject, KeyVersion: key.Version()}
-		if i == 0 {
-			row.UniqueToken = uniqueToken
-		}
-		o.tokens[r] = append(o.tokens[r], row)
-	}
-	return nil
-}
-
-// pad adds random tokens up to the next size, and cuts what is over the last.
-func pad(tokens [][]byte) [][]byte {
-	tokens = distinct(tokens)
-	size := padTo[len(padTo)-1]
-	for _, n := range padTo {
-		if len(tokens) <= n {
-			size = n
-			break
-		}
-	}
-	if len(tokens) > size {
-		return tokens[:size]
-	}
-	for len(tokens) < size {
-		t := make([]byte, 32)
-		_, _ = rand.Read(t) // never fails: crypto/rand
-		tokens = append(tokens, t)
-	}
-	return tokens
-}
-
-func distinct(tokens [][]byte) [][]byte {
-	seen := make(map[string]bool, len(tokens))
-	return slices.DeleteFunc(tokens, func(t []byte) bool {
-		if seen[string(t)] {
-			return true
-		}
-		seen[string(t)] = true
-		return false
-	})
+	return []term{{kindExact, v}}, nil
 }
 
 // exactForm is what an exact search compares: NFKC, lower case; of everything

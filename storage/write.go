@@ -38,6 +38,8 @@ type op struct {
 	done    []func()            // tells the app's structs what was written
 	tokens  map[*row][]indexRow // search tokens to write
 	drop    map[*row][]string   // logical names of fields whose tokens go; nil entry: all of the record
+
+	indexKeys []*crypto.IndexKey // the tenant's, once a token was made
 }
 
 // A change is one PHI or other field that an op writes.

@@ -130,8 +130,8 @@ type autocommit struct{ *Store }
 
 func (a autocommit) read() *storeTx { return &storeTx{store: a.Store, now: a.snapshot()} }
 
-func (a autocommit) TenantKeyset(ctx context.Context, tenant, use string) ([]byte, error) {
-	return a.read().TenantKeyset(ctx, tenant, use)
+func (a autocommit) TenantKeyset(ctx context.Context, tenant, use string, lock bool) ([]byte, error) {
+	return a.read().TenantKeyset(ctx, tenant, use, lock)
 }
 
 func (a autocommit) SubjectKeys(ctx context.Context, tenant string, subjects []string, lock bool) ([]crypto.KeyRow, error) {
@@ -177,7 +177,7 @@ func (tx *storeTx) enter(ctx context.Context, query bool) error {
 	return nil
 }
 
-func (tx *storeTx) TenantKeyset(ctx context.Context, tenant, use string) ([]byte, error) {
+func (tx *storeTx) TenantKeyset(ctx context.Context, tenant, use string, _ bool) ([]byte, error) {
 	if err := tx.enter(ctx, true); err != nil {
 		return nil, err
 	}

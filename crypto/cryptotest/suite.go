@@ -186,6 +186,11 @@ func TestKeyRows(t *testing.T, open func(t *testing.T) DB) {
 			if got := tenantKeyset(t, db.Rows(), id[0], id[1]); string(got) != want {
 				t.Errorf("TenantKeyset(%v) = %q, want %q", id, got, want)
 			}
+			inTx(t, db, func(tx Tx) {
+				if got, err := tx.TenantKeyset(t.Context(), id[0], id[1], true); string(got) != want || err != nil {
+					t.Errorf("TenantKeyset(%v, lock) = %q, %v, want %q", id, got, err, want)
+				}
+			})
 		}
 	})
 	t.Run("subject keys", func(t *testing.T) {
@@ -366,7 +371,7 @@ func TestKeyRows(t *testing.T, open func(t *testing.T) DB) {
 		r := open(t).Rows()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err1 := r.TenantKeyset(ctx, "t1", "wrap")
+		_, err1 := r.TenantKeyset(ctx, "t1", "wrap", false)
 		_, err2 := r.SubjectKeys(ctx, "t1", []string{"p1"}, false)
 		_, err3 := r.Generation(ctx)
 		err4 := r.InsertSubjectKey(ctx, row("t1", "p1", 1, "a"))
@@ -453,7 +458,7 @@ func shred(t *testing.T, db DB, tenant, subject string) {
 
 func tenantKeyset(t *testing.T, r crypto.KeyRows, tenant, use string) []byte {
 	t.Helper()
-	w, err := r.TenantKeyset(t.Context(), tenant, use)
+	w, err := r.TenantKeyset(t.Context(), tenant, use, false)
 	if err != nil {
 		t.Fatalf("TenantKeyset(%s, %s) = %v", tenant, use, err)
 	}

@@ -89,6 +89,7 @@ const (
 	ReasonMerge       Reason = "merge"        // two records of one patient become one
 	ReasonUnmerge     Reason = "unmerge"      // a merge is undone
 	ReasonRepair      Reason = "repair"       // a defect is mended
+	ReasonShredded    Reason = "shredded"     // the patient's keys were destroyed: nothing opens any more
 	ReasonIncident    Reason = "incident"     // an incident is looked into
 )
 

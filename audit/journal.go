@@ -52,7 +52,10 @@ type Journal struct {
 	fatal   error // nothing is written any more
 }
 
-var _ Trail = (*Journal)(nil)
+var (
+	_ Trail   = (*Journal)(nil)
+	_ History = (*Journal)(nil)
+)
 
 // A head is where a chain stands.
 type head struct {
@@ -138,7 +141,7 @@ func (j *Journal) record(ctx context.Context, ev Event) (uint64, leaf, error) {
 func (j *Journal) settle(as Type, tickets []Ticket) (refused []Ticket, err error) {
 	var entries []entry
 	for _, t := range tickets {
-		if t.Writer != j.keys.writer || j.keys.mac.VerifyMAC(t.MAC, ticketInput(t)) != nil {
+		if !j.Issued(t) {
 			refused = append(refused, t)
 			continue
 		}

@@ -5,6 +5,7 @@ package audit
 import (
 	"context"
 	"errors"
+	"iter"
 )
 
 // ErrUnavailable means that the event could not be made durable. The caller
@@ -51,6 +52,25 @@ type Trail interface {
 
 	// Writer identifies this trail's own tickets in a shared outbox table.
 	Writer() string
+}
+
+// A History is what a database is held against: a trail that can be read back.
+// [Journal] and audittest.Trail are Histories of what they recorded. The
+// conformance suite is audittest.TestTrail.
+type History interface {
+	// Replay yields the events of the types that are by or about the tenant,
+	// newest first, up to those that were durable when it began, and every
+	// [Committed] and [RolledBack] that is asked for, which name no tenant.
+	// An empty tenant means every one: what it yields is for the program, and
+	// not to be shown. It ends after the first error.
+	Replay(ctx context.Context, tenant string, types ...Type) iter.Seq2[Stored, error]
+
+	// Pseudonym returns what stands in the trail for a patient's or record's
+	// ID in tenant; empty where it cannot tell.
+	Pseudonym(tenant, id string) string
+
+	// Issued reports whether this trail issued the ticket, every field of it.
+	Issued(t Ticket) bool
 }
 
 // A Ticket is the outbox row of one write: it proves, without naming anybody,

@@ -267,6 +267,86 @@ func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audi
 		}
 	})
 
+	t.Run("replay", func(t *testing.T) {
+		tr, _ := open(t)
+		h, ok := tr.(audit.History)
+		if !ok {
+			t.Skip("the trail is no History")
+		}
+		other := nurse
+		other.Tenant = "t-2"
+		var tickets []audit.Ticket
+		for _, p := range []access.Principal{nurse, other, nurse} {
+			ctx := access.With(t.Context(), p, access.Treatment)
+			if _, err := tr.Record(ctx, reveal); err != nil {
+				t.Fatal(err)
+			}
+			ticket, err := tr.Attempt(ctx, attempt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tickets = append(tickets, ticket)
+		}
+		if _, err := tr.Commit(t.Context(), tickets[:2]); err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.Rollback(t.Context(), tickets[2:]); err != nil {
+			t.Fatal(err)
+		}
+		replay := func(tenant string, types ...audit.Type) (out []audit.Stored) {
+			for s, err := range h.Replay(t.Context(), tenant, types...) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				out = append(out, s)
+			}
+			return out
+		}
+		got := replay("t-1", audit.WriteAttempt, audit.Committed, audit.RolledBack)
+		var ids []string
+		for _, s := range got {
+			ids = append(ids, s.ID+s.Attempt)
+		}
+		if len(got) != 5 || got[0].Type != audit.RolledBack || got[0].Attempt != tickets[2].Attempt ||
+			got[1].Type != audit.Committed || got[1].Attempt != tickets[1].Attempt || got[2].Attempt != tickets[0].Attempt ||
+			got[3].ID != tickets[2].Attempt || got[4].ID != tickets[0].Attempt {
+			t.Errorf("Replay(t-1) = %v, want the ends and the attempts of t-1, newest first", ids)
+		}
+		if n := len(replay("t-2", audit.Revealed)); n != 1 {
+			t.Errorf("Replay(t-2, reveal) = %d events, want 1", n)
+		}
+		if n := len(replay("", audit.Revealed, audit.WriteAttempt)); n != 6 {
+			t.Errorf("Replay(every tenant) = %d events, want 6", n)
+		}
+		for _, o := range got[4].Objects {
+			if o.Record == "" || o.Record != h.Pseudonym("t-1", "r-1") || o.Version != 4 || !slices.Equal(o.Digests, attempt.Objects[0].Digests) {
+				t.Errorf("replayed object %+v", o)
+			}
+		}
+		if a, b := h.Pseudonym("t-1", "r-1"), h.Pseudonym("t-1", "r-2"); a == b {
+			t.Error("two records have one pseudonym")
+		}
+		for range h.Replay(t.Context(), "t-1") {
+			break // ends the iteration
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for _, err := range h.Replay(ctx, "t-1") {
+			if err == nil {
+				t.Error("Replay(cancelled) yields an event")
+			}
+		}
+		if !h.Issued(tickets[0]) {
+			t.Error("Issued(own ticket) = false")
+		}
+		forged := tickets[0]
+		forged.Attempt = tickets[1].Attempt
+		foreign, _ := open(t)
+		if theirs, err := foreign.Attempt(as(t), attempt); err != nil || h.Issued(theirs) || h.Issued(forged) || h.Issued(audit.Ticket{}) {
+			t.Errorf("Issued(forged or foreign) = true (%v)", err)
+		}
+	})
+
 	t.Run("concurrent writers", func(t *testing.T) {
 		tr, events := open(t)
 		const writers, each = 8, 20

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"sync"
@@ -34,7 +35,10 @@ type Trail struct {
 	delay  time.Duration
 }
 
-var _ audit.Trail = (*Trail)(nil)
+var (
+	_ audit.Trail   = (*Trail)(nil)
+	_ audit.History = (*Trail)(nil)
+)
 
 // New returns an empty Trail that is closed when the test ends.
 func New(t testing.TB) *Trail {
@@ -118,6 +122,39 @@ func (tr *Trail) Rollback(ctx context.Context, tickets []audit.Ticket) error {
 	return err
 }
 
+// Replay implements [audit.History].
+func (tr *Trail) Replay(ctx context.Context, tenant string, types ...audit.Type) iter.Seq2[audit.Stored, error] {
+	return func(yield func(audit.Stored, error) bool) {
+		for _, s := range slices.Backward(tr.Events()) {
+			if err := ctx.Err(); err != nil {
+				yield(audit.Stored{}, err)
+				return
+			}
+			if len(types) > 0 && !slices.Contains(types, s.Type) {
+				continue
+			}
+			if tenant != "" && s.Type != audit.Committed && s.Type != audit.RolledBack {
+				mine := s.Actor.Tenant == tenant
+				s.Objects = slices.DeleteFunc(slices.Clone(s.Objects), func(o audit.Object) bool { return o.Tenant != tenant })
+				if !mine && len(s.Objects) == 0 {
+					continue
+				}
+			}
+			if !yield(s, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Pseudonym implements [audit.History]: the ID itself.
+func (tr *Trail) Pseudonym(_, id string) string { return id }
+
+// Issued implements [audit.History].
+func (tr *Trail) Issued(ticket audit.Ticket) bool {
+	return ticket.Writer == tr.writer && hmac.Equal(ticket.MAC, tr.mac(ticket))
+}
+
 // Close makes every later call fail with [audit.ErrClosed].
 func (tr *Trail) Close() error {
 	tr.mu.Lock()
@@ -144,7 +181,7 @@ func (tr *Trail) record(ctx context.Context, ev audit.Event) (string, error) {
 
 func (tr *Trail) settle(as audit.Type, tickets []audit.Ticket) (refused []audit.Ticket, err error) {
 	for _, ticket := range tickets {
-		if !hmac.Equal(ticket.MAC, tr.mac(ticket)) || ticket.Writer != tr.writer {
+		if !tr.Issued(ticket) {
 			refused = append(refused, ticket)
 			continue
 		}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"gorm.io/gorm"
 )
 
 // Errors of [Sealed.Get]: why there is no plaintext.
@@ -24,8 +26,9 @@ var (
 	ErrConflict = errors.New("storage: conflict: the record changed since it was read: read it again")
 
 	// ErrDuplicate means that another record of the tenant has this value in
-	// a unique field. It names no record.
-	ErrDuplicate = errors.New("storage: duplicate: the value is taken in a unique field")
+	// a unique field, or that the ID is taken. It names no record. It is a
+	// gorm.ErrDuplicatedKey too.
+	ErrDuplicate = fmt.Errorf("storage: duplicate: the value is taken in a unique field: %w", gorm.ErrDuplicatedKey)
 
 	// ErrRefused is what every [RefusedError] is.
 	ErrRefused = errors.New("storage: refused")

@@ -150,6 +150,9 @@ func (o *op) run(next func(*gorm.DB), prepare func(*op) (bool, error)) error {
 	}
 	stmt.ConnPool = &built{ConnPool: o.tx.Tx, check: o.m.checkWrite}
 	next(o.db)
+	if o.duplicate(o.db.Error) {
+		o.db.Error = ErrDuplicate // the driver's text may quote values
+	}
 	if o.db.Error != nil {
 		return nil
 	}
@@ -694,14 +697,22 @@ func (o *op) writeIndex() error {
 		return nil
 	}
 	err := o.own(o.ctx, o.tx.Tx).CreateInBatches(rows, 500).Error
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
-	}
-	if t, ok := o.db.Dialector.(gorm.ErrorTranslator); ok && errors.Is(t.Translate(err), gorm.ErrDuplicatedKey) {
-		return ErrDuplicate
-	}
-	if strings.Contains(strings.ToUpper(err.Error()), "UNIQUE") {
+	case o.duplicate(err):
 		return ErrDuplicate
 	}
 	return errors.New("storage: insert into phi_index failed") // the driver's text may quote values
+}
+
+// duplicate reports whether the database refused a key that is taken.
+func (o *op) duplicate(err error) bool {
+	if err == nil {
+		return false
+	}
+	if t, ok := o.db.Dialector.(gorm.ErrorTranslator); ok && errors.Is(t.Translate(err), gorm.ErrDuplicatedKey) {
+		return true
+	}
+	return strings.Contains(err.Error(), "UNIQUE constraint failed") // SQLite, in whichever driver
 }

@@ -124,7 +124,7 @@ func (m *matrix) String() string {
 		var l strings.Builder
 		fmt.Fprintf(&l, "%-*s", wide, head)
 		for _, db := range m.names {
-			fmt.Fprintf(&l, "  %-*s", max(len(db), len("refused")), cell(db))
+			fmt.Fprintf(&l, "  %-*s", max(len(db), len("duplicate")), cell(db))
 		}
 		b.WriteString(strings.TrimRight(l.String(), " ") + "\n")
 	}

@@ -16,9 +16,9 @@ func TestMatrixTellsWhatIsAbsent(t *testing.T) {
 	m.set(t, "SQLite", "long/path", "refused")
 	m.set(t, "MariaDB", "a", "denied")
 	want := "attacks: 2 paths\n" +
-		"           SQLite   MariaDB  PostgreSQL\n" +
-		"a          ok       denied   -\n" +
-		"long/path  refused  absent   -\n"
+		"           SQLite     MariaDB    PostgreSQL\n" +
+		"a          ok         denied     -\n" +
+		"long/path  refused    absent     -\n"
 	if got := m.String(); got != want {
 		t.Errorf("printed\n%s\nwant\n%s", got, want)
 	}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package storage_test
+
+import (
+	"testing"
+
+	"github.com/part164/part164/storage/storagetest"
+)
+
+func TestAttacks(t *testing.T) {
+	t.Parallel()
+	storagetest.TestAttacks(t, databases()...)
+}

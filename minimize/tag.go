@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -23,6 +24,7 @@ type Tag struct {
 	Unique  bool     // no two rows of a tenant have the same value; needs search=exact
 	As      string   // the field's logical name, kept when the column is renamed; empty means its own
 	From    string   // the old column that is being sealed into this one; empty means none
+	Pad     int      // the stored length is hidden: values are padded to this many bytes, doubled until they fit; 0 = not padded
 	Search  []string // kinds of index, among [SearchExact] and [SearchName]
 }
 
@@ -32,11 +34,21 @@ const (
 	SearchName  = "name"  // the beginning of each word
 )
 
+// defaultPad is what pad alone pads to: most names, numbers and addresses then
+// have one length.
+const defaultPad = 64
+
 // ParseTag reads the value of a phi tag:
 //
-//	class[,as=name][,search=exact|name]...[,unique][,clear][,from=column]
+//	class[,as=name][,search=exact|name]...[,unique][,clear][,from=column][,pad[=bytes]]
 //	subject
 //	-
+//
+// pad hides how long a sealed value is: it is padded to the given number of
+// bytes, 16 to 65536, or to twice that, four times and so on until it fits,
+// two bytes included that the padding itself takes. pad alone is pad=64. It may
+// be added, changed and removed at any time; a value has the padding of its
+// last write.
 //
 // An unknown class or option, an option given twice, and options that
 // contradict each other are errors that say the mend. search may be given once
@@ -66,6 +78,8 @@ func ParseTag(s string) (Tag, error) {
 	switch {
 	case t.Clear && (len(t.Search) > 0 || t.Unique):
 		return Tag{}, fmt.Errorf("minimize: parse tag: class %s: a clear column has its own index: remove search= and unique, or clear", head)
+	case t.Clear && t.Pad != 0:
+		return Tag{}, fmt.Errorf("minimize: parse tag: class %s: pad is for sealed values: remove it, or clear", head)
 	case t.Clear && t.From != "":
 		return Tag{}, fmt.Errorf("minimize: parse tag: class %s: from= seals a column: remove it, or clear", head)
 	case t.Unique && !slices.Contains(t.Search, SearchExact):
@@ -96,6 +110,15 @@ func (t *Tag) option(opt string) error {
 			return fmt.Errorf("option %s needs a name of letters, digits, _ and . that begins with a letter, at most 60 long", key)
 		}
 		twice, *name = *name != "", val
+	case "pad":
+		n := defaultPad
+		if hasVal {
+			var err error
+			if n, err = strconv.Atoi(val); err != nil || n < 16 || n > 65536 || val != strconv.Itoa(n) {
+				return errors.New("option pad needs a number of bytes from 16 to 65536, or none for 64")
+			}
+		}
+		twice, t.Pad = t.Pad != 0, n
 	case "search":
 		if val != SearchExact && val != SearchName {
 			return fmt.Errorf("unknown search kind %q: take exact or name", val)
@@ -103,7 +126,7 @@ func (t *Tag) option(opt string) error {
 		twice = slices.Contains(t.Search, val)
 		t.Search = append(t.Search, val)
 	default:
-		return fmt.Errorf("unknown option %q: take as=, search=, unique, clear or from=", opt)
+		return fmt.Errorf("unknown option %q: take as=, search=, unique, clear, from= or pad=", opt)
 	}
 	if twice {
 		return fmt.Errorf("option %q is given twice: remove one", opt)

@@ -19,6 +19,8 @@ func TestParseTag(t *testing.T) {
 		"name,unique,search=name,search=exact": {Class: Name, Search: []string{"name", "exact"}, Unique: true},
 		"date,clear":                           {Class: Date, Clear: true},
 		"ssn,as=patients.ssn,from=ssn_v1":      {Class: SSN, As: "patients.ssn", From: "ssn_v1"},
+		"name,pad":                             {Class: Name, Pad: 64},
+		"name,pad=16,search=name":              {Class: Name, Pad: 16, Search: []string{"name"}},
 	} {
 		got, err := ParseTag(s)
 		if err != nil || !reflect.DeepEqual(got, want) {
@@ -48,6 +50,12 @@ func TestParseTag(t *testing.T) {
 		"name,unique":                          "add search=exact",
 		"name,clear,search=exact":              "clear column",
 		"name,clear,from=x":                    "from=",
+		"name,clear,pad":                       "sealed values",
+		"name,pad,pad=16":                      "given twice",
+		"name,pad=":                            "16 to 65536",
+		"name,pad=15":                          "16 to 65536",
+		"name,pad=+64":                         "16 to 65536",
+		"name,pad=65537":                       "16 to 65536",
 		"name,from=" + strings.Repeat("a", 61): "at most 60",
 	} {
 		if got, err := ParseTag(s); err == nil || !strings.Contains(err.Error(), mend) || !reflect.DeepEqual(got, Tag{}) {

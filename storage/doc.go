@@ -30,6 +30,14 @@
 // fields, conditions on sealed columns, joins and subqueries, reads into
 // another type than the model.
 //
+// # Values
+//
+// A [Sealed] holds a string, []byte, integer, float, bool, [time.Time], [Date],
+// or what encoding/json writes and reads back, such as a struct or a slice. How
+// a release encodes a value every later one reads; a type that marshals itself
+// answers for that by itself. The option pad of a tag hides how long a value
+// is: see minimize.ParseTag.
+//
 // # Limits
 //
 // Go cannot keep plaintext out of a memory dump. A value that was revealed and

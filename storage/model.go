@@ -191,6 +191,12 @@ func (p *plugin) parse(s *schema.Schema) (*model, error) {
 		if !isSealed && f.DBName != "" && holdsSealed(f.FieldType, nil) {
 			return nil, fail("field %s: it holds Sealed values, which would be stored as placeholders: give each a field of its own, or a Sealed of the whole", f.Name)
 		}
+		if isSealed {
+			t := reflect.New(f.FieldType).Interface().(sealedField).valueType()
+			if why := cannotSeal(t); why != "" {
+				return nil, fail("field %s: a Sealed[%s] could not be read back: %s", f.Name, t, why)
+			}
+		}
 		if slices.ContainsFunc(f.StructField.Index, func(i int) bool { return i < 0 }) {
 			return nil, fail("field %s: it is in a struct that is embedded by pointer: embed it by value", f.Name)
 		}

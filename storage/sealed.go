@@ -5,6 +5,7 @@ package storage
 import (
 	"bytes"
 	"context"
+	"crypto/subtle"
 	"database/sql/driver"
 	"encoding/json"
 	"errors"
@@ -52,7 +53,7 @@ type row struct {
 // no printer and no reflection follows.
 type shown struct {
 	kind  showing
-	value any // fresh and full: func() T; partly: func() string
+	value any // fresh: func() ([]byte, error), encoded; full: func() T; partly: func() string
 	stamp *stamp
 }
 
@@ -80,11 +81,16 @@ func (s *stamp) valid(ctx context.Context) bool {
 }
 
 // Seal returns v as a value to be written. It is sealed when its record is.
+//
+// T is a string, []byte, integer, float, bool, [time.Time], [Date], or what
+// encoding/json can write and read back: a struct, slice or map. Of a time the
+// instant and the offset are kept. A nil []byte is an empty one: NULL is the
+// zero Sealed. A float that is NaN or infinite, a date that the calendar does
+// not have, and what else has no encoding fails when it is written; a type that
+// has none is refused by [Migrate]. Later changes of v do not reach the Sealed.
 func Seal[T any](v T) Sealed[T] {
-	if b, ok := any(v).([]byte); ok {
-		v = any(bytes.Clone(b)).(T)
-	}
-	return Sealed[T]{c: &cell{shown: &shown{kind: fresh, value: func() T { return v }}}}
+	plain, err := encode(v)
+	return Sealed[T]{c: &cell{shown: &shown{kind: fresh, value: func() ([]byte, error) { return plain, err }}}}
 }
 
 // Get returns the plaintext where it was revealed in full to the scope of ctx.
@@ -151,23 +157,34 @@ func (s Sealed[T]) Minimized(ctx context.Context) minimize.Rendering {
 	return r
 }
 
-// Equal reports whether both hold the same cell, or the same value not sealed
-// yet. It never opens a cell: two cells sealed apart differ even where their
-// plaintext is the same.
+// Equal reports whether both hold the same, as far as that can be told without
+// opening anything; go-cmp and tests call it.
+//
+//   - Two values not sealed yet are equal where their values are.
+//   - Two cells are equal where the stored bytes are, whatever of them is
+//     revealed, masked or withheld, and to whom. Two cells sealed apart differ
+//     even where their plaintext is the same, and a cell differs from a value
+//     not sealed yet.
+//   - NULL equals NULL; a NULL that was withheld, and a column that was not
+//     selected, equal only themselves in another copy of the same record.
 func (s Sealed[T]) Equal(o Sealed[T]) bool {
+	a, b := s.c, o.c
 	switch {
-	case s.c == o.c:
+	case a == b:
 		return true
-	case s.c == nil || o.c == nil:
+	case a == nil || b == nil:
 		return false
-	case s.c.raw != nil || o.c.raw != nil:
-		return bytes.Equal(s.c.raw, o.c.raw)
-	case s.c.isFresh() && o.c.isFresh():
-		a, errA := s.plain(s.c)
-		b, errB := o.plain(o.c)
-		return errA == nil && errB == nil && bytes.Equal(a, b)
+	case a.isFresh() && b.isFresh():
+		x, errX := s.plain(a)
+		y, errY := o.plain(b)
+		return errX == nil && errY == nil && subtle.ConstantTimeCompare(x, y) == 1
+	case a.isFresh() || b.isFresh():
+		return false
+	case a.raw != nil || b.raw != nil:
+		return bytes.Equal(a.raw, b.raw)
 	}
-	return false
+	return a.row != nil && b.row != nil && a.row.model == b.row.model && a.field == b.field &&
+		a.row.tenant == b.row.tenant && a.row.record == b.row.record && a.isUnloaded() == b.isUnloaded()
 }
 
 // Scan implements [database/sql.Scanner]. It clones the driver's bytes, which
@@ -222,12 +239,13 @@ func (s *Sealed[T]) UnmarshalJSON(b []byte) error {
 		s.c = nil
 		return nil
 	}
+	var t string
+	if json.Unmarshal(b, &t) == nil && strings.HasPrefix(t, "[PHI") {
+		return &WriteError{Resource: "input", Fields: []string{"a field"}, Masked: true}
+	}
 	var v T
 	if err := json.Unmarshal(b, &v); err != nil {
 		return errors.New("storage: unmarshal a sealed value: the JSON has another type") // the cause would quote the input
-	}
-	if t, ok := any(v).(string); ok && strings.HasPrefix(t, "[PHI") {
-		return &WriteError{Resource: "input", Fields: []string{"a field"}, Masked: true}
 	}
 	*s = Seal(v)
 	return nil
@@ -237,23 +255,28 @@ func (s *Sealed[T]) UnmarshalJSON(b []byte) error {
 type sealedField interface {
 	cell() *cell
 	setCell(*cell)
-	plain(*cell) ([]byte, error) // the bytes of a fresh value
-	open([]byte) (any, error)    // opened bytes as a func() T
+	plain(*cell) ([]byte, error) // the encoding of a fresh value
+	open([]byte) (any, error)    // what a cell opened to, framed or not, as a func() T
 	textOf(any) string           // a func() T as people read its value
+	valueType() reflect.Type     // T
 }
 
 func (s *Sealed[T]) cell() *cell     { return s.c }
 func (s *Sealed[T]) setCell(c *cell) { s.c = c }
 
 func (s Sealed[T]) plain(c *cell) ([]byte, error) {
-	f, ok := c.shown.value.(func() T)
+	f, ok := c.shown.value.(func() ([]byte, error))
 	if !ok {
 		return nil, errors.New("storage: seal: the value has another type than its field")
 	}
-	return encode(f())
+	return f()
 }
 
 func (s *Sealed[T]) open(b []byte) (any, error) {
+	b, err := unframe(b)
+	if err != nil {
+		return nil, err
+	}
 	v, err := decode[T](b)
 	if err != nil {
 		return nil, err
@@ -267,53 +290,7 @@ func (s *Sealed[T]) open(b []byte) (any, error) {
 }
 
 func (s *Sealed[T]) textOf(value any) string { return text(value.(func() T)()) }
+func (s *Sealed[T]) valueType() reflect.Type { return reflect.TypeFor[T]() }
 
 func (c *cell) isFresh() bool    { return c != nil && c.shown != nil && c.shown.kind == fresh }
 func (c *cell) isUnloaded() bool { return c != nil && c.shown != nil && c.shown.kind == unloaded }
-
-// encode turns a value into the bytes that are sealed: a string or []byte as
-// it is, everything else as JSON.
-func encode[T any](v T) ([]byte, error) {
-	switch v := any(v).(type) {
-	case string:
-		return []byte(v), nil
-	case []byte:
-		return v, nil
-	}
-	b, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("storage: seal: a %T does not marshal to JSON", v)
-	}
-	return b, nil
-}
-
-func decode[T any](b []byte) (T, error) {
-	var v T
-	switch p := any(&v).(type) {
-	case *string:
-		*p = string(b)
-		return v, nil
-	case *[]byte:
-		*p = append([]byte{}, b...)
-		return v, nil
-	}
-	if err := json.Unmarshal(b, &v); err != nil {
-		return v, fmt.Errorf("storage: open: the cell does not hold a %T", v)
-	}
-	return v, nil
-}
-
-// text is a value as people read it.
-func text(v any) string {
-	switch v := v.(type) {
-	case string:
-		return v
-	case fmt.Stringer:
-		return v.String()
-	}
-	b, err := json.Marshal(v)
-	if err != nil {
-		return ""
-	}
-	return strings.Trim(string(b), `"`)
-}

@@ -266,7 +266,7 @@ func (o *op) compare(set []assignment, stored reflect.Value) (clause.Set, error)
 					return nil, err
 				}
 				o.right(v, a.phi, needed(old == nil))
-				v.input(a.phi, o.checkChange(a.phi, r, old, inputText(plain)))
+				v.input(a.phi, o.checkChange(a.phi, r, a.sealed, old, inputText(plain)))
 				if err := o.index(r, a.phi, plain); err != nil {
 					return nil, err
 				}
@@ -313,7 +313,7 @@ func (o *op) sealingKeys(set []assignment) (map[string]*crypto.Key, error) {
 // checkChange refuses what the caller was shown of the stored value instead of
 // the value. A stored cell is opened for it only where the caller sees a part
 // of it.
-func (o *op) checkChange(f *field, r *row, old *cell, input string) error {
+func (o *op) checkChange(f *field, r *row, s sealedField, old *cell, input string) error {
 	class := f.tag.Class
 	view := o.policy.View(o.scope.Principal().Roles, o.scope.Purpose(), class)
 	if old == nil || view == minimize.Withhold || view == minimize.Reveal {
@@ -334,7 +334,11 @@ func (o *op) checkChange(f *field, r *row, old *cell, input string) error {
 	if err != nil {
 		return minimize.CheckInput(class, input)
 	}
-	return minimize.CheckChange(class, string(plain), input)
+	stored, err := textOf(s, plain)
+	if err != nil {
+		return minimize.CheckInput(class, input)
+	}
+	return minimize.CheckChange(class, stored, input)
 }
 
 // same compares a stored value with a new one.

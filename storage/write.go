@@ -284,17 +284,36 @@ func digest(raw []byte) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// seal returns the cell of a fresh value, bound to its record.
+// seal returns the cell of a fresh value, bound to its record, and the value's
+// text, which is checked and indexed.
 func (o *op) seal(key *crypto.Key, r *row, f *field, s sealedField) (*cell, []byte, error) {
 	plain, err := s.plain(s.cell())
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%w (field %s)", err, f.Name)
 	}
-	raw, err := key.Seal(nil, plain, r.binding(f))
+	raw, err := r.seal(key, f, plain)
 	if err != nil {
 		return nil, nil, fmt.Errorf("storage: seal %s: %w", f.logical, err)
 	}
-	return &cell{raw: raw, row: r, field: f}, plain, nil
+	text, err := textOf(s, frame(plain, 0))
+	if err != nil {
+		return nil, nil, err
+	}
+	return &cell{raw: raw, row: r, field: f}, []byte(text), nil
+}
+
+// seal returns the cell of an encoded value, padded as the field's tag says.
+func (r *row) seal(key *crypto.Key, f *field, plain []byte) ([]byte, error) {
+	return key.Seal(nil, frame(plain, f.tag.Pad), r.binding(f))
+}
+
+// textOf returns the text of what a cell opened to.
+func textOf(s sealedField, opened []byte) (string, error) {
+	v, err := s.open(opened)
+	if err != nil {
+		return "", err
+	}
+	return s.textOf(v), nil
 }
 
 func (r *row) binding(f *field) crypto.Binding {

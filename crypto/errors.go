@@ -44,6 +44,13 @@ var (
 	// never be opened.
 	ErrKeyLost = errors.New("a key made in this transaction is lost: roll back and retry")
 
+	// ErrClosed means that nothing new may be sealed for the subject, as for
+	// the duplicate record of a patient that was merged into another.
+	ErrClosed = errors.New("the subject is closed: its data opens, and nothing new is sealed for it: seal for the subject that it was merged into")
+
+	// ErrInUse means that a key that would be retired is still needed.
+	ErrInUse = errors.New("the key is still in use: rewrap what it wraps, then retire it")
+
 	// ErrGeneration means that the key generation could not be read, so that
 	// nobody can tell whether a cached key has been shredded: opens stop.
 	ErrGeneration = errors.New("key generation cannot be read, so opens stop: see that the key tables can be reached")

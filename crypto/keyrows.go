@@ -12,6 +12,7 @@ type KeyRow struct {
 	Version  uint32 // from 1
 	Wrapped  []byte // under the tenant's key; empty in a tombstone
 	Shredded bool   // a tombstone: no key of the subject opens any more
+	Closed   bool   // it opens, and nothing new is sealed for the subject
 }
 
 // KeyRows is the key tables, on one connection: the statement's own. Inside a
@@ -42,6 +43,30 @@ type KeyRows interface {
 	// InsertSubjectKey stores row. Where the subject has that version or a
 	// tombstone already it does nothing (INSERT ... ON CONFLICT DO NOTHING).
 	InsertSubjectKey(ctx context.Context, row KeyRow) error
+
+	// LockKeys takes, until the transaction ends, the lock for which a locked
+	// read of the tenant's keys waits, and which waits for those: nobody else
+	// is then between reading a key to seal with and committing.
+	LockKeys(ctx context.Context, tenant string) error
+
+	// ReplaceTenantKeyset stores wrapped in place of old. The error wraps
+	// [ErrKeyLost] where the table holds something else than old.
+	ReplaceTenantKeyset(ctx context.Context, tenant, use string, old, wrapped []byte) error
+
+	// ReplaceSubjectKey stores row.Wrapped in place of old. The error wraps
+	// [ErrKeyLost] where the table holds something else than old.
+	ReplaceSubjectKey(ctx context.Context, row KeyRow, old []byte) error
+
+	// DeleteSubjectKey deletes one version of a subject's key.
+	DeleteSubjectKey(ctx context.Context, tenant, subject string, version uint32) error
+
+	// CountOthers counts the subject keys of the tenant, tombstones left out,
+	// whose wrapped bytes do not begin with prefix.
+	CountOthers(ctx context.Context, tenant string, prefix []byte) (int64, error)
+
+	// BumpGeneration changes what Generation returns, once the transaction
+	// commits.
+	BumpGeneration(ctx context.Context) error
 
 	// Generation returns a number that changes when the transaction commits in
 	// which any key, of any tenant, is shredded or retired.

@@ -136,6 +136,10 @@ func newTenantKey(ctx context.Context, kek KEK, tenant, use string) (*tenantKey,
 	if err != nil {
 		return nil, fmt.Errorf("crypto: make tenant key: %w", err)
 	}
+	return wrapTenantKey(ctx, kek, h, tenant, use)
+}
+
+func wrapTenantKey(ctx context.Context, kek KEK, h *keyset.Handle, tenant, use string) (*tenantKey, error) {
 	var buf bytes.Buffer
 	rec := &kekRecorder{KEK: kek}
 	if err := h.WriteWithContext(ctx, keyset.NewBinaryWriter(&buf), rec, tenantData(tenant, use)); err != nil {
@@ -145,6 +149,14 @@ func newTenantKey(ctx context.Context, kek KEK, tenant, use string) (*tenantKey,
 }
 
 func unwrapTenantKey(ctx context.Context, kek KEK, tenant, use string, wrapped []byte) (*tenantKey, error) {
+	h, err := readKeyset(ctx, kek, tenant, use, wrapped)
+	if err != nil {
+		return nil, err
+	}
+	return parseTenantKey(h, bytes.Clone(wrapped), tenant, use)
+}
+
+func readKeyset(ctx context.Context, kek KEK, tenant, use string, wrapped []byte) (*keyset.Handle, error) {
 	rec := &kekRecorder{KEK: kek}
 	h, err := keyset.ReadWithContext(ctx, keyset.NewBinaryReader(bytes.NewReader(wrapped)), rec, tenantData(tenant, use))
 	switch {
@@ -154,7 +166,7 @@ func unwrapTenantKey(ctx context.Context, kek KEK, tenant, use string, wrapped [
 		// Tink's words may hold bytes of what was read: they are left out.
 		return nil, fmt.Errorf("crypto: unwrap tenant key: %w", ErrUnwrap)
 	}
-	return parseTenantKey(h, bytes.Clone(wrapped), tenant, use)
+	return h, nil
 }
 
 func parseTenantKey(h *keyset.Handle, wrapped []byte, tenant, use string) (*tenantKey, error) {

@@ -71,7 +71,8 @@ var errEnded = errors.New("crypto: the transaction of these keys has ended: begi
 // time, the one in the table wins.
 //
 // The error is a *[SubjectError] that wraps [ErrShredded] where one of the
-// subjects was shredded; such a subject never gets a key again.
+// subjects was shredded, such a subject never gets a key again, and [ErrClosed]
+// where one is closed.
 func (t *KeyTx) SealingKeys(ctx context.Context, tenant string, subjects []string) (map[string]*Key, error) {
 	if tenant == "" {
 		return nil, fmt.Errorf("crypto: sealing keys: %w", ErrBinding)
@@ -92,6 +93,8 @@ func (t *KeyTx) SealingKeys(ctx context.Context, tenant string, subjects []strin
 	for _, s := range subjects {
 		row, err := bySubject[s].newest()
 		switch {
+		case err == nil && row.Closed:
+			return nil, &SubjectError{s, fmt.Errorf("crypto: sealing keys: %w", ErrClosed)}
 		case err == nil:
 			have = append(have, row)
 		case errors.Is(err, ErrNoKey):

@@ -148,6 +148,30 @@ func (a autocommit) InsertSubjectKey(ctx context.Context, row crypto.KeyRow) err
 	return a.update(ctx, func(tx *storeTx) error { return tx.InsertSubjectKey(ctx, row) })
 }
 
+func (a autocommit) LockKeys(context.Context, string) error { return errOutside }
+
+func (a autocommit) ReplaceTenantKeyset(ctx context.Context, tenant, use string, old, wrapped []byte) error {
+	return a.update(ctx, func(tx *storeTx) error { return tx.ReplaceTenantKeyset(ctx, tenant, use, old, wrapped) })
+}
+
+func (a autocommit) ReplaceSubjectKey(ctx context.Context, row crypto.KeyRow, old []byte) error {
+	return a.update(ctx, func(tx *storeTx) error { return tx.ReplaceSubjectKey(ctx, row, old) })
+}
+
+func (a autocommit) DeleteSubjectKey(ctx context.Context, tenant, subject string, version uint32) error {
+	return a.update(ctx, func(tx *storeTx) error { return tx.DeleteSubjectKey(ctx, tenant, subject, version) })
+}
+
+func (a autocommit) CountOthers(ctx context.Context, tenant string, prefix []byte) (int64, error) {
+	return a.read().CountOthers(ctx, tenant, prefix)
+}
+
+func (a autocommit) BumpGeneration(ctx context.Context) error {
+	return a.update(ctx, func(tx *storeTx) error { return tx.BumpGeneration(ctx) })
+}
+
+var errOutside = errors.New("cryptotest: a lock outside a transaction")
+
 // storeTx is a transaction: a copy of the tables that Commit puts in place.
 type storeTx struct {
 	store *Store
@@ -222,6 +246,76 @@ func (tx *storeTx) InsertSubjectKey(ctx context.Context, row crypto.KeyRow) erro
 		row.Wrapped = bytes.Clone(row.Wrapped)
 		tx.now.subjects[id] = row
 	}
+	return nil
+}
+
+// LockKeys does nothing: transactions run one at a time.
+func (tx *storeTx) LockKeys(ctx context.Context, _ string) error {
+	if err := tx.enter(ctx, false); err != nil {
+		return err
+	}
+	tx.mu.Unlock()
+	return nil
+}
+
+func (tx *storeTx) ReplaceTenantKeyset(ctx context.Context, tenant, use string, old, wrapped []byte) error {
+	if err := tx.enter(ctx, false); err != nil {
+		return err
+	}
+	defer tx.mu.Unlock()
+	id := tenantUse{tenant, use}
+	if now := tx.now.tenants[id]; now == nil || !bytes.Equal(now, old) {
+		return fmt.Errorf("cryptotest: replace tenant key: %w", crypto.ErrKeyLost)
+	}
+	tx.now.tenants[id] = bytes.Clone(wrapped)
+	return nil
+}
+
+func (tx *storeTx) ReplaceSubjectKey(ctx context.Context, row crypto.KeyRow, old []byte) error {
+	if err := tx.enter(ctx, false); err != nil {
+		return err
+	}
+	defer tx.mu.Unlock()
+	id := subjectVersion{row.Tenant, row.Subject, row.Version}
+	now, ok := tx.now.subjects[id]
+	if !ok || !bytes.Equal(now.Wrapped, old) {
+		return fmt.Errorf("cryptotest: replace subject key: %w", crypto.ErrKeyLost)
+	}
+	now.Wrapped = bytes.Clone(row.Wrapped)
+	tx.now.subjects[id] = now
+	return nil
+}
+
+func (tx *storeTx) DeleteSubjectKey(ctx context.Context, tenant, subject string, version uint32) error {
+	if err := tx.enter(ctx, false); err != nil {
+		return err
+	}
+	defer tx.mu.Unlock()
+	if version > 0 { // 0 is the tombstone
+		delete(tx.now.subjects, subjectVersion{tenant, subject, version})
+	}
+	return nil
+}
+
+func (tx *storeTx) CountOthers(ctx context.Context, tenant string, prefix []byte) (n int64, err error) {
+	if err := tx.enter(ctx, false); err != nil {
+		return 0, err
+	}
+	defer tx.mu.Unlock()
+	for id, row := range tx.now.subjects {
+		if id.tenant == tenant && !row.Shredded && !bytes.HasPrefix(row.Wrapped, prefix) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+func (tx *storeTx) BumpGeneration(ctx context.Context) error {
+	if err := tx.enter(ctx, false); err != nil {
+		return err
+	}
+	defer tx.mu.Unlock()
+	tx.now.generation++
 	return nil
 }
 

@@ -34,6 +34,22 @@
 // that transaction alone until its COMMIT is known: a key that is used by
 // others and then rolled back would seal rows that nobody can ever open.
 //
+// # Rotation
+//
+// Each key can be replaced while others read and write. A subject's key gets a
+// new version ([KeyTx.RotateSubjects]), what it sealed is sealed anew, and the
+// old version goes ([KeyTx.RetireSubjects]). A tenant's keyset gets a new key
+// ([KeyTx.AddTenantKey]); once every process knows it ([Keyring.Bound]) it
+// becomes the primary one ([KeyTx.PromoteTenantKey]), the subjects' keys are
+// rewrapped, and the old one goes. Under another KEK ([RotatingKEK]) only the
+// tenants' keysets are wrapped anew. Each change takes a lock for which those
+// who seal wait and which waits for them, so nobody seals under a key that is
+// about to go. storage.RunJob does all of it.
+//
+// There is no count of seals: the bound for a random 96-bit IV is 2^32 cells a
+// key (NIST SP 800-38D section 8.3), and one patient's key, or one tenant's
+// wrapping key, never comes near it.
+//
 // # Old cells
 //
 // Every cell format that a release of this package has written opens in every

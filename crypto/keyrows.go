@@ -44,10 +44,11 @@ type KeyRows interface {
 	// tombstone already it does nothing (INSERT ... ON CONFLICT DO NOTHING).
 	InsertSubjectKey(ctx context.Context, row KeyRow) error
 
-	// LockKeys takes, until the transaction ends, the lock for which a locked
-	// read of the tenant's keys waits, and which waits for those: nobody else
-	// is then between reading a key to seal with and committing.
-	LockKeys(ctx context.Context, tenant string) error
+	// LockKeys takes, until the transaction ends, the lock on the tenant's
+	// keyset that conflicts with a locked TenantKeyset and, for "wrap", with a
+	// locked SubjectKeys: nobody else is then between reading a key to seal
+	// with and committing.
+	LockKeys(ctx context.Context, tenant, use string) error
 
 	// ReplaceTenantKeyset stores wrapped in place of old. The error wraps
 	// [ErrKeyLost] where the table holds something else than old.

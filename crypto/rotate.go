@@ -70,15 +70,16 @@ func (r *rotatingKEK) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[crypto.Rotat
 // under it.
 func (r *Keyring) Bound() time.Duration { return r.interval }
 
-// rotate locks the tenant's keys for this transaction alone.
-func (t *KeyTx) rotate(ctx context.Context, tenant string) error {
+// rotate locks one of the tenant's keysets, and what hangs on it, for this
+// transaction alone.
+func (t *KeyTx) rotate(ctx context.Context, tenant string, use Use) error {
 	switch {
 	case tenant == "":
 		return fmt.Errorf("crypto: rotate keys: %w", ErrBinding)
 	case t.ended:
 		return errEnded
 	}
-	if err := t.rows.LockKeys(ctx, tenant); err != nil {
+	if err := t.rows.LockKeys(ctx, tenant, string(use)); err != nil {
 		return fmt.Errorf("crypto: lock keys: %w", err)
 	}
 	return nil
@@ -92,7 +93,7 @@ func (t *KeyTx) rotate(ctx context.Context, tenant string) error {
 func (t *KeyTx) RotateSubjects(ctx context.Context, tenant string, subjects []string) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.rotate(ctx, tenant); err != nil {
+	if err := t.rotate(ctx, tenant, UseWrap); err != nil {
 		return 0, err
 	}
 	bySubject, err := readSubjects(ctx, t.rows, tenant, subjects, true)
@@ -111,7 +112,7 @@ func (t *KeyTx) RotateSubjects(ctx context.Context, tenant string, subjects []st
 		if newest.Version == 1<<32-1 {
 			return made, &SubjectError{s, errors.New("crypto: rotate subject key: no version is left")}
 		}
-		wrap, err := t.tenantKey(ctx, tenant, useWrap, false)
+		wrap, err := t.tenantKey(ctx, tenant, useWrap, false, true)
 		if err != nil {
 			return made, err
 		}
@@ -137,7 +138,7 @@ func (t *KeyTx) RotateSubjects(ctx context.Context, tenant string, subjects []st
 func (t *KeyTx) RetireSubjects(ctx context.Context, tenant string, subjects []string) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.rotate(ctx, tenant); err != nil {
+	if err := t.rotate(ctx, tenant, UseWrap); err != nil {
 		return 0, err
 	}
 	bySubject, err := readSubjects(ctx, t.rows, tenant, subjects, true)
@@ -253,10 +254,10 @@ func (t *KeyTx) edit(ctx context.Context, tenant string, use Use, change func(*k
 	if use != UseWrap && use != UseIndex {
 		return errors.New("crypto: rotate tenant key: the use is neither wrap nor index")
 	}
-	if err := t.rotate(ctx, tenant); err != nil {
+	if err := t.rotate(ctx, tenant, use); err != nil {
 		return err
 	}
-	wrapped, err := t.rows.TenantKeyset(ctx, tenant, string(use))
+	wrapped, err := t.rows.TenantKeyset(ctx, tenant, string(use), true)
 	if err != nil {
 		return fmt.Errorf("crypto: read tenant key: %w", err)
 	}
@@ -316,14 +317,14 @@ func parametersOf(h *keyset.Handle) (key.Parameters, error) {
 func (t *KeyTx) RewrapSubjects(ctx context.Context, tenant string, subjects []string) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.rotate(ctx, tenant); err != nil {
+	if err := t.rotate(ctx, tenant, UseWrap); err != nil {
 		return 0, err
 	}
 	bySubject, err := readSubjects(ctx, t.rows, tenant, subjects, true)
 	if err != nil || len(bySubject) == 0 {
 		return 0, err
 	}
-	wrap, err := t.tenantKey(ctx, tenant, useWrap, false)
+	wrap, err := t.tenantKey(ctx, tenant, useWrap, false, true)
 	if err != nil {
 		return 0, err
 	}

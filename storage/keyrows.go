@@ -29,6 +29,7 @@ type (
 		Version   uint32 `gorm:"primaryKey;autoIncrement:false"`
 		Wrapped   []byte
 		Shredded  bool `gorm:"not null"`
+		Closed    bool `gorm:"not null;default:false"` // of a duplicate that was merged: opens, seals nothing new
 		CreatedAt time.Time
 	}
 	outboxRow struct {
@@ -115,7 +116,7 @@ func (k *keyRows) SubjectKeys(ctx context.Context, tenant string, subjects []str
 			return nil, fmt.Errorf("storage: read phi_subject_keys: %w", err)
 		}
 		for _, r := range rows {
-			out = append(out, crypto.KeyRow{Tenant: r.TenantID, Subject: r.SubjectID, Version: r.Version, Wrapped: r.Wrapped, Shredded: r.Shredded})
+			out = append(out, crypto.KeyRow{Tenant: r.TenantID, Subject: r.SubjectID, Version: r.Version, Wrapped: r.Wrapped, Shredded: r.Shredded, Closed: r.Closed})
 		}
 		subjects = subjects[n:]
 	}
@@ -146,7 +147,7 @@ func (k *keyRows) InsertSubjectKey(ctx context.Context, row crypto.KeyRow) error
 	if tombstones > 0 {
 		return nil
 	}
-	r := subjectKey{TenantID: row.Tenant, SubjectID: row.Subject, Version: row.Version, Wrapped: row.Wrapped}
+	r := subjectKey{TenantID: row.Tenant, SubjectID: row.Subject, Version: row.Version, Wrapped: row.Wrapped, Closed: row.Closed}
 	if err := k.db(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&r).Error; err != nil {
 		return fmt.Errorf("storage: insert into phi_subject_keys: %w", err)
 	}

@@ -48,6 +48,7 @@ func TestNewNamesTheBadField(t *testing.T) {
 		"Config.RevealTTL is negative": func(c *storage.Config) { c.RevealTTL = -1 },
 		"Config.Deviations[0]":         func(c *storage.Config) { c.Deviations = []access.Deviation{{Citation: "x"}} },
 		"Config.KEK is a file":         func(c *storage.Config) { c.KEK = file },
+		"Config.KEK is a file: use":    func(c *storage.Config) { c.KEK = crypto.RotatingKEK(c.KEK, file) },
 	} {
 		cfg := config(t)
 		change(&cfg)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -103,7 +104,7 @@ func New(cfg Config) (gorm.Plugin, error) {
 		}
 		covered = covered || d.Citation == citationKeys
 	}
-	if _, file := cfg.KEK.(*crypto.FileKEK); file && !covered {
+	if isFile(cfg.KEK) && !covered {
 		return nil, errors.New("storage: Config.KEK is a file: use a KMS, set Development, or add a Deviation from " + citationKeys + " that names the separate device")
 	}
 	if x, ok := cfg.Access.(interface{ Deviations() []access.Deviation }); ok {
@@ -126,6 +127,15 @@ func New(cfg Config) (gorm.Plugin, error) {
 		return nil, fmt.Errorf("storage: Config.KEK: %w", err)
 	}
 	return &plugin{cfg: cfg, deviations: deviations, keys: ring, models: models{tables: map[string]*model{}}}, nil
+}
+
+// isFile reports whether a KEK, or one of those of a crypto.RotatingKEK, is a file.
+func isFile(k crypto.KEK) bool {
+	if r, ok := k.(interface{ KEKs() []crypto.KEK }); ok {
+		return slices.ContainsFunc(r.KEKs(), isFile)
+	}
+	_, file := k.(*crypto.FileKEK)
+	return file
 }
 
 // citationKeys is the specification that a deviation must cite to keep the key

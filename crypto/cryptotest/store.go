@@ -148,7 +148,7 @@ func (a autocommit) InsertSubjectKey(ctx context.Context, row crypto.KeyRow) err
 	return a.update(ctx, func(tx *storeTx) error { return tx.InsertSubjectKey(ctx, row) })
 }
 
-func (a autocommit) LockKeys(context.Context, string) error { return errOutside }
+func (a autocommit) LockKeys(context.Context, string, string) error { return errOutside }
 
 func (a autocommit) ReplaceTenantKeyset(ctx context.Context, tenant, use string, old, wrapped []byte) error {
 	return a.update(ctx, func(tx *storeTx) error { return tx.ReplaceTenantKeyset(ctx, tenant, use, old, wrapped) })
@@ -250,7 +250,7 @@ func (tx *storeTx) InsertSubjectKey(ctx context.Context, row crypto.KeyRow) erro
 }
 
 // LockKeys does nothing: transactions run one at a time.
-func (tx *storeTx) LockKeys(ctx context.Context, _ string) error {
+func (tx *storeTx) LockKeys(ctx context.Context, _, _ string) error {
 	if err := tx.enter(ctx, false); err != nil {
 		return err
 	}

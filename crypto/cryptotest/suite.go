@@ -382,7 +382,241 @@ func TestKeyRows(t *testing.T, open func(t *testing.T) DB) {
 			}
 		}
 	})
+	t.Run("replacing and retiring", func(t *testing.T) {
+		db := open(t)
+		ctx := t.Context()
+		inTx(t, db, func(tx Tx) {
+			insertTenant(t, tx, "t1", "wrap", "one")
+			insertTenant(t, tx, "t2", "wrap", "one")
+			for _, r := range []crypto.KeyRow{row("t1", "p1", 1, "a1"), row("t1", "p1", 2, "b2"), row("t1", "p2", 1, "a3"), row("t2", "p1", 1, "c4")} {
+				insertSubject(t, tx, r)
+			}
+		})
+		shred(t, db, "t1", "p9")
+		before := generation(t, db.Rows())
+		inTx(t, db, func(tx Tx) {
+			for _, use := range []string{"wrap", "index"} { // there is no index key to lock
+				if err := tx.LockKeys(ctx, "t1", use); err != nil {
+					t.Errorf("LockKeys(%s) = %v", use, err)
+				}
+			}
+			if err := tx.ReplaceTenantKeyset(ctx, "t1", "wrap", []byte("one"), []byte("two")); err != nil {
+				t.Errorf("ReplaceTenantKeyset() = %v", err)
+			}
+			if err := tx.ReplaceTenantKeyset(ctx, "t1", "wrap", []byte("one"), []byte("three")); !errors.Is(err, crypto.ErrKeyLost) {
+				t.Errorf("ReplaceTenantKeyset(of what is not there) = %v, want ErrKeyLost", err)
+			}
+			if err := tx.ReplaceSubjectKey(ctx, row("t1", "p1", 2, "a5"), []byte("b2")); err != nil {
+				t.Errorf("ReplaceSubjectKey() = %v", err)
+			}
+			if err := tx.ReplaceSubjectKey(ctx, row("t1", "p2", 1, "a6"), []byte("b2")); !errors.Is(err, crypto.ErrKeyLost) {
+				t.Errorf("ReplaceSubjectKey(of what is not there) = %v, want ErrKeyLost", err)
+			}
+			for prefix, want := range map[string]int64{"a": 0, "b": 3, "a5": 2} {
+				if n, err := tx.CountOthers(ctx, "t1", []byte(prefix)); n != want || err != nil {
+					t.Errorf("CountOthers(%q) = %d, %v, want %d", prefix, n, err, want)
+				}
+			}
+			if err := tx.DeleteSubjectKey(ctx, "t1", "p1", 1); err != nil {
+				t.Errorf("DeleteSubjectKey() = %v", err)
+			}
+			if err := tx.DeleteSubjectKey(ctx, "t1", "p9", 0); err != nil {
+				t.Errorf("DeleteSubjectKey(of a tombstone) = %v", err)
+			}
+			if err := tx.BumpGeneration(ctx); err != nil {
+				t.Errorf("BumpGeneration() = %v", err)
+			}
+		})
+		if got := generation(t, db.Rows()); got == before {
+			t.Error("the generation is the same after a change of keys")
+		}
+		if got := tenantKeyset(t, db.Rows(), "t1", "wrap"); string(got) != "two" {
+			t.Errorf("TenantKeyset() = %q, want two", got)
+		}
+		if got := describe(subjectKeys(t, db.Rows(), "t1", "p1", "p2")); got != `p1/2="a5" p2/1="a3"` {
+			t.Errorf("SubjectKeys() = %s", got)
+		}
+		if got := describe(subjectKeys(t, db.Rows(), "t2", "p1")); got != `p1/1="c4"` {
+			t.Errorf("SubjectKeys() of the other tenant = %s", got)
+		}
+		tombstoned(t, db.Rows(), "t1", "p9")
+	})
+	t.Run("a rotation waits for those who seal", func(t *testing.T) {
+		db := open(t)
+		inTx(t, db, func(tx Tx) { insertTenant(t, tx, "t1", "wrap", "one") })
+		tx := begin(t, db)
+		if _, err := tx.SubjectKeys(t.Context(), "t1", []string{"p1"}, true); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		if other, err := db.Begin(ctx); err == nil {
+			if err := other.LockKeys(ctx, "t1", "wrap"); err == nil {
+				t.Error("LockKeys() went through while a transaction held the subject's keys locked")
+			}
+			_ = other.Rollback()
+		}
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		inTx(t, db, func(tx Tx) {
+			if err := tx.LockKeys(t.Context(), "t1", "wrap"); err != nil {
+				t.Errorf("LockKeys() afterwards = %v", err)
+			}
+		})
+	})
 	t.Run("with a keyring", func(t *testing.T) { testRing(t, open(t)) })
+	t.Run("with a keyring that rotates", func(t *testing.T) { testRotation(t, open(t)) })
+}
+
+// testRotation turns every key over, one after the other: what was sealed
+// before stays open throughout, for a keyring that knew the old keys and for
+// one that begins.
+func testRotation(t *testing.T, db DB) {
+	ctx := t.Context()
+	old, kek := NewKEK(), NewKEK()
+	now := time.Now()
+	ring := func(kek crypto.KEK) *crypto.Keyring {
+		r, err := crypto.NewKeyring(crypto.Config{KEK: kek, Now: func() time.Time { return now }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	warm := ring(crypto.RotatingKEK(kek, old))
+	change := func(r *crypto.Keyring, f func(*crypto.KeyTx) error) {
+		t.Helper()
+		tx := begin(t, db)
+		keys := r.Begin(tx)
+		if err := f(keys); err != nil {
+			t.Fatal(err)
+		}
+		if err := keys.Precommit(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		keys.Publish()
+	}
+	b := crypto.Binding{Tenant: "t1", Field: "patient.name", Record: "r1", Subject: "p1"}
+	var cell []byte
+	seal := func(k *crypto.KeyTx) error {
+		keys, err := k.SealingKeys(ctx, "t1", []string{"p1", "p2"})
+		if err == nil {
+			cell, err = keys["p1"].Seal(nil, []byte("plaintext"), b)
+		}
+		if err == nil {
+			_, err = k.IndexingKeys(ctx, "t1")
+		}
+		return err
+	}
+	opens := func(r *crypto.Keyring) error {
+		h, err := crypto.ParseHeader(cell)
+		if err != nil {
+			return err
+		}
+		found, err := r.Lookup(ctx, db.Rows(), "t1", []crypto.KeyRef{{Subject: "p1", Version: h.KeyVersion}})
+		if err == nil {
+			err = found[0].Err
+		}
+		if err == nil {
+			_, err = found[0].Key.Open(nil, cell, b)
+		}
+		return err
+	}
+	all := func(step string, rings ...*crypto.Keyring) {
+		t.Helper()
+		for i, r := range append(rings, warm) {
+			if err := opens(r); err != nil {
+				t.Errorf("%s: keyring %d: %v", step, i, err)
+			}
+		}
+	}
+	change(ring(old), seal)
+	all("before", ring(old), ring(crypto.RotatingKEK(kek, old)))
+
+	uses := []crypto.Use{crypto.UseWrap, crypto.UseIndex}
+	for _, use := range uses {
+		change(ring(crypto.RotatingKEK(kek, old)), func(k *crypto.KeyTx) error { return k.RewrapTenant(ctx, "t1", use) })
+	}
+	all("KEK", ring(kek))
+	if err := opens(ring(old)); !errors.Is(err, crypto.ErrUnwrap) {
+		t.Errorf("the old KEK still opens the tenant's key: %v", err)
+	}
+
+	step := func(name string, f func(k *crypto.KeyTx) error) {
+		t.Helper()
+		change(ring(kek), f)
+		all(name, ring(kek))
+		now = now.Add(warm.Bound())
+		all(name+", later", ring(kek))
+	}
+	for _, use := range uses {
+		step("add to "+string(use), func(k *crypto.KeyTx) error { return k.AddTenantKey(ctx, "t1", use) })
+		step("promote "+string(use), func(k *crypto.KeyTx) error { return k.PromoteTenantKey(ctx, "t1", use) })
+	}
+	tx := begin(t, db)
+	if err := ring(kek).Begin(tx).RetireTenantKeys(ctx, "t1", crypto.UseWrap); !errors.Is(err, crypto.ErrInUse) {
+		t.Errorf("RetireTenantKeys() before the subjects are rewrapped = %v, want ErrInUse", err)
+	}
+	_ = tx.Rollback()
+	step("rewrap", func(k *crypto.KeyTx) error {
+		n, err := k.RewrapSubjects(ctx, "t1", []string{"p1", "p2", "p3"})
+		if n != 2 {
+			t.Errorf("RewrapSubjects() = %d, want 2", n)
+		}
+		return err
+	})
+	step("rewrap again", func(k *crypto.KeyTx) error {
+		n, err := k.RewrapSubjects(ctx, "t1", []string{"p1", "p2", "p3"})
+		if n != 0 {
+			t.Errorf("RewrapSubjects() again = %d, want 0", n)
+		}
+		return err
+	})
+	for _, use := range uses {
+		step("retire of "+string(use), func(k *crypto.KeyTx) error { return k.RetireTenantKeys(ctx, "t1", use) })
+	}
+
+	first := cell
+	step("new subject key", func(k *crypto.KeyTx) error {
+		n, err := k.RotateSubjects(ctx, "t1", []string{"p1", "p3"})
+		if n != 1 {
+			t.Errorf("RotateSubjects() = %d, want 1", n)
+		}
+		return err
+	})
+	change(ring(kek), seal)
+	if bytes.Equal(first[:6], cell[:6]) {
+		t.Error("a cell sealed after the rotation has the key version of before")
+	}
+	all("sealed under the new subject key", ring(kek))
+	change(ring(kek), func(k *crypto.KeyTx) error {
+		n, err := k.RetireSubjects(ctx, "t1", []string{"p1", "p2", "p3"})
+		if n != 1 {
+			t.Errorf("RetireSubjects() = %d, want 1", n)
+		}
+		return err
+	})
+	all("subject key retired", ring(kek))
+	cell = first
+	if err := opens(warm); err != nil {
+		t.Errorf("within the bound a cached key opens: %v", err)
+	}
+	now = now.Add(warm.Bound())
+	if err := opens(warm); !errors.Is(err, crypto.ErrNoKey) {
+		t.Errorf("past the bound a retired key = %v, want ErrNoKey", err)
+	}
+	shred(t, db, "t1", "p1")
+	change(ring(kek), func(k *crypto.KeyTx) error {
+		n, err := k.RotateSubjects(ctx, "t1", []string{"p1"})
+		if n != 0 {
+			t.Errorf("RotateSubjects() of a shredded subject = %d, want 0", n)
+		}
+		return err
+	})
+	tombstoned(t, db.Rows(), "t1", "p1")
 }
 
 // testRing runs a keyring on the tables: what it seals it opens, and a shred

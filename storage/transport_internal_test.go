@@ -40,6 +40,8 @@ type (
 func (d *driverConn) Prepare(string) (driver.Stmt, error) { return nil, errors.New("prepares nothing") }
 func (d *driverConn) Close() error                        { d.closed.Store(true); return nil }
 func (d *driverConn) Begin() (driver.Tx, error)           { return d, nil }
+func (d *driverConn) ResetSession(context.Context) error  { return nil }  // with IsValid, a cancelled transaction
+func (d *driverConn) IsValid() bool                       { return true } // keeps its connection
 func (d *driverConn) Commit() error                       { return nil }
 func (d *driverConn) Rollback() error                     { return nil }
 func (d *driverConn) ExecContext(context.Context, string, []driver.NamedValue) (driver.Result, error) {

@@ -89,8 +89,12 @@ func (e *WriteError) Is(target error) bool { return target == ErrNotPermitted }
 type RevealError struct {
 	Denied      []string            // IDs of rows that the policy denies; they stay sealed
 	Unavailable map[string][]string // row ID to the names of fields that did not open
+	Shredded    []string            // IDs of rows whose patient's keys were destroyed; their fields are in Unavailable too
 	Decision    string              // ID of the access decision
 }
+
+// Is makes errors.Is(err, ErrShredded) true where a row's keys were destroyed.
+func (e *RevealError) Is(target error) bool { return target == ErrShredded && len(e.Shredded) > 0 }
 
 func (e *RevealError) Error() string {
 	n := 0

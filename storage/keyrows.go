@@ -44,7 +44,9 @@ type (
 	metaRow struct {
 		ID         int    `gorm:"primaryKey;autoIncrement:false"`
 		DatabaseID string `gorm:"size:36;not null"`
-		Generation uint64 `gorm:"not null"`
+		Generation uint64 `gorm:"not null"`           // of the keys: changes with every one shredded or retired
+		Tombstones uint64 `gorm:"not null;default:0"` // shredded patients so far
+		MAC        []byte `gorm:"column:mac"`         // over DatabaseID and Tombstones; NULL before the first Migrate
 	}
 )
 
@@ -132,7 +134,8 @@ func (k *keyRows) lock(ctx context.Context, tenant string) error {
 	if err != nil && !errors.Is(err, gorm.ErrRecordNotFound) {
 		return fmt.Errorf("storage: lock phi_tenant_keys: %w", err)
 	}
-	return nil
+	_, err = k.Generation(ctx) // of an older copy nothing may be sealed
+	return err
 }
 
 func share() clause.Locking { return clause.Locking{Strength: "SHARE"} }
@@ -154,13 +157,23 @@ func (k *keyRows) InsertSubjectKey(ctx context.Context, row crypto.KeyRow) error
 	return nil
 }
 
-// Generation implements crypto.KeyRows.
+// Generation implements crypto.KeyRows. The error wraps [ErrRestored] where it
+// went back.
 func (k *keyRows) Generation(ctx context.Context) (uint64, error) {
-	var m metaRow
-	if err := k.db(ctx).Take(&m, 1).Error; err != nil {
-		return 0, fmt.Errorf("storage: read phi_meta: %w", err)
+	before := k.plugin.restore.generation()
+	m, err := k.meta(ctx)
+	if err != nil {
+		return 0, err
 	}
-	return m.Generation, nil
+	_, inTx := k.conn.(gorm.TxCommitter)
+	return m.Generation, k.plugin.restore.read(before, m.Generation, inTx)
+}
+
+func (k *keyRows) meta(ctx context.Context) (m metaRow, err error) {
+	if err := k.db(ctx).Take(&m, 1).Error; err != nil {
+		return m, fmt.Errorf("storage: read phi_meta: %w", err)
+	}
+	return m, nil
 }
 
 // checkKEK finds a wrong or missing key before the first record is asked for,

@@ -36,6 +36,9 @@ func Migrate(ctx context.Context, db *gorm.DB, models ...any) error {
 	if err := p.own(ctx, inner(p.pool)).Clauses(clause.OnConflict{DoNothing: true}).Create(&meta).Error; err != nil {
 		return fmt.Errorf("storage: migrate: phi_meta: %w", err)
 	}
+	if err := p.signMeta(ctx); err != nil {
+		return fmt.Errorf("storage: migrate: %w", err)
+	}
 	parsed := make([]*model, len(models))
 	for i, v := range models {
 		stmt := &gorm.Statement{DB: db}

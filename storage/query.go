@@ -81,6 +81,9 @@ type search struct {
 // scope puts what the app wrote in brackets and adds the rows in reach:
 // WHERE (app) AND tenant [AND subject]. It resolves Match.
 func (p *plugin) scope(db *gorm.DB, m *model, q *search) error {
+	if err := p.restore.err(); err != nil {
+		return err
+	}
 	stmt := db.Statement
 	if !m.named(stmt) {
 		return &RefusedError{Op: "query", Table: m.table, Why: "the statement names another table than its model", Mend: "use the model's own table"}

@@ -37,7 +37,7 @@ func Reveal(ctx context.Context, target any) error {
 	if err != nil {
 		return err
 	}
-	b := &batch{ctx: ctx, scope: scope, rows: map[*row]int{}, layouts: map[reflect.Type]*layout{}}
+	b := &batch{ctx: ctx, scope: scope, rows: map[*row]int{}, shredded: map[string]bool{}, layouts: map[reflect.Type]*layout{}}
 	if err := b.collect(target); err != nil {
 		return err
 	}
@@ -56,6 +56,8 @@ type batch struct {
 	records []*record
 	rows    map[*row]int // index into records
 	found   []slot
+
+	shredded map[string]bool // records whose patient's keys were destroyed
 
 	layouts map[reflect.Type]*layout
 	ahead   int // rows of a slice that are still to come, for the first of them
@@ -307,6 +309,9 @@ func (b *batch) reveal() error {
 		if !r.allowed {
 			rerr.Denied = append(rerr.Denied, r.row.record)
 		}
+		if b.shredded[r.row.record] {
+			rerr.Shredded = append(rerr.Shredded, r.row.record)
+		}
 	}
 	if len(failed) > 0 {
 		return errors.Join(rerr, b.recordFailed(failed))
@@ -345,15 +350,24 @@ func (b *batch) recordDenied(decision string) error {
 	return err
 }
 
+// recordFailed records what did not open: that a patient was shredded is no
+// sign of an attack, and so an event of its own.
 func (b *batch) recordFailed(failed map[string][]string) error {
-	ev := audit.Event{Type: audit.RevealFailed, Outcome: audit.Failure, Reason: audit.ReasonCell, Action: access.Read}
-	for _, r := range b.records {
-		if fields := failed[r.row.record]; len(fields) > 0 {
-			ev.Objects = append(ev.Objects, audit.Object{Type: r.model.name, Tenant: r.tenant, Record: r.row.record, Patient: r.subject, Version: r.version, Fields: fields})
+	var errs []error
+	for _, reason := range []audit.Reason{audit.ReasonCell, audit.ReasonShredded} {
+		ev := audit.Event{Type: audit.RevealFailed, Outcome: audit.Failure, Reason: reason, Action: access.Read}
+		for _, r := range b.records {
+			fields := failed[r.row.record]
+			if len(fields) > 0 && b.shredded[r.row.record] == (reason == audit.ReasonShredded) {
+				ev.Objects = append(ev.Objects, audit.Object{Type: r.model.name, Tenant: r.tenant, Record: r.row.record, Patient: r.subject, Version: r.version, Fields: fields})
+			}
+		}
+		if len(ev.Objects) > 0 {
+			_, err := b.p.cfg.Audit.Record(b.ctx, ev)
+			errs = append(errs, err)
 		}
 	}
-	_, err := b.p.cfg.Audit.Record(b.ctx, ev)
-	return err
+	return errors.Join(errs...)
 }
 
 // keys looks up the keys of all cells to open, once a subject and version.
@@ -371,6 +385,9 @@ func (b *batch) keys() (map[crypto.KeyRef]crypto.Found, error) {
 	}
 	if len(refs) == 0 {
 		return out, nil
+	}
+	if err := b.p.restore.err(); err != nil {
+		return nil, err
 	}
 	var found []crypto.Found
 	var err error
@@ -436,6 +453,9 @@ func (b *batch) open(keys map[crypto.KeyRef]crypto.Found) map[string][]string {
 				}
 			} else {
 				err = ErrUnavailable
+				if errors.Is(f.Err, ErrShredded) {
+					b.shredded[r.row.record] = true
+				}
 			}
 			if err != nil {
 				c.shown = gone
@@ -523,6 +543,9 @@ func (s sealer) Open(ctx context.Context, b crypto.Binding, cell []byte) ([]byte
 	h, err := crypto.ParseHeader(cell)
 	if err != nil {
 		return nil, fmt.Errorf("storage: open: %w", err)
+	}
+	if err := s.p.restore.err(); err != nil {
+		return nil, err
 	}
 	found, err := s.p.keys.Lookup(ctx, &keyRows{plugin: s.p, conn: inner(s.p.pool)}, b.Tenant, []crypto.KeyRef{{Version: h.KeyVersion}})
 	if err == nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/minimize"
+	"github.com/part164/part164/storage/tombstone"
 )
 
 // Config configures [Open] and [New]. KEK, Audit, Access and Minimize are
@@ -41,6 +42,32 @@ type Config struct {
 	// of its scope. Zero means 5 minutes.
 	RevealTTL time.Duration
 
+	// Holds are asked before a patient's data is destroyed ([Shred]): each may
+	// forbid it.
+	Holds []Hold
+
+	// Retention is how long after the newest write to one of a patient's
+	// records [Shred] refuses without an authority that overrides it. Zero
+	// means six years. HIPAA sets no period for medical records; the states
+	// do, and 42 CFR 482.24(b)(1) asks hospitals for five years: look yours
+	// up. (The six years of 45 CFR 164.316(b)(2)(i) are for documentation.)
+	Retention time.Duration
+
+	// KeyBackups is how long copies of the table phi_subject_keys live, in
+	// backups, in the database's log files and in the free space of its files:
+	// so long a [Certificate] stays pending. Zero means that nobody knows, so
+	// that it stays pending without a date; a negative value, that there are
+	// no copies.
+	KeyBackups time.Duration
+
+	// Tombstones remembers, apart from the database, who was shredded, so that
+	// an older copy put in its place is found: see [ErrRestored]. All
+	// processes of a database share one, such as a tombstone.File on another
+	// device. Nil means the audit trail, where it is an audit.History: one
+	// node's trail then finds what that node has seen. Else nothing is found,
+	// which is recorded as a deviation from 164.310(d)(2)(i).
+	Tombstones tombstone.Log
+
 	// NewID makes record IDs: UUIDs. Nil means version 7.
 	NewID func() string
 
@@ -58,6 +85,9 @@ const pluginName = "part164"
 
 // Open opens a database whose models with phi tags are sealed, scoped and
 // recorded. Call [Close] at the end: it settles what is left in the outbox.
+//
+// With [ErrRestored] it returns the database too: it serves [Reapply] and Close,
+// and refuses everything else.
 func Open(d gorm.Dialector, cfg Config) (*gorm.DB, error) {
 	p, err := New(cfg)
 	if err != nil {
@@ -73,7 +103,7 @@ func Open(d gorm.Dialector, cfg Config) (*gorm.DB, error) {
 		}
 		return nil, err
 	}
-	return db, nil
+	return db, p.(*plugin).restore.err()
 }
 
 // New returns the plugin that [Open] installs, for an app that opens GORM by
@@ -90,6 +120,10 @@ func New(cfg Config) (gorm.Plugin, error) {
 		return nil, errors.New("storage: Config.Minimize is nil: minimize.Starter to start with")
 	case cfg.RevealTTL < 0:
 		return nil, errors.New("storage: Config.RevealTTL is negative")
+	case cfg.Retention < 0:
+		return nil, errors.New("storage: Config.Retention is negative: zero means six years")
+	case slices.Contains(cfg.Holds, nil):
+		return nil, errors.New("storage: Config.Holds has a nil Hold")
 	}
 	deviations := cfg.Deviations
 	if cfg.Development {
@@ -112,6 +146,15 @@ func New(cfg Config) (gorm.Plugin, error) {
 	if x, ok := cfg.Access.(interface{ Deviations() []access.Deviation }); ok {
 		deviations = append(deviations[:len(deviations):len(deviations)], x.Deviations()...)
 	}
+	if _, ok := cfg.Audit.(audit.History); !ok && cfg.Tombstones == nil {
+		deviations = append(deviations[:len(deviations):len(deviations)], access.Deviation{
+			Citation: citationDisposal, Reason: "an older copy of the database is not recognised: Config.Tombstones is nil, and Config.Audit cannot be read back",
+			Alternative: "none", Owner: "the developer", ReviewBy: time.Now().AddDate(0, 1, 0),
+		})
+	}
+	if cfg.Retention == 0 {
+		cfg.Retention = 6 * 365 * 24 * time.Hour
+	}
 	if cfg.RevealTTL == 0 {
 		cfg.RevealTTL = 5 * time.Minute
 	}
@@ -124,7 +167,7 @@ func New(cfg Config) (gorm.Plugin, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	ring, err := crypto.NewKeyring(crypto.Config{KEK: cfg.KEK, Now: cfg.Now})
+	ring, err := crypto.NewKeyring(crypto.Config{KEK: cfg.KEK, Now: cfg.Now, GenerationInterval: keyBound})
 	if err != nil {
 		return nil, fmt.Errorf("storage: Config.KEK: %w", err)
 	}
@@ -145,6 +188,9 @@ func isFile(k crypto.KEK) bool {
 // device or location from the data).
 const citationKeys = "164.312(a)(2)(iv)"
 
+// citationDisposal is the specification on the final disposition of PHI.
+const citationDisposal = "164.310(d)(2)(i)"
+
 // A plugin is the SDK in one gorm.DB.
 type plugin struct {
 	cfg        Config
@@ -155,6 +201,7 @@ type plugin struct {
 	db         *gorm.DB
 	pool       *pool
 	relay      *relay
+	restore    restoreState
 }
 
 // Name implements gorm.Plugin.
@@ -202,6 +249,9 @@ func (p *plugin) Initialize(db *gorm.DB) error {
 		return err
 	}
 	if err := p.recordDeviations(ctx); err != nil {
+		return err
+	}
+	if err := p.checkRestored(ctx); err != nil && !errors.Is(err, ErrRestored) {
 		return err
 	}
 	p.relay = startRelay(p)

@@ -14,7 +14,6 @@ import (
 	"gorm.io/driver/mysql"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/clause"
 	"gorm.io/gorm/logger"
 
 	"github.com/part164/part164/access/accesstest"
@@ -38,20 +37,16 @@ func (d keyDB) Begin(ctx context.Context) (cryptotest.Tx, error) {
 	return &keyTx{&keyRows{plugin: d.p, conn: tx.Tx}, tx}, nil
 }
 
-// Shred is what the shredding of a later version does to the key tables: it
-// takes the tenant's row for itself.
+// Shred is what storage.Shred does to the key tables.
 func (d keyDB) Shred(ctx context.Context, tenant, subject string) error {
 	tx, err := d.begin(ctx)
 	if err != nil {
 		return err
 	}
-	db := func() *gorm.DB { return d.p.own(ctx, tx.Tx) }
-	err = errors.Join(
-		db().Clauses(clause.Locking{Strength: "UPDATE"}).Where("tenant_id = ?", tenant).Find(&[]tenantKey{}).Error,
-		db().Where("tenant_id = ? AND subject_id = ?", tenant, subject).Delete(&subjectKey{}).Error,
-		db().Create(&subjectKey{TenantID: tenant, SubjectID: subject, Shredded: true}).Error,
-		db().Model(&metaRow{}).Where("id = 1").Update("generation", gorm.Expr("generation + 1")).Error,
-	)
+	mac, err := d.p.metaMAC(ctx)
+	if err == nil {
+		_, err = d.p.erase(ctx, tx.Tx, mac, nil, tenant, subject, true)
+	}
 	if err != nil {
 		return errors.Join(err, tx.Tx.Rollback())
 	}

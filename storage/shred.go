@@ -240,6 +240,9 @@ func (s *shredding) destroy() (g erased, err error) {
 	if err == nil {
 		g, err = s.erase(s.ctx, tx.Tx, s.mac, s.models, s.tenant, s.subject, true)
 	}
+	if err == nil && len(g.keys) == 0 && !g.before {
+		err = fmt.Errorf("the patient has no key, so that there is nothing to destroy: %w", crypto.ErrNoKey)
+	}
 	if err != nil {
 		return g, errors.Join(err, tx.Rollback())
 	}
@@ -285,16 +288,12 @@ func (p *plugin) erase(ctx context.Context, conn gorm.ConnPool, mac metaMAC, mod
 	}
 	g.at = p.now()
 	stone := subjectKey{TenantID: tenant, SubjectID: subject, Shredded: true, CreatedAt: g.at}
-	set := false
 	for _, r := range rows {
 		if r.Shredded {
-			set, g.at = true, r.CreatedAt.UTC()
+			g.before, g.at = true, r.CreatedAt.UTC()
 		} else {
 			g.keys = append(g.keys, r.Version)
 		}
-	}
-	if len(rows) == 0 {
-		return g, fmt.Errorf("storage: the patient has no key, so that there is nothing to destroy: %w", crypto.ErrNoKey)
 	}
 	if g.clear, err = p.clearOf(ctx, conn, models, tenant, subject); err != nil {
 		return g, err
@@ -302,7 +301,7 @@ func (p *plugin) erase(ctx context.Context, conn gorm.ConnPool, mac metaMAC, mod
 	if g.meta, err = p.lockMeta(ctx, conn); err != nil {
 		return g, err
 	}
-	if set && len(g.keys) == 0 {
+	if g.before && len(g.keys) == 0 {
 		return g, nil
 	}
 	if g.tokens, err = p.dropTokens(ctx, conn, models, tenant, subject, records); err != nil {
@@ -318,13 +317,13 @@ func (p *plugin) erase(ctx context.Context, conn gorm.ConnPool, mac metaMAC, mod
 	if err := errors.Join(keys().Update("wrapped", noise).Error, keys().Delete(&subjectKey{}).Error); err != nil {
 		return g, fmt.Errorf("storage: delete from phi_subject_keys: %w", err)
 	}
-	if !set {
+	if !g.before {
 		if err := db().Create(&stone).Error; err != nil {
 			return g, fmt.Errorf("storage: insert into phi_subject_keys: %w", err)
 		}
 	}
 	g.meta.Generation++
-	if count && !set {
+	if count && !g.before {
 		g.meta.Tombstones++
 	}
 	return g, p.saveMeta(ctx, conn, mac, &g.meta)

@@ -35,6 +35,19 @@ import (
 type DB struct {
 	*gorm.DB
 	Trail *audittest.Trail // what was recorded
+
+	cfg storage.Config
+}
+
+// Reopen opens the database once more, as another process would: with the same
+// configuration, and nothing in its caches. change may be nil. The caller
+// closes it; storage.Migrate tells it the models.
+func (db *DB) Reopen(d gorm.Dialector, change func(*storage.Config)) (*gorm.DB, error) {
+	cfg := db.cfg
+	if change != nil {
+		change(&cfg)
+	}
+	return storage.Open(d, cfg)
 }
 
 // NewDB returns a migrated SQLite database in the test's temporary folder,
@@ -77,7 +90,7 @@ func Open(t testing.TB, d gorm.Dialector, change func(*storage.Config), models .
 	if err := storage.Migrate(t.Context(), db, models...); err != nil {
 		t.Fatalf("storagetest: %v", err)
 	}
-	return &DB{DB: db, Trail: trail}
+	return &DB{DB: db, Trail: trail, cfg: cfg}
 }
 
 // SeededIDs returns a generator of UUIDs (version 4 in form) that gives the

@@ -23,12 +23,6 @@ import (
 // error of [Reveal] where its cells do not open any more.
 var ErrShredded = crypto.ErrShredded
 
-// keyBound is how old a process's reading of the key generation may be when it
-// uses a key that it holds: so long after a shred the last process has dropped
-// the key. An open that had begun then, or reads in a transaction that shows it
-// the tables as they were before, may still end.
-const keyBound = 5 * time.Second
-
 // The bases of an [Authority].
 const (
 	RetentionOver = "retention.over" // the retention period has passed; overrides nothing
@@ -110,7 +104,9 @@ func (c Certificate) statement() string {
 // for writes of the tenant and makes them wait, it deletes the wrapped keys and
 // search tokens, and leaves a tombstone: from then on sealing for the patient
 // and opening give [ErrShredded], and no key is ever made for the patient again.
-// Each other process drops its copy of a key within 5 seconds.
+// Each other process drops its copy of a key within 5 seconds
+// ([crypto.Keyring.Bound]); an open that had begun then, or that reads in a
+// transaction which is shown the tables as they were before, may still end.
 //
 // The error is [ErrHeld] where a hold of Config.Holds forbids it, and
 // [ErrRetained] inside the retention period, unless the authority overrides
@@ -220,7 +216,8 @@ func (s *shredding) denied(reason audit.Reason, decision string) error {
 // erased is what one transaction destroyed.
 type erased struct {
 	meta   metaRow
-	at     time.Time // when the subject's tombstone was set
+	at     time.Time // when the patient's tombstone was set
+	before bool      // which it was by an earlier call
 	keys   []uint32
 	clear  []string
 	tokens int64
@@ -278,9 +275,8 @@ func (p *plugin) erase(ctx context.Context, conn gorm.ConnPool, mac metaMAC, mod
 	}
 	// Writers share this row, so none is between its look at the tombstones
 	// and its commit, and none begins.
-	err = db().Clauses(clause.Locking{Strength: "UPDATE"}).Where("tenant_id = ? AND purpose = ?", tenant, "wrap").Find(&[]tenantKey{}).Error
-	if err != nil {
-		return g, fmt.Errorf("storage: lock phi_tenant_keys: %w", err)
+	if err := (&keyRows{plugin: p, conn: conn}).LockKeys(ctx, tenant, "wrap"); err != nil {
+		return g, err
 	}
 	var rows []subjectKey
 	if err := db().Clauses(clause.Locking{Strength: "UPDATE"}).Where("tenant_id = ? AND subject_id = ?", tenant, subject).Order("version").Find(&rows).Error; err != nil {
@@ -373,7 +369,7 @@ func (s *shredding) certify(g erased, a Authority, who access.Principal) (Certif
 	}
 	c := Certificate{
 		Database: g.meta.DatabaseID, Tenant: s.tenant, Subject: s.subject, Method: method, Authority: a, By: who.ID,
-		Shredded: g.at, Keys: g.keys, Tokens: g.tokens, Clear: g.clear, Dropped: s.now().Add(keyBound), State: Pending,
+		Shredded: g.at, Keys: g.keys, Tokens: g.tokens, Clear: g.clear, Dropped: s.now().Add(s.keys.Bound()), State: Pending,
 	}
 	if s.cfg.KeyBackups != 0 {
 		c.Until = c.Dropped

@@ -37,10 +37,6 @@ func officer(t testing.TB) context.Context {
 	return accesstest.As(t, t.Context(), "privacy-officer", access.Operations)
 }
 
-func physician(t testing.TB) context.Context {
-	return accesstest.As(t, t.Context(), "physician", access.Treatment)
-}
-
 func maintainer(t testing.TB) context.Context {
 	p := accesstest.Principal(accesstest.Tenant, "maintenance")
 	p.Kind, p.Session = access.Service, ""

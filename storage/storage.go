@@ -167,7 +167,7 @@ func New(cfg Config) (gorm.Plugin, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	ring, err := crypto.NewKeyring(crypto.Config{KEK: cfg.KEK, Now: cfg.Now, GenerationInterval: keyBound})
+	ring, err := crypto.NewKeyring(crypto.Config{KEK: cfg.KEK, Now: cfg.Now})
 	if err != nil {
 		return nil, fmt.Errorf("storage: Config.KEK: %w", err)
 	}

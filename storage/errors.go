@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/part164/part164/crypto"
+
 	"gorm.io/gorm"
 )
 
@@ -93,8 +95,10 @@ type RevealError struct {
 	Decision    string              // ID of the access decision
 }
 
-// Is makes errors.Is(err, ErrShredded) true where a row's keys were destroyed.
-func (e *RevealError) Is(target error) bool { return target == ErrShredded && len(e.Shredded) > 0 }
+// Is makes errors.Is(err, crypto.ErrShredded) true where a row's keys were destroyed.
+func (e *RevealError) Is(target error) bool {
+	return target == crypto.ErrShredded && len(e.Shredded) > 0
+}
 
 func (e *RevealError) Error() string {
 	n := 0

@@ -453,7 +453,7 @@ func (b *batch) open(keys map[crypto.KeyRef]crypto.Found) map[string][]string {
 				}
 			} else {
 				err = ErrUnavailable
-				if errors.Is(f.Err, ErrShredded) {
+				if errors.Is(f.Err, crypto.ErrShredded) {
 					b.shredded[r.row.record] = true
 				}
 			}

@@ -19,10 +19,6 @@ import (
 	"github.com/part164/part164/crypto"
 )
 
-// ErrShredded is what sealing for a shredded patient gives, and what is in the
-// error of [Reveal] where its cells do not open any more.
-var ErrShredded = crypto.ErrShredded
-
 // The bases of an [Authority].
 const (
 	RetentionOver = "retention.over" // the retention period has passed; overrides nothing
@@ -103,7 +99,7 @@ func (c Certificate) statement() string {
 // in the database and in each of its copies. In one transaction, which waits
 // for writes of the tenant and makes them wait, it deletes the wrapped keys and
 // search tokens, and leaves a tombstone: from then on sealing for the patient
-// and opening give [ErrShredded], and no key is ever made for the patient again.
+// and opening give [crypto.ErrShredded], and no key is ever made for the patient again.
 // Each other process drops its copy of a key within 5 seconds
 // ([crypto.Keyring.Bound]); an open that had begun then, or that reads in a
 // transaction which is shown the tables as they were before, may still end.

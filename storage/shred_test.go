@@ -166,7 +166,7 @@ func TestShred(t *testing.T) {
 				return db.WithContext(ctx).Model(&Patient{}).Where("id = ?", gone.ID).Update("name", storage.Seal("x")).Error
 			},
 		} {
-			if err := try(physician(t)); !errors.Is(err, storage.ErrShredded) {
+			if err := try(physician(t)); !errors.Is(err, crypto.ErrShredded) {
 				t.Errorf("%s = %v, want ErrShredded", name, err)
 			}
 		}
@@ -385,7 +385,7 @@ func TestShredRacesWithWriters(t *testing.T) {
 						switch err := db.WithContext(physician(t)).Create(&e).Error; {
 						case err == nil:
 							committed.Add(1)
-						case errors.Is(err, storage.ErrShredded):
+						case errors.Is(err, crypto.ErrShredded):
 							refused.Add(1)
 							return
 						default:

@@ -25,13 +25,20 @@ type Tag struct {
 	As      string   // the field's logical name, kept when the column is renamed; empty means its own
 	From    string   // the old column that is being sealed into this one; empty means none
 	Pad     int      // the stored length is hidden: values are padded to this many bytes, doubled until they fit; 0 = not padded
-	Search  []string // kinds of index, among [SearchExact] and [SearchName]
+	Search  []string // kinds of index, among [SearchExact], [SearchName], [SearchWords] and [SearchYear]
+
+	// Guessable allows a search index of a field whose values are so few, or
+	// so unevenly spread, that whoever has a copy of the index can tell many of
+	// them by how often each occurs.
+	Guessable bool
 }
 
 // The kinds of search index.
 const (
 	SearchExact = "exact" // the whole value
-	SearchName  = "name"  // the beginning of each word
+	SearchName  = "name"  // the beginning of each word, and how it sounds
+	SearchWords = "words" // each word of a text
+	SearchYear  = "year"  // the year of a date
 )
 
 // defaultPad is what pad alone pads to: most names, numbers and addresses then
@@ -40,7 +47,7 @@ const defaultPad = 64
 
 // ParseTag reads the value of a phi tag:
 //
-//	class[,as=name][,search=exact|name]...[,unique][,clear][,from=column][,pad[=bytes]]
+//	class[,as=name][,search=exact|name|words|year]...[,unique][,clear][,from=column][,pad[=bytes]][,guessable]
 //	subject
 //	-
 //
@@ -82,6 +89,10 @@ func ParseTag(s string) (Tag, error) {
 		return Tag{}, fmt.Errorf("minimize: parse tag: class %s: pad is for sealed values: remove it, or clear", head)
 	case t.Clear && t.From != "":
 		return Tag{}, fmt.Errorf("minimize: parse tag: class %s: from= seals a column: remove it, or clear", head)
+	case t.Guessable && len(t.Search) == 0:
+		return Tag{}, fmt.Errorf("minimize: parse tag: class %s: guessable is about a search index: add search=, or remove it", head)
+	case slices.Contains(t.Search, SearchYear) && t.Class != Date && t.Class != DOB:
+		return Tag{}, fmt.Errorf("minimize: parse tag: class %s: search=year is for the classes date and dob: remove it", head)
 	case t.Unique && !slices.Contains(t.Search, SearchExact):
 		return Tag{}, fmt.Errorf("minimize: parse tag: class %s: unique is kept by the exact index: add search=exact", head)
 	}
@@ -92,11 +103,8 @@ func (t *Tag) option(opt string) error {
 	key, val, hasVal := strings.Cut(opt, "=")
 	twice := false
 	switch key {
-	case "clear", "unique":
-		flag := &t.Clear
-		if key == "unique" {
-			flag = &t.Unique
-		}
+	case "clear", "unique", "guessable":
+		flag := map[string]*bool{"clear": &t.Clear, "unique": &t.Unique, "guessable": &t.Guessable}[key]
 		if hasVal {
 			return fmt.Errorf("option %s takes no value: write %s", key, key)
 		}
@@ -120,13 +128,13 @@ func (t *Tag) option(opt string) error {
 		}
 		twice, t.Pad = t.Pad != 0, n
 	case "search":
-		if val != SearchExact && val != SearchName {
-			return fmt.Errorf("unknown search kind %q: take exact or name", val)
+		if !slices.Contains([]string{SearchExact, SearchName, SearchWords, SearchYear}, val) {
+			return fmt.Errorf("unknown search kind %q: take exact, name, words or year", val)
 		}
 		twice = slices.Contains(t.Search, val)
 		t.Search = append(t.Search, val)
 	default:
-		return fmt.Errorf("unknown option %q: take as=, search=, unique, clear, from= or pad=", opt)
+		return fmt.Errorf("unknown option %q: take as=, search=, unique, clear, from=, pad= or guessable", opt)
 	}
 	if twice {
 		return fmt.Errorf("option %q is given twice: remove one", opt)

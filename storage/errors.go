@@ -40,6 +40,10 @@ var (
 	// oracle.
 	ErrFilterOnHidden = errors.New("storage: filter on a hidden field")
 
+	// ErrSearchLimit means that the principal has made as many searches in the
+	// last hour as Config.SearchLimits allows its roles.
+	ErrSearchLimit = errors.New("storage: search limit reached")
+
 	// ErrNotPermitted is what every [WriteError] is.
 	ErrNotPermitted = errors.New("storage: write not permitted")
 

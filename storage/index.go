@@ -8,6 +8,7 @@ import (
 	mathrand "math/rand/v2"
 
 	"github.com/part164/part164/crypto"
+	"github.com/part164/part164/minimize"
 )
 
 // An indexRow is one search token of one record. Tokens are keyed hashes;
@@ -24,46 +25,56 @@ type indexRow struct {
 
 func (indexRow) TableName() string { return "phi_index" }
 
+// Kinds of term beside those that a tag names.
 const (
-	kindExact  = "exact"
-	kindName   = "name"
-	kindUnique = "unique"
-
-	minPrefix = 2  // letters of a word that name search starts with
-	maxPrefix = 16 // longer prefixes find nothing more
+	kindSound  = "sound"  // how a word of a name sounds
+	kindUnique = "unique" // in the unique_token column only
 )
-
-// padTo are the sizes that the tokens of a name are padded to, so that their
-// number does not tell its length.
-var padTo = [...]int{8, 16, 32, 64}
 
 // A term is what one token stands for: a value of one kind of index.
 type term struct{ kind, value string }
+
+// A name has as many tokens as the next of these sizes, so that their number
+// does not tell its length: minPad, doubled up to maxPad. What is over maxPad
+// is not indexed.
+const (
+	minPad = 8
+	maxPad = 512
+)
+
+// maxWords is how many different words of a text are indexed.
+const maxWords = 1000
 
 // indexTerms are the terms of a field's value, those of names by themselves:
 // they are padded. unique is the value that no other record may have, empty
 // where any may.
 func indexTerms(f *field, plain string) (plainly, named []term, unique string) {
-	exact := exactForm(f.tag.Class, plain)
-	for _, kind := range f.tag.Search {
-		switch kind {
-		case kindExact:
-			if exact != "" {
-				plainly = append(plainly, term{kindExact, exact})
-			}
-		case kindName:
-			for _, w := range nameWords(plain) {
-				runes := []rune(w)
-				for n := minPrefix; n <= min(len(runes), maxPrefix); n++ {
-					named = append(named, term{kindName, string(runes[:n])})
+	for _, v := range f.values(plain) {
+		exact := f.normal(v)
+		if exact == "" {
+			continue
+		}
+		for _, kind := range f.tag.Search {
+			switch kind {
+			case minimize.SearchExact:
+				plainly = append(plainly, term{kind, exact})
+			case minimize.SearchYear:
+				if year, ok := yearOf(exact); ok {
+					plainly = append(plainly, term{kind, year})
 				}
+			case minimize.SearchWords:
+				for _, w := range textWords(v) {
+					plainly = append(plainly, term{kind, w})
+				}
+			case minimize.SearchName:
+				named = append(named, nameTerms(v)...)
 			}
 		}
+		if f.tag.Unique {
+			unique = exact
+		}
 	}
-	if f.tag.Unique {
-		unique = exact
-	}
-	return plainly, named, unique
+	return plainly[:min(len(plainly), maxWords)], named, unique
 }
 
 // indexRows are the tokens of a field's value under each live key: a search
@@ -103,18 +114,13 @@ func tokensOf(key *crypto.IndexKey, f *field, terms []term) [][]byte {
 	return tokens
 }
 
-// pad adds random tokens up to the next size, and cuts what is over the last.
+// pad adds random tokens up to the next size.
 func pad(tokens [][]byte) [][]byte {
-	size := padTo[len(padTo)-1]
-	for _, n := range padTo {
-		if len(tokens) <= n {
-			size = n
-			break
-		}
+	size := minPad
+	for size < len(tokens) && size < maxPad {
+		size *= 2
 	}
-	if len(tokens) > size {
-		return tokens[:size]
-	}
+	tokens = tokens[:min(len(tokens), size)]
 	for len(tokens) < size {
 		t := make([]byte, 32)
 		_, _ = rand.Read(t) // never fails: crypto/rand

@@ -214,6 +214,9 @@ func (p *plugin) parse(s *schema.Schema) (*model, error) {
 			if f.PrimaryKey || f.TagSettings["INDEX"] != "" || f.TagSettings["UNIQUEINDEX"] != "" || f.TagSettings["UNIQUE"] != "" || f.TagSettings["CHECK"] != "" {
 				return nil, fail("field %s: a sealed column cannot be a key, indexed, unique or checked by a gorm tag: use search=exact or unique in the phi tag", f.Name)
 			}
+			if why := fd.lintSearch(); why != "" {
+				return nil, fail("field %s: %s", f.Name, why)
+			}
 			m.sealed = append(m.sealed, fd)
 		case tag.Clear:
 			if fd.indexed() {

@@ -76,6 +76,7 @@ const refusedTable = "phi_refused"
 type search struct {
 	fields  []string // names of the fields searched
 	selects int      // subselects on phi_index
+	warn    bool     // the principal nears its limit of searches
 }
 
 // scope puts what the app wrote in brackets and adds the rows in reach:
@@ -404,7 +405,7 @@ func (p *plugin) deliver(db *gorm.DB, m *model, q *search) error {
 	}
 	ev := audit.Event{Type: audit.Fetched, Outcome: audit.Success, Action: access.Read, Objects: objects}
 	if len(q.fields) > 0 {
-		ev.Type, ev.Action = audit.Searched, access.Search
+		ev.Type, ev.Action, ev.Reason = audit.Searched, access.Search, q.reason()
 		ev.Count = len(objects)
 		if counted {
 			ev.Count = int(db.RowsAffected)

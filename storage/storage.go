@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -68,6 +69,18 @@ type Config struct {
 	// which is recorded as a deviation from 164.310(d)(2)(i).
 	Tombstones tombstone.Log
 
+	// SearchLimits is how many searches a principal may make in an hour, by
+	// role: every statement with [Match] or [SoundsLike], and every [List]. Who
+	// has several of the roles has the highest of their limits; "" stands for
+	// the roles that are not named, and without it they have 300. A limit of 0
+	// allows none. From 80 % on searches are recorded with the reason "limit",
+	// and Log has a warning; over it they are refused with [ErrSearchLimit].
+	//
+	// The count is kept in the process, for the 10,000 principals that searched
+	// last: behind several processes a principal may make as many in each, and
+	// a restart begins anew. The trail has every search of them all.
+	SearchLimits map[string]int
+
 	// NewID makes record IDs: UUIDs. Nil means version 7.
 	NewID func() string
 
@@ -125,6 +138,12 @@ func New(cfg Config) (gorm.Plugin, error) {
 	case slices.Contains(cfg.Holds, nil):
 		return nil, errors.New("storage: Config.Holds has a nil Hold")
 	}
+	for role, n := range cfg.SearchLimits {
+		if n < 0 {
+			return nil, fmt.Errorf("storage: Config.SearchLimits[%q] is negative: 0 allows no search", role)
+		}
+	}
+	cfg.SearchLimits = maps.Clone(cfg.SearchLimits)
 	deviations := cfg.Deviations
 	if cfg.Development {
 		deviations = append(deviations[:len(deviations):len(deviations)], access.Deviation{
@@ -202,6 +221,8 @@ type plugin struct {
 	pool       *pool
 	relay      *relay
 	restore    restoreState
+
+	searchers  searchers
 }
 
 // Name implements gorm.Plugin.

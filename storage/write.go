@@ -587,7 +587,7 @@ func (o *op) searched(q *search) error {
 	if len(q.fields) == 0 {
 		return nil
 	}
-	ev := audit.Event{Type: audit.Searched, Outcome: audit.Success, Action: access.Search, Count: len(o.rows)}
+	ev := audit.Event{Type: audit.Searched, Outcome: audit.Success, Reason: q.reason(), Action: access.Search, Count: len(o.rows)}
 	for _, r := range o.rows {
 		ev.Objects = append(ev.Objects, audit.Object{Type: o.m.name, Tenant: r.tenant, Record: r.record, Patient: r.subject, Version: r.version, Fields: q.fields})
 	}

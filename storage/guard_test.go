@@ -97,7 +97,8 @@ func TestOneModelForATable(t *testing.T) {
 	}
 }
 
-// What can be reached from a patient by following pointers holds no key.
+// What can be reached from a patient by following pointers holds no key, and
+// nothing of GORM's, whose schemas lead to each other: a dump would not end.
 func TestNoKeyIsReachedFromAModel(t *testing.T) {
 	t.Parallel()
 	db := storagetest.NewDB(t, &Patient{}, &Encounter{})
@@ -112,7 +113,7 @@ func TestNoKeyIsReachedFromAModel(t *testing.T) {
 		if depth > 40 {
 			return
 		}
-		if strings.Contains(v.Type().PkgPath(), "part164/crypto") || strings.Contains(v.Type().PkgPath(), "fips140/aes") {
+		if strings.Contains(v.Type().PkgPath(), "part164/crypto") || strings.Contains(v.Type().PkgPath(), "fips140/aes") || strings.Contains(v.Type().PkgPath(), "gorm.io/") {
 			t.Errorf("%s leads to a %v", path, v.Type())
 			return
 		}
@@ -141,7 +142,7 @@ func TestNoKeyIsReachedFromAModel(t *testing.T) {
 		}
 	}
 	walk(reflect.ValueOf(&p), "Patient", 0)
-	if len(seen) < 10 {
+	if len(seen) < 5 {
 		t.Errorf("only %d pointers were followed", len(seen))
 	}
 }

@@ -40,6 +40,7 @@ type field struct {
 	tag     minimize.Tag
 	logical string // table.column, or the tag's as=: what cells are bound to
 	sealed  bool
+	self    func() *field // what cells keep of it
 }
 
 func (f *field) indexed() bool { return len(f.tag.Search) > 0 }
@@ -207,6 +208,7 @@ func (p *plugin) parse(s *schema.Schema) (*model, error) {
 			return nil, fail("field %s: has a phi class but no column", f.Name)
 		}
 		fd := &field{Field: f, tag: tag, sealed: isSealed, logical: cmp.Or(tag.As, s.Table+"."+f.DBName)}
+		fd.self = func() *field { return fd }
 		switch {
 		case isSealed && tag.Clear:
 			return nil, fail("field %s: Sealed and clear at once: drop one", f.Name)

@@ -20,7 +20,7 @@ func (s Sealed[T]) String() string {
 	case s.c.field == nil:
 		return "[PHI]"
 	}
-	return minimize.Placeholder(s.c.field.tag.Class)
+	return minimize.Placeholder(s.c.field().tag.Class)
 }
 
 // GoString returns the placeholder.

@@ -4,6 +4,7 @@ package storage_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/gob"
 	"encoding/hex"
@@ -16,13 +17,20 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"os"
+	osexec "os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"text/tabwriter"
 	texttemplate "text/template"
+	"time"
 
+	"github.com/davecgh/go-spew/spew"
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"gorm.io/gorm"
@@ -43,25 +51,25 @@ import (
 // What the matrix looks for: a plaintext and the forms that printers give it.
 const printed = "Zebediah Quux-Waldo"
 
-func printedForms() []string {
-	raw := []byte(printed)
+func printedForms(text string) []string {
+	raw := []byte(text)
+	half := raw[:(len(raw)+1)/2]
 	return []string{
-		printed, "Zebediah", "Quux-Waldo", strings.ToLower(printed), strings.ToUpper(printed),
+		text, strings.ToLower(text), strings.ToUpper(text),
 		hex.EncodeToString(raw), strings.ToUpper(hex.EncodeToString(raw)), strings.Trim(fmt.Sprintf("% x", raw), " "),
-		strings.Trim(fmt.Sprint(raw), "[]"), base64.StdEncoding.EncodeToString(raw)[:20],
-		strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", raw), "[]byte{"), "}"),
-		strings.Trim(fmt.Sprintf("%U", []rune(printed)[:4]), "[]"), strings.Trim(fmt.Sprintf("%o", raw[:6]), "[]"), strings.Trim(fmt.Sprintf("%b", raw[:6]), "[]"),
-		"WmViZWRpYWg", // base64 of its beginning, without padding
+		strings.Trim(fmt.Sprint(half), "[]"), base64.StdEncoding.EncodeToString(raw)[:len(raw)],
+		strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", half), "[]byte{"), "}"),
+		strings.Trim(fmt.Sprintf("%U", []rune(text)[:4]), "[]"), strings.Trim(fmt.Sprintf("%o", half), "[]"), strings.Trim(fmt.Sprintf("%b", half), "[]"),
+		base64.RawStdEncoding.EncodeToString(half)[:len(half)],
 	}
 }
 
 func leaksIn(out string) bool {
-	for _, f := range printedForms() {
-		if strings.Contains(out, f) {
-			return true
-		}
-	}
-	return false
+	return containsAny(out, append(printedForms(printed), "Zebediah", "Quux-Waldo"))
+}
+
+func containsAny(out string, forms []string) bool {
+	return slices.ContainsFunc(forms, func(f string) bool { return strings.Contains(out, f) })
 }
 
 // printPaths calls visit with what each way of printing makes of v.
@@ -88,6 +96,10 @@ func printPaths[V any](v V, visit func(path, out string)) {
 		{"channel element", func() any { c := make(chan V, 1); c <- v; return c }()},
 		{"function that returns it", func() V { return v }},
 		{"reflect.Value", reflect.ValueOf(v)}, {"fmt.Stringer", stringerOf(v)},
+	}
+	spews := map[string]*spew.ConfigState{
+		"":               {Indent: " "},
+		" by reflection": {Indent: " ", DisableMethods: true, DisablePointerMethods: true, DisableCapacities: true},
 	}
 	verbs := []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "% X", "%d", "%T %v", "%10.3v", "%t", "%c", "%e", "%U", "%p", "%w", "%!", "%[1]*[1]v"}
 	for _, w := range wrapped {
@@ -126,7 +138,10 @@ func printPaths[V any](v V, visit func(path, out string)) {
 		for name, enc := range map[string]zapcore.Encoder{"JSON": zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), "console": zapcore.NewConsoleEncoder(zap.NewDevelopmentEncoderConfig())} {
 			b.Reset()
 			l := zap.New(zapcore.NewCore(enc, zapcore.AddSync(&b), zap.DebugLevel))
-			l.Info("m", zap.Any("x", w.x), zap.Reflect("y", w.x))
+			l.Info("m", zap.Any("x", w.x), zap.Reflect("y", w.x), zap.Any("z", []any{w.x}), zap.Dict("d", zap.Any("x", w.x)))
+			if s, ok := w.x.(fmt.Stringer); ok {
+				l.With(zap.Stringer("s", s)).Warn("m", zap.Stringers("t", []fmt.Stringer{s, s}), zap.Object("o", zapObject{w.x}), zap.Inline(zapObject{w.x}))
+			}
 			visit("zap "+name+" of "+w.name, b.String())
 			b.Reset()
 			s := l.Sugar()
@@ -136,6 +151,15 @@ func printPaths[V any](v V, visit func(path, out string)) {
 			s.With("k", w.x).Infoln(w.x)
 			visit("zap Sugar "+name+" of "+w.name, b.String())
 		}
+		for name, h := range map[string]slog.Handler{"text": slog.NewTextHandler(&b, nil), "JSON": slog.NewJSONHandler(&b, nil)} {
+			b.Reset()
+			slog.New(h).LogAttrs(context.Background(), slog.LevelError, "m", slog.GroupAttrs("g", slog.Any("x", w.x), slog.Attr{Key: "v", Value: slog.AnyValue(w.x).Resolve()}), slog.Any("l", logValuer{w.x}))
+			visit("slog attributes "+name+" of "+w.name, b.String())
+		}
+		for name, c := range spews {
+			visit("spew"+name+" of "+w.name, c.Sdump(w.x)+c.Sprintf("%v %+v %#v %#+v", w.x, w.x, w.x, w.x))
+		}
+		visit("cmp of "+w.name, diff(w.x, nil)+diff(nil, w.x)+diff(w.x, w.x)+diff(w.x, wrappedZero(w.x)))
 		visit("expvar of "+w.name, expvar.Func(func() any { return w.x }).String())
 		b.Reset()
 		tw := tabwriter.NewWriter(&b, 0, 8, 1, ' ', 0)
@@ -147,6 +171,31 @@ func printPaths[V any](v V, visit func(path, out string)) {
 		visit("GORM's Explain of "+w.name, logger.ExplainSQL(q, nil, `'`, w.x))
 	}
 }
+
+// diff is what go-cmp reports, with and without a way to unexported fields. It
+// panics where it may not look.
+func diff(a, b any) (out string) {
+	defer func() {
+		if r := recover(); r != nil {
+			out += fmt.Sprint(r)
+		}
+	}()
+	out = cmp.Diff(a, b, cmp.Exporter(func(reflect.Type) bool { return true }))
+	return out + cmp.Diff(a, b)
+}
+
+// wrappedZero is the zero value of v's type.
+func wrappedZero(v any) any { return reflect.Zero(reflect.TypeOf(v)).Interface() }
+
+type zapObject struct{ x any }
+
+func (o zapObject) MarshalLogObject(e zapcore.ObjectEncoder) error {
+	return e.AddReflected("x", o.x)
+}
+
+type logValuer struct{ x any }
+
+func (l logValuer) LogValue() slog.Value { return slog.GroupValue(slog.Any("x", l.x)) }
 
 type stringer struct{ s fmt.Stringer }
 
@@ -169,10 +218,13 @@ func walk(v reflect.Value, depth int) string {
 	switch v.Kind() {
 	case reflect.String:
 		return v.String() + " "
+	case reflect.Bool:
+		return fmt.Sprint(v.Bool(), " ")
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return fmt.Sprint(v.Int(), " ")
+	case reflect.Float64:
+		return fmt.Sprint(v.Float(), " ")
 	case reflect.Pointer, reflect.Interface:
-		if v.Type().String() == "*storage.model" || v.Type().String() == "*storage.field" {
-			return ""
-		}
 		return walk(v.Elem(), depth+1)
 	case reflect.Struct:
 		var b strings.Builder
@@ -243,6 +295,9 @@ func TestNoPrintPathLeaks(t *testing.T) {
 			if leaksIn(out) {
 				t.Errorf("%s, %s: leaks: %.120q", what, path, out)
 			}
+			if len(out) > 100_000 { // a dumper found a way to GORM's schema
+				t.Errorf("%s, %s: prints %d bytes", what, path, len(out))
+			}
 		}
 	}
 	for what, x := range map[string]Thing{"not sealed yet": fresh, "created": row, "sealed": sealed, "revealed": revealed} {
@@ -251,8 +306,8 @@ func TestNoPrintPathLeaks(t *testing.T) {
 		printPaths(x.Map, check(what+" map"))
 		printPaths(x, check(what+" model"))
 	}
-	masked := maskedTo(t)
-	printPaths(masked, check("masked"))
+	printPaths(maskedTo(t), check("masked"))
+	paths += printKinds(t)
 	t.Logf("%d print paths", paths)
 	if paths < 300 {
 		t.Errorf("%d print paths, want at least 300", paths)
@@ -265,7 +320,7 @@ func TestNoPrintPathLeaks(t *testing.T) {
 			found[strings.Fields(path)[0]] = true
 		}
 	})
-	for _, way := range []string{"fmt", "reflection"} {
+	for _, way := range []string{"fmt", "reflection", "spew"} {
 		if !found[way] {
 			t.Errorf("the matrix does not see a type that leaks by %s", way)
 		}
@@ -276,9 +331,157 @@ func TestNoPrintPathLeaks(t *testing.T) {
 			all[strings.Fields(path)[0]] = true
 		}
 	})
-	for _, way := range []string{"fmt", "Sprint", "Errorf", "panic", "json", "xml", "gob", "text/template", "html/template", "log", "slog", "zap", "expvar", "tabwriter", "reflection", "GORM's"} {
+	for _, way := range []string{"fmt", "Sprint", "Errorf", "panic", "json", "xml", "gob", "text/template", "html/template", "log", "slog", "zap", "expvar", "tabwriter", "reflection", "spew", "cmp", "GORM's"} {
 		if !all[way] {
 			t.Errorf("the matrix does not see a bare string by %s", way)
+		}
+	}
+}
+
+// printKinds prints a value of each kind in each state, and returns how many
+// paths that were.
+func printKinds(t *testing.T) int {
+	t.Helper()
+	born := time.Date(1947, time.March, 19, 4, 5, 6, 0, time.UTC)
+	number := func(text string, v any) []string {
+		forms := printedForms(text)
+		for _, verb := range []string{"%v", "%x", "%X", "%o", "%b", "%e", "%.3e"} {
+			if f := fmt.Sprintf(verb, v); !strings.Contains(f, "%!") {
+				forms = append(forms, f)
+			}
+		}
+		return forms
+	}
+	dates := append(printedForms("1947-03-19"), "{1947 ", "Year:1947", "(int) 1947", "1947 ")
+	times := append(dates, fmt.Sprint(born.Unix()), fmt.Sprint(born.Unix()+62135596800), "Mar 19")
+	policies := map[string]*minimize.Policy{
+		"revealed":    minimizetest.Policy(t, "nurse", access.Treatment, minimize.Reveal, minimize.Change, minimize.MRN, minimize.DOB),
+		"masked":      minimizetest.Policy(t, "nurse", access.Treatment, minimize.Mask, minimize.Change, minimize.MRN),
+		"generalised": minimizetest.Policy(t, "nurse", access.Treatment, minimize.Generalise, minimize.Change, minimize.DOB),
+		"withheld":    minimizetest.Policy(t, "nurse", access.Treatment, minimize.Withhold, minimize.Change, minimize.MRN, minimize.DOB),
+	}
+	n := 0
+	for view, policy := range policies {
+		n += printKind(t, policy, view, mrn(printed), printedForms(printed))
+		n += printKind(t, policy, view, photo(printed), printedForms(printed))
+		n += printKind(t, policy, view, []string{printed}, printedForms(printed))
+		n += printKind(t, policy, view, visit{Ward: printed}, printedForms(printed))
+		n += printKind(t, policy, view, &visit{Ward: printed}, printedForms(printed))
+		n += printKind(t, policy, view, int64(8675309421), number("8675309421", int64(8675309421)))
+		n += printKind(t, policy, view, uint32(3675309421), number("3675309421", uint32(3675309421)))
+		n += printKind(t, policy, view, 98765.4321, number("98765.4321", 98765.4321))
+		n += printKind(t, policy, view, true, nil)
+		n += printKind(t, policy, view, born, times)
+		n += printKind(t, policy, view, storage.Date{Year: 1947, Month: time.March, Day: 19}, dates)
+	}
+	return n
+}
+
+// kindMRN and kindDOB hold one value of a kind: classes with a mask and with a
+// generalised form.
+type (
+	kindMRN[T any] struct {
+		storage.PatientRecord
+		V storage.Sealed[T] `phi:"mrn,pad"`
+	}
+	kindDOB[T any] struct {
+		storage.PatientRecord
+		V storage.Sealed[T] `phi:"dob"`
+	}
+)
+
+func (kindMRN[T]) TableName() string    { return "kind_mrns" }
+func (kindDOB[T]) TableName() string    { return "kind_dobs" }
+func (kindMRN[T]) ResourceType() string { return "thing" }
+func (kindDOB[T]) ResourceType() string { return "thing" }
+
+var word = regexp.MustCompile(`\b[Tt]rue\b`)
+
+func printKind[T any](t *testing.T, policy *minimize.Policy, view string, v T, forms []string) (paths int) {
+	t.Helper()
+	db := storagetest.NewDBWith(t, func(c *storage.Config) { c.Minimize, c.Access = policy, accesstest.Allow() }, &kindMRN[T]{}, &kindDOB[T]{})
+	nurse := accesstest.As(t, t.Context(), "nurse", access.Treatment)
+	states := map[string]storage.Sealed[T]{}
+	m, d := kindMRN[T]{V: storage.Seal(v)}, kindDOB[T]{V: storage.Seal(v)}
+	if view == "revealed" { // the same for each view
+		states["not sealed yet"] = m.V
+	}
+	switch view {
+	case "masked":
+		if err := errors.Join(db.WithContext(nurse).Create(&m).Error, storage.Reveal(nurse, &m)); err != nil {
+			t.Fatal(err)
+		}
+		states[view] = m.V
+	default:
+		if err := db.WithContext(nurse).Create(&d).Error; err != nil {
+			t.Fatal(err)
+		}
+		states["sealed"] = d.V
+		if err := storage.Reveal(nurse, &d); err != nil {
+			t.Fatal(err)
+		}
+		states[view] = d.V
+	}
+	if got, err := states[view].Get(nurse); view == "revealed" && (err != nil || !reflect.DeepEqual(got, v)) {
+		t.Fatalf("%T: revealed as %v, %v", v, got, err)
+	}
+	for state, s := range states {
+		printPaths(s, func(path, out string) {
+			paths++
+			leaks := containsAny(out, forms)
+			if forms == nil { // a bool
+				leaks = word.MatchString(out)
+			}
+			if leaks {
+				t.Errorf("%T, %s, %s: leaks: %.120q", v, state, path, out)
+			}
+		})
+	}
+	return paths
+}
+
+// A process that dies of a panic, and a test that fails, print by ways of their
+// own.
+func TestAChildThatDiesPrintsNoPHI(t *testing.T) {
+	t.Parallel()
+	const env = "PART164_TEST_DIES"
+	if way := os.Getenv(env); way != "" {
+		db := storagetest.NewDBWith(t, func(c *storage.Config) { c.Access = accesstest.Allow() }, &valueName{})
+		ctx := physician(t)
+		fresh := storage.Seal(printed)
+		x := valueName{V: fresh}
+		if err := errors.Join(db.WithContext(ctx).Create(&x).Error, storage.Reveal(ctx, &x)); err != nil {
+			t.Fatal(err)
+		}
+		if plain, err := x.V.Get(ctx); err != nil || plain != printed {
+			t.Fatal("not revealed")
+		}
+		t.Log(fresh, x, &x, x.V)
+		t.Errorf("alive %v %+v %#v", fresh, x, x.V)
+		switch way {
+		case "value":
+			panic(x.V)
+		case "fresh":
+			panic(fresh)
+		case "model":
+			panic(x)
+		case "error":
+			panic(fmt.Errorf("save %v: %w", x.V, errors.Join(io.EOF, fmt.Errorf("%+v", x))))
+		case "again":
+			defer func() { panic(recover()) }()
+			panic(&x)
+		}
+		return
+	}
+	for _, way := range []string{"value", "fresh", "model", "error", "again", "none"} {
+		cmd := osexec.Command(os.Args[0], "-test.run=^TestAChildThatDiesPrintsNoPHI$", "-test.v")
+		cmd.Env = append(os.Environ(), env+"="+way)
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "alive [PHI") || way != "none" && !strings.Contains(string(out), "panic: ") {
+			t.Errorf("%s: %v: %.400s", way, err, out)
+		}
+		if leaksIn(string(out)) {
+			t.Errorf("%s: leaks: %.400s", way, out)
 		}
 	}
 }
@@ -350,6 +553,16 @@ func TestGORMsLoggerPrintsNoPHI(t *testing.T) {
 	_ = db.WithContext(ctx).Debug().Where("name = ?", storage.Seal(printed)).Find(&[]Patient{}).Error
 	_ = db.WithContext(ctx).Debug().Model(&p).Update("name", storage.Seal(printed)).Error
 	_ = db.WithContext(ctx).Debug().Delete(&p).Error
+	loud := db.Session(&gorm.Session{Logger: talks(logger.Config{LogLevel: logger.Info}), Context: ctx})
+	_ = loud.Create(&Patient{Name: storage.Seal(printed), MRN: storage.Seal(printed)}).Error
+	_ = loud.Create(&Patient{MRN: storage.Seal(printed)}).Error // a duplicate: fails
+	_ = loud.Where("name = ? OR mrn = ?", storage.Seal(printed), []storage.Sealed[string]{storage.Seal(printed)}).Find(&[]Patient{}).Error
+	_ = loud.Exec("SELECT ? FROM nowhere", storage.Seal(printed)).Error
+	_ = loud.Where(&Patient{Name: storage.Seal(printed)}).Find(&[]Patient{}).Error
+	_ = loud.Model(&Patient{}).Where("active = ?", true).Updates(map[string]any{"name": printed}).Error
+	if !strings.Contains(out.String(), "INSERT INTO") {
+		t.Error("the loud logger was silent")
+	}
 	sql := db.ToSQL(func(tx *gorm.DB) *gorm.DB { return tx.WithContext(ctx).Create(&Patient{Name: storage.Seal(printed)}) })
 	if out.Len() == 0 {
 		t.Error("the logger was silent: nothing was tested")

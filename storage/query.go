@@ -466,17 +466,18 @@ func (m *model) loaded(stmt *gorm.Statement) (map[string]bool, []*field) {
 // that were not selected.
 func (m *model) bind(ctx context.Context, rv reflect.Value, columns map[string]bool) *row {
 	r := m.rowOf(ctx, rv)
+	at := r.ref()
 	for _, f := range m.sealed {
 		s := f.ref(ctx, rv)
 		switch c := s.cell(); {
 		case c != nil && c.row == nil && c.raw != nil:
-			c.row, c.field = r, f // just scanned: nobody else has it
+			c.row, c.field = at, f.self // just scanned: nobody else has it
 		case c != nil, columns != nil && !columns[f.DBName]:
 			// Not selected, and what stood there is of an earlier read.
-			s.setCell(&cell{row: r, field: f, shown: &shown{kind: unloaded}})
+			s.setCell(&cell{row: at, field: f.self, shown: &shown{kind: unloaded}})
 		}
 	}
-	m.recordOf(rv).load = &load{columns: columns, row: r}
+	m.recordOf(rv).load = &load{columns: columns, row: at}
 	return r
 }
 

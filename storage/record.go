@@ -26,7 +26,7 @@ type PatientRecord struct {
 // so that Save writes back only those. It is immutable.
 type load struct {
 	columns map[string]bool // nil: every column
-	row     *row
+	row     func() *row
 }
 
 func (l *load) has(column string) bool { return l != nil && (l.columns == nil || l.columns[column]) }

@@ -66,6 +66,7 @@ type batch struct {
 // A record is one row with cells to reveal.
 type record struct {
 	*row
+	at      func() *row
 	allowed bool
 	fields  []string
 }
@@ -175,10 +176,13 @@ func (l *layout) row(rv reflect.Value) *row {
 		return nil
 	}
 	ld := rv.FieldByIndex(l.record).Addr().Interface().(*Record).load
-	if ld == nil || ld.row == nil || ld.row.model.typ != rv.Type() || !ld.row.bound() {
+	if ld == nil || ld.row == nil {
 		return nil
 	}
-	return ld.row
+	if r := ld.row(); r.model.typ == rv.Type() && r.bound() {
+		return r
+	}
+	return nil
 }
 
 // bound reports whether it is known which record it is.
@@ -223,12 +227,12 @@ func (b *batch) add(s sealedField, c *cell) (int, error) {
 		return -1, nil
 	case c.row == nil || c.field == nil:
 		return -1, fmt.Errorf("storage: reveal: %w", ErrUnbound)
-	case !c.row.bound():
+	case !c.row().bound():
 		return -1, fmt.Errorf("storage: reveal: %w", ErrUnbound)
 	}
-	n, err := b.recordOf(c.row)
+	n, err := b.recordOf(c.row())
 	if err == nil {
-		b.found = append(b.found, slot{s: s, c: c, field: c.field, record: n})
+		b.found = append(b.found, slot{s: s, c: c, field: c.field(), record: n})
 	}
 	return n, err
 }
@@ -247,7 +251,7 @@ func (b *batch) recordOf(r *row) (int, error) {
 		var ok bool
 		if n, ok = b.rows[r]; !ok {
 			n = len(b.records)
-			b.records = append(b.records, &record{row: r})
+			b.records = append(b.records, &record{row: r, at: r.ref()})
 			b.rows[r] = n
 		}
 	}
@@ -423,7 +427,8 @@ func (b *batch) open(keys map[crypto.KeyRef]crypto.Found) map[string][]string {
 	var failed map[string][]string
 	now := b.p.cfg.Now
 	st := &stamp{scope: b.scope, until: now().Add(b.p.cfg.RevealTTL), now: now}
-	none, gone := &shown{kind: withheld, stamp: st}, &shown{kind: unavailable, stamp: st}
+	valid := st.valid
+	none, gone := &shown{kind: withheld, valid: valid}, &shown{kind: unavailable, valid: valid}
 	cells, shows := make([]cell, 0, len(b.found)), make([]shown, 0, len(b.found))
 	var buf []byte
 	for i := range b.found {
@@ -432,7 +437,7 @@ func (b *batch) open(keys map[crypto.KeyRef]crypto.Found) map[string][]string {
 		if !r.allowed || s.field == nil {
 			continue
 		}
-		cells = append(cells, cell{row: r.row, field: s.field})
+		cells = append(cells, cell{row: r.at, field: s.field.self})
 		c := &cells[len(cells)-1]
 		if s.c != nil {
 			c.raw = s.c.raw
@@ -465,7 +470,7 @@ func (b *batch) open(keys map[crypto.KeyRef]crypto.Found) map[string][]string {
 				failed[r.row.record] = append(failed[r.row.record], s.field.Name)
 				break
 			}
-			sh := shown{kind: full, value: value, stamp: st}
+			sh := shown{kind: full, value: value, valid: valid}
 			if s.view != minimize.Reveal {
 				mask := strings.Clone(minimize.Apply(s.view, s.field.tag.Class, s.s.textOf(value)))
 				sh.kind, sh.value = partly, func() string { return mask }

@@ -35,11 +35,19 @@ type Sealed[T any] struct {
 }
 
 // A cell is what a Sealed points to. It never changes once others can see it.
+//
+// What it belongs to stands behind functions, as plaintext does: a dumper that
+// followed pointers would print GORM's whole schema with each value.
+//
+// The order matters to go-spew, which takes a Sealed in an interface, where Go
+// keeps the pointer itself, for a pointer to one, and calls String: it then
+// reads shown as the cell, and the second word of shown as its field. That is
+// nil, so that it prints a placeholder where it would crash.
 type cell struct {
-	raw   []byte // as stored; nil for NULL and for a value not sealed yet
-	row   *row   // which record it belongs to; nil where storage does not know
-	field *field
 	shown *shown // nil: sealed
+	field func() *field
+	row   func() *row // which record it belongs to; nil where storage does not know
+	raw   []byte      // as stored; nil for NULL and for a value not sealed yet
 }
 
 // A row names the record that cells were read from or written to.
@@ -49,12 +57,16 @@ type row struct {
 	version                 int64
 }
 
+// ref is what cells keep of their row.
+func (r *row) ref() func() *row { return func() *row { return r } }
+
 // A shown says what one scope may see of a cell. Values sit in closures, which
 // no printer and no reflection follows.
 type shown struct {
 	kind  showing
-	value any // fresh: func() ([]byte, error), encoded; full: func() T; partly: func() string
-	stamp *stamp
+	_     func() *field              // always nil: see cell
+	value any                        // fresh: func() ([]byte, error), encoded; full: func() T; partly: func() string
+	valid func(context.Context) bool // whether the scope of a context may see it; nil where nothing was opened
 }
 
 type showing uint8
@@ -77,7 +89,7 @@ type stamp struct {
 
 func (s *stamp) valid(ctx context.Context) bool {
 	scope, err := access.From(ctx)
-	return err == nil && s != nil && scope == s.scope && s.now().Before(s.until)
+	return err == nil && scope == s.scope && s.now().Before(s.until)
 }
 
 // Seal returns v as a value to be written. It is sealed when its record is.
@@ -107,7 +119,7 @@ func (s Sealed[T]) Get(ctx context.Context) (T, error) {
 		return zero, ErrSealed
 	case sh.kind == unloaded:
 		return zero, fmt.Errorf("%w: the column was not selected", ErrWithheld)
-	case !sh.stamp.valid(ctx):
+	case !sh.valid(ctx):
 		return zero, ErrNotRevealed
 	}
 	switch sh.kind {
@@ -136,9 +148,9 @@ func (s Sealed[T]) Minimized(ctx context.Context) minimize.Rendering {
 	}
 	r := minimize.Rendering{State: minimize.Sealed}
 	if s.c.field != nil {
-		r.Class = s.c.field.tag.Class
+		r.Class = s.c.field().tag.Class
 	}
-	if sh := s.c.shown; sh != nil && sh.kind != fresh && sh.kind != unloaded && sh.stamp.valid(ctx) {
+	if sh := s.c.shown; sh != nil && sh.kind != fresh && sh.kind != unloaded && sh.valid(ctx) {
 		switch sh.kind {
 		case full:
 			v := sh.value.(func() T)()
@@ -183,8 +195,11 @@ func (s Sealed[T]) Equal(o Sealed[T]) bool {
 	case a.raw != nil || b.raw != nil:
 		return bytes.Equal(a.raw, b.raw)
 	}
-	return a.row != nil && b.row != nil && a.row.model == b.row.model && a.field == b.field &&
-		a.row.tenant == b.row.tenant && a.row.record == b.row.record && a.isUnloaded() == b.isUnloaded()
+	if a.row == nil || b.row == nil || a.isUnloaded() != b.isUnloaded() {
+		return false
+	}
+	x, y := a.row(), b.row()
+	return a.field() == b.field() && x.tenant == y.tenant && x.record == y.record
 }
 
 // Scan implements [database/sql.Scanner]. It clones the driver's bytes, which

@@ -253,7 +253,7 @@ func (o *op) compare(set []assignment, stored reflect.Value) (clause.Set, error)
 				if bytes.Equal(now.raw, was) {
 					continue
 				}
-				if now.row == nil || now.row.record != r.record || now.field != a.phi {
+				if now.row == nil || now.row().record != r.record || now.field() != a.phi {
 					return nil, o.m.refuse("update", "field "+a.Name+" holds a sealed value of another record or field", "reveal it and storage.Seal its value")
 				}
 				return nil, ErrConflict // an older cell of this record

@@ -302,7 +302,7 @@ func (o *op) seal(key *crypto.Key, r *row, f *field, s sealedField) (*cell, []by
 	if err != nil {
 		return nil, nil, err
 	}
-	return &cell{raw: raw, row: r, field: f}, []byte(text), nil
+	return &cell{raw: raw, row: r.ref(), field: f.self}, []byte(text), nil
 }
 
 // seal returns the cell of an encoded value, padded as the field's tag says.
@@ -435,7 +435,7 @@ func (p *plugin) create(o *op) (bool, error) {
 	}
 	for i, rv := range found {
 		rec := o.m.recordOf(rv)
-		o.done = append(o.done, func() { rec.load = &load{row: o.rows[i]} })
+		o.done = append(o.done, func() { rec.load = &load{row: o.rows[i].ref()} })
 	}
 	return true, nil
 }

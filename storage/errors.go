@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/part164/part164/crypto"
-
 	"gorm.io/gorm"
+
+	"github.com/part164/part164/crypto"
 )
 
 // Errors of [Sealed.Get]: why there is no plaintext.

@@ -46,7 +46,8 @@ type (
 		DatabaseID string `gorm:"size:36;not null"`
 		Generation uint64 `gorm:"not null"`           // of the keys: changes with every one shredded or retired
 		Tombstones uint64 `gorm:"not null;default:0"` // shredded patients so far
-		MAC        []byte `gorm:"column:mac"`         // over DatabaseID and Tombstones; NULL before the first Migrate
+		Absent     uint64 `gorm:"not null;default:0"` // those of them without a tombstone, because this copy is older than the patient
+		MAC        []byte `gorm:"column:mac"`         // over all but Generation; NULL before the first Migrate
 	}
 )
 

@@ -82,7 +82,7 @@ type search struct {
 // scope puts what the app wrote in brackets and adds the rows in reach:
 // WHERE (app) AND tenant [AND subject]. It resolves Match.
 func (p *plugin) scope(db *gorm.DB, m *model, q *search) error {
-	if err := p.restore.err(); err != nil {
+	if err := p.tooOld(db.Statement.Context); err != nil {
 		return err
 	}
 	stmt := db.Statement

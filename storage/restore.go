@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 	"gorm.io/gorm"
@@ -71,7 +72,7 @@ func (r *restoreState) read(before, now uint64, inTx bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case before > 0 && now >= before+reapplied:
+	case before > 0 && now >= before+reapplied/2: // of a copy that may have been a little older
 		r.restored = false
 	case now < before && inTx:
 		return ErrRestored
@@ -89,6 +90,20 @@ func (r *restoreState) set(restored bool, seen uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.restored, r.seen = restored, max(r.seen, seen)
+}
+
+// tooOld returns ErrRestored while the database is too old. Another process may
+// have called Reapply since: then it looks again.
+func (p *plugin) tooOld(ctx context.Context) error {
+	if p.restore.err() == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // the caller may hold the pool's last connection
+	defer cancel()
+	if _, err := (&keyRows{plugin: p, conn: inner(p.pool)}).Generation(ctx); err != nil {
+		return ErrRestored
+	}
+	return nil
 }
 
 // A metaMAC makes and checks the MACs of the database's own statements: HMAC-
@@ -130,7 +145,7 @@ func (k metaRows) Generation(ctx context.Context) (uint64, error) {
 }
 
 func (m *metaRow) statement() string {
-	return strconv.FormatUint(m.Tombstones, 10) + " " + m.DatabaseID
+	return fmt.Sprint(m.Tombstones, m.Absent, m.DatabaseID)
 }
 
 // readMeta reads phi_meta; ok is false where Migrate has not made it yet.
@@ -181,7 +196,7 @@ func (p *plugin) lockMeta(ctx context.Context, conn gorm.ConnPool) (metaRow, err
 func (p *plugin) saveMeta(ctx context.Context, conn gorm.ConnPool, mac metaMAC, m *metaRow) error {
 	m.MAC = mac.sum(metaField, m.statement())
 	err := p.own(ctx, conn).Model(&metaRow{}).Where("id = 1").
-		Updates(map[string]any{"generation": m.Generation, "tombstones": m.Tombstones, "mac": m.MAC}).Error
+		Updates(map[string]any{"generation": m.Generation, "tombstones": m.Tombstones, "absent": m.Absent, "mac": m.MAC}).Error
 	if err != nil {
 		return fmt.Errorf("storage: write phi_meta: %w", err)
 	}
@@ -210,7 +225,23 @@ func (p *plugin) checkRestored(ctx context.Context) error {
 	if len(mac.keys) == 0 || !(mac.valid(metaField, meta.statement(), meta.MAC) || meta.MAC == nil && meta.Tombstones == 0) {
 		return p.restored(ctx, 0)
 	}
+	stones, err := p.countTombstones(ctx, inner(p.pool))
+	if err != nil {
+		return err
+	}
+	if stones+meta.Absent < meta.Tombstones { // the key table alone is an older copy
+		return p.restored(ctx, int(meta.Tombstones-meta.Absent-stones))
+	}
 	return p.behind(ctx, meta, mac)
+}
+
+// countTombstones counts the patients with a tombstone.
+func (p *plugin) countTombstones(ctx context.Context, conn gorm.ConnPool) (uint64, error) {
+	var n int64
+	if err := p.own(ctx, conn).Model(&subjectKey{}).Where("shredded = ? AND subject_id <> ?", true, "").Count(&n).Error; err != nil {
+		return 0, fmt.Errorf("storage: count phi_subject_keys: %w", err)
+	}
+	return uint64(n), nil
 }
 
 // behind compares with the source of tombstones.
@@ -299,7 +330,11 @@ func Reapply(ctx context.Context, db *gorm.DB, others ...audit.History) (int, er
 	if src == nil {
 		return 0, &RefusedError{Op: "reapply", Why: "nothing outside the database knows who was shredded", Mend: "set Config.Tombstones, or a Config.Audit that can be read back"}
 	}
-	has, known, count, err := src.all(ctx)
+	meta, _, err := p.readMeta(ctx, inner(p.pool))
+	if err != nil {
+		return 0, err
+	}
+	has, known, count, err := src.all(ctx, meta.DatabaseID)
 	if err != nil {
 		return 0, fmt.Errorf("storage: reapply: tombstones: %w", err)
 	}
@@ -321,9 +356,14 @@ func Reapply(ctx context.Context, db *gorm.DB, others ...audit.History) (int, er
 	if err != nil {
 		return n, fmt.Errorf("storage: reapply: %w", err)
 	}
-	meta, err := p.lockMeta(ctx, tx.Tx)
+	meta, err = p.lockMeta(ctx, tx.Tx)
 	if err == nil {
-		meta.Tombstones = max(meta.Tombstones, count)
+		var stones uint64
+		if stones, err = p.countTombstones(ctx, tx.Tx); err != nil {
+			return n, errors.Join(fmt.Errorf("storage: reapply: %w", err), tx.Rollback())
+		}
+		meta.Tombstones = max(meta.Tombstones, count, stones)
+		meta.Absent = meta.Tombstones - stones
 		meta.Generation = max(meta.Generation, p.restore.generation()) + reapplied
 		err = p.saveMeta(ctx, tx.Tx, mac, &meta)
 	}

@@ -390,7 +390,7 @@ func (b *batch) keys() (map[crypto.KeyRef]crypto.Found, error) {
 	if len(refs) == 0 {
 		return out, nil
 	}
-	if err := b.p.restore.err(); err != nil {
+	if err := b.p.tooOld(b.ctx); err != nil {
 		return nil, err
 	}
 	var found []crypto.Found
@@ -549,7 +549,7 @@ func (s sealer) Open(ctx context.Context, b crypto.Binding, cell []byte) ([]byte
 	if err != nil {
 		return nil, fmt.Errorf("storage: open: %w", err)
 	}
-	if err := s.p.restore.err(); err != nil {
+	if err := s.p.tooOld(ctx); err != nil {
 		return nil, err
 	}
 	found, err := s.p.keys.Lookup(ctx, &keyRows{plugin: s.p, conn: inner(s.p.pool)}, b.Tenant, []crypto.KeyRef{{Version: h.KeyVersion}})

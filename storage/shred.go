@@ -128,7 +128,7 @@ func Shred(ctx context.Context, db *gorm.DB, subject string, a Authority) (Certi
 	if err := a.validate(who); err != nil {
 		return Certificate{}, err
 	}
-	if err := p.restore.err(); err != nil {
+	if err := p.tooOld(ctx); err != nil {
 		return Certificate{}, err
 	}
 	models, err := p.allModels(ctx)
@@ -404,7 +404,7 @@ func (c Certificate) Confirm(ctx context.Context, db *gorm.DB) (Certificate, err
 	if err != nil {
 		return Certificate{}, err
 	}
-	if err := p.restore.err(); err != nil {
+	if err := p.tooOld(ctx); err != nil {
 		return Certificate{}, err
 	}
 	mac, err := p.metaMAC(ctx)

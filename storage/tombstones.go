@@ -20,8 +20,9 @@ type source interface {
 	newest(ctx context.Context, database string) (uint64, error)
 
 	// all returns whether a patient was shredded, and how many such patients
-	// and which highest count the source knows, of whichever database.
-	all(ctx context.Context) (has func(tenant, subject string) bool, known int, count uint64, err error)
+	// and which highest count the source knows, of this database and of others
+	// that share its key.
+	all(ctx context.Context, database string) (has func(tenant, subject string) bool, known int, count uint64, err error)
 
 	// add makes one tombstone durable.
 	add(ctx context.Context, meta metaRow, tenant, subject string) error
@@ -53,16 +54,15 @@ func tombstoneStatement(e tombstone.Entry) string {
 	return strconv.FormatUint(e.Count, 10) + " " + e.Time.UTC().Format("2006-01-02T15:04:05.000000000Z") + " " + base64.RawURLEncoding.EncodeToString(e.Subject) + " " + e.Database
 }
 
-// entries yields those of the database, or of every database whose key this
-// one has. A changed one is an error.
+// each calls f for each entry that has a valid MAC. One of the database that
+// has none is an error.
 func (s *logSource) each(ctx context.Context, database string, f func(tombstone.Entry)) error {
 	for e, err := range s.log.Entries(ctx) {
 		if err != nil {
 			return err
 		}
-		valid := s.mac.keys != nil && s.mac.valid(tombstoneField, tombstoneStatement(e), e.MAC)
 		switch {
-		case valid && (database == "" || e.Database == database):
+		case s.mac.keys != nil && s.mac.valid(tombstoneField, tombstoneStatement(e), e.MAC):
 			f(e)
 		case e.Database == database:
 			// Also where the copy is older than the key of the MACs: it is
@@ -74,14 +74,18 @@ func (s *logSource) each(ctx context.Context, database string, f func(tombstone.
 }
 
 func (s *logSource) newest(ctx context.Context, database string) (n uint64, err error) {
-	err = s.each(ctx, database, func(e tombstone.Entry) { n = max(n, e.Count) })
+	err = s.each(ctx, database, func(e tombstone.Entry) {
+		if e.Database == database {
+			n = max(n, e.Count)
+		}
+	})
 	return n, err
 }
 
-func (s *logSource) all(ctx context.Context) (func(string, string) bool, int, uint64, error) {
+func (s *logSource) all(ctx context.Context, database string) (func(string, string) bool, int, uint64, error) {
 	known := map[string]bool{}
 	var count uint64
-	err := s.each(ctx, "", func(e tombstone.Entry) {
+	err := s.each(ctx, database, func(e tombstone.Entry) {
 		known[string(e.Subject)] = true
 		count = max(count, e.Count)
 	})
@@ -98,7 +102,7 @@ func (s *logSource) add(ctx context.Context, meta metaRow, tenant, subject strin
 }
 
 func (s *logSource) heal(ctx context.Context, p *plugin, meta metaRow) error {
-	has, _, _, err := s.all(ctx)
+	has, _, _, err := s.all(ctx, meta.DatabaseID)
 	if err != nil {
 		return fmt.Errorf("storage: open: tombstones: %w", err)
 	}
@@ -136,7 +140,7 @@ func names(h audit.History, ev audit.Stored, typ, id string) bool {
 	})
 }
 
-func (s trailSource) all(ctx context.Context) (func(string, string) bool, int, uint64, error) {
+func (s trailSource) all(ctx context.Context, _ string) (func(string, string) bool, int, uint64, error) {
 	type who struct {
 		h               int
 		tenant, subject string // pseudonym

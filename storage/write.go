@@ -130,7 +130,7 @@ func (o *op) run(next func(*gorm.DB), prepare func(*op) (bool, error)) error {
 	if o.scope, err = access.From(o.ctx); err != nil {
 		return err
 	}
-	if err := o.restore.err(); err != nil {
+	if err := o.tooOld(o.ctx); err != nil {
 		return err
 	}
 	o.policy = minimize.Pin(o.scope, o.cfg.Minimize)

@@ -35,7 +35,7 @@ func (p *plugin) query(db *gorm.DB, next func(*gorm.DB)) {
 		return
 	}
 	stmt := db.Statement
-	q := &search{}
+	q := newSearch(db)
 	err = p.scope(db, m, q)
 	if err == nil {
 		err = m.checkTarget(stmt)
@@ -393,6 +393,10 @@ func (p *plugin) deliver(db *gorm.DB, m *model, q *search) error {
 	if err != nil {
 		return err
 	}
+	list := listingOf(db)
+	if list != nil && !list.page {
+		return nil // nobody sees the candidates; the page is recorded
+	}
 	counted := false
 	if n, ok := stmt.Dest.(*int64); ok {
 		counted = len(q.fields) > 0
@@ -409,6 +413,9 @@ func (p *plugin) deliver(db *gorm.DB, m *model, q *search) error {
 		ev.Count = len(objects)
 		if counted {
 			ev.Count = int(db.RowsAffected)
+		}
+		if list != nil {
+			ev.Count = list.count
 		}
 		if len(objects) == 0 {
 			ev.Objects = []audit.Object{{Type: m.name, Fields: names}}

@@ -88,6 +88,9 @@ func (p *plugin) resolve(db *gorm.DB, m *model, q *search) error {
 	}
 	c.Expression = clause.Where{Exprs: exprs}
 	db.Statement.Clauses["WHERE"] = c
+	if listingOf(db) != nil {
+		return nil // counted once, for both of its statements
+	}
 	return p.limit(db.Statement.Context, m, q)
 }
 

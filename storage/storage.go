@@ -222,7 +222,7 @@ type plugin struct {
 	relay      *relay
 	restore    restoreState
 
-	searchers  searchers
+	searchers searchers
 }
 
 // Name implements gorm.Plugin.

@@ -14,6 +14,8 @@ import (
 //
 //	version(1) algorithm(1) key version(4, big endian) iv(12) ciphertext tag(16)
 //
+// The highest bit of the key version marks what a test sealed.
+//
 // A database constraint that only a cell fits tests the first two bytes and
 // the length: CellVersion, CellAES256GCM, and at least CellOverhead bytes.
 const (
@@ -41,6 +43,7 @@ type Header struct {
 	Version    byte   // format: [CellVersion]
 	Algorithm  byte   // [CellAES256GCM]
 	KeyVersion uint32 // version of the subject's key, from 1
+	Test       bool   // sealed under a test's KEK: see [ErrTestKey]
 }
 
 // ParseHeader reads the header of a cell, to find the key that opens it. The
@@ -58,7 +61,8 @@ func ParseHeader(cell []byte) (Header, error) {
 	if cell[1] != CellAES256GCM {
 		return Header{}, fmt.Errorf("crypto: parse cell: %w", ErrVersion)
 	}
-	h := Header{Version: cell[0], Algorithm: cell[1], KeyVersion: binary.BigEndian.Uint32(cell[2:headerSize])}
+	version := binary.BigEndian.Uint32(cell[2:headerSize])
+	h := Header{Version: cell[0], Algorithm: cell[1], KeyVersion: version &^ testVersion, Test: version&testVersion != 0}
 	if h.KeyVersion == 0 {
 		return Header{}, fmt.Errorf("crypto: parse cell: %w", ErrFormat)
 	}
@@ -88,6 +92,7 @@ type Key struct {
 	tenant  string
 	subject string
 	version uint32
+	marks   marks
 }
 
 // newKey takes a 32-byte key and clears it.
@@ -134,15 +139,19 @@ func (k *Key) Seal(dst, plaintext []byte, b Binding) ([]byte, error) {
 	start, size := len(dst), CellOverhead+len(plaintext)
 	dst = slices.Grow(dst, size+cellDataSize(&b))
 	dst = append(dst, CellVersion, CellAES256GCM)
-	dst = binary.BigEndian.AppendUint32(dst, k.version)
+	version := k.version
+	if k.marks.seals {
+		version |= testVersion
+	}
+	dst = binary.BigEndian.AppendUint32(dst, version)
 	aad := appendCellData(dst[start+size:start+size], dst[start:], &b)
 	return k.aead.Seal(dst, nil, plaintext, aad), nil
 }
 
 // Open appends the plaintext of cell, which must belong at b, to dst. cell
 // must not overlap dst's spare capacity, all of which may be written to. The
-// error wraps [ErrFormat], [ErrVersion], [ErrOpen], [ErrBinding] or, for the
-// zero Key, [ErrNoKey]; then there is no plaintext.
+// error wraps [ErrFormat], [ErrVersion], [ErrOpen], [ErrBinding], [ErrTestKey]
+// or, for the zero Key, [ErrNoKey]; then there is no plaintext.
 func (k *Key) Open(dst, cell []byte, b Binding) ([]byte, error) {
 	if k == nil || k.aead == nil {
 		return nil, fmt.Errorf("crypto: open cell: %w", ErrNoKey)
@@ -156,6 +165,9 @@ func (k *Key) Open(dst, cell []byte, b Binding) ([]byte, error) {
 	}
 	if h.KeyVersion != k.version || b.Tenant != k.tenant || b.Subject != k.subject {
 		return nil, fmt.Errorf("crypto: open cell: %w", ErrOpen)
+	}
+	if h.Test && !k.marks.opens {
+		return nil, fmt.Errorf("crypto: open cell: %w", ErrTestKey)
 	}
 	size := len(cell) - CellOverhead
 	dst = slices.Grow(dst, size+cellDataSize(&b))

@@ -153,7 +153,7 @@ func TestEveryAlteredBitFails(t *testing.T) {
 			bad := slices.Clone(cell)
 			bad[i] ^= 1 << bit
 			p, err := k.Open(nil, bad, place)
-			if p != nil || !namedCellError(err) {
+			if p != nil || !namedCellError(err) && !errors.Is(err, crypto.ErrTestKey) {
 				t.Errorf("byte %d, bit %d flipped: Open() = %q, %v", i, bit, p, err)
 			}
 		}

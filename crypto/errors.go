@@ -39,6 +39,14 @@ var (
 	// KEK's own error, where there is one, is in the chain.
 	ErrUnwrap = errors.New("wrapped key does not open: give the KEK that wrapped it, and see that it can be reached and may decrypt")
 
+	// ErrUnreachable means that the KEK did not answer, as opposed to one that
+	// refuses: a tenant's key that is cached goes on for [Config].Outage.
+	ErrUnreachable = errors.New("the KEK does not answer: look at the KMS's status, its network path, quotas and credentials; keys come back by themselves once it answers")
+
+	// ErrTestKey means that a test's KEK made the key or sealed the cell, and
+	// this process has another.
+	ErrTestKey = errors.New("made under a test's KEK, which production refuses: remove the test's rows from this database")
+
 	// ErrKeyLost means that a key made in a transaction is not in the key
 	// tables any more. The transaction must roll back: what it sealed could
 	// never be opened.

@@ -150,7 +150,7 @@ func (r *indexKeyset) TenantKeyset(ctx context.Context, tenant, use string, lock
 // disabled one answers no more.
 func TestIndexKeysOfARotation(t *testing.T) {
 	t.Parallel()
-	kek := cryptotest.NewKEK()
+	kek := production{cryptotest.NewKEK()}
 	s := newStack(t, kek)
 	old := s.indexKey(t, "t1")
 	aad := parts("part164/tenant-keyset", "t1", "index")

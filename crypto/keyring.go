@@ -23,10 +23,24 @@ type Config struct {
 	CacheSize int
 
 	// TTL bounds how long an unwrapped key serves without asking the KEK (for a
-	// tenant's key) or the key table (for a subject's) again. A KEK that was
-	// revoked is thus felt within TTL. Zero means 5 minutes: one KMS call a
-	// tenant and use in that time.
+	// tenant's key) or the key table (for a subject's) again. A KEK that refuses
+	// is thus felt within TTL. Zero means 5 minutes: one KMS call a tenant and
+	// use in that time, or a little less, since a key in use is asked for again
+	// in the last tenth of it, while it still serves.
 	TTL time.Duration
+
+	// Outage bounds how long beyond TTL the keys of a tenant that are in memory
+	// go on while the KEK does not answer ([ErrUnreachable]); it is asked again
+	// every 10 seconds. Within it the tenant's records are read and written;
+	// after it, and at once for a tenant whose key is not in memory, comes an
+	// error, until the KEK answers. A KEK that refuses ends it at once. Zero means
+	// 1 hour. Whoever can cut this process off from the KMS can hold off a
+	// revocation for as long.
+	Outage time.Duration
+
+	// Unreachable is told, if it is set, each time that the KEK has not
+	// answered and a tenant's keys go on nevertheless, and until when they may.
+	Unreachable func(tenant string, until time.Time, err error)
 
 	// GenerationInterval bounds how old the last reading of the key generation
 	// may be when a cached key is used: a key shredded anywhere serves no open
@@ -41,7 +55,10 @@ type Config struct {
 // is safe for concurrent use. [Keyring.Begin] gives the keys that seal.
 type Keyring struct {
 	kek      KEK
+	tests    bool // it opens what tests sealed
 	ttl      time.Duration
+	outage   time.Duration
+	alarm    func(tenant string, until time.Time, err error)
 	interval time.Duration
 	now      func() time.Time
 
@@ -49,8 +66,8 @@ type Keyring struct {
 	epoch      uint64    // counts the changes of generation that were seen
 	generation uint64    // as last read
 	checked    time.Time // when that reading began; zero = never
-	keys       *lru[keyID, cached[*Key]]
-	tenants    *lru[tenantID, cached[*tenantKey]]
+	keys       *lru[keyID, cachedKey]
+	tenants    *lru[tenantID, heldTenant]
 	flights    map[flightID]*flight
 }
 
@@ -61,13 +78,22 @@ type keyID struct {
 
 type tenantID struct{ tenant, use string }
 
-type cached[T any] struct {
-	value T
+type cachedKey struct {
+	key   *Key
 	until time.Time
-	epoch uint64 // the epoch in which a row was seen to hold it; 0 = none, so it only spares the KEK
 }
 
-// A flight is one call of the KEK that several callers wait for.
+// A heldTenant is a tenant's unwrapped keyset.
+type heldTenant struct {
+	key     *tenantKey
+	at      time.Time // when the KEK was asked for it, or it was made
+	asked   time.Time // when the KEK last gave no key; zero once it has
+	refused bool      // by the KEK then, as opposed to no answer
+	epoch   uint64    // the epoch in which a row was seen to hold it; 0 = none, so it only spares the KEK
+}
+
+// A flight is one call of the KEK that several callers may wait for. It does
+// not end with the context of one of them.
 type flight struct {
 	done chan struct{}
 	key  *tenantKey
@@ -89,6 +115,8 @@ func NewKeyring(cfg Config) (*Keyring, error) {
 		return nil, errors.New("crypto: Config.CacheSize is negative: zero means 10,000")
 	case cfg.TTL < 0:
 		return nil, errors.New("crypto: Config.TTL is negative: zero means 5 minutes")
+	case cfg.Outage < 0:
+		return nil, errors.New("crypto: Config.Outage is negative: zero means 1 hour, a nanosecond none")
 	case cfg.GenerationInterval < 0:
 		return nil, errors.New("crypto: Config.GenerationInterval is negative: zero means 5 seconds")
 	}
@@ -98,6 +126,9 @@ func NewKeyring(cfg Config) (*Keyring, error) {
 	if cfg.TTL == 0 {
 		cfg.TTL = 5 * time.Minute
 	}
+	if cfg.Outage == 0 {
+		cfg.Outage = time.Hour
+	}
 	if cfg.GenerationInterval == 0 {
 		cfg.GenerationInterval = 5 * time.Second
 	}
@@ -106,12 +137,15 @@ func NewKeyring(cfg Config) (*Keyring, error) {
 	}
 	return &Keyring{
 		kek:      cfg.KEK,
+		tests:    forTests(cfg.KEK),
 		ttl:      cfg.TTL,
+		outage:   cfg.Outage,
+		alarm:    cfg.Unreachable,
 		interval: cfg.GenerationInterval,
 		now:      cfg.Now,
 		epoch:    1,
-		keys:     newLRU[keyID, cached[*Key]](cfg.CacheSize),
-		tenants:  newLRU[tenantID, cached[*tenantKey]](cfg.CacheSize),
+		keys:     newLRU[keyID, cachedKey](cfg.CacheSize),
+		tenants:  newLRU[tenantID, heldTenant](cfg.CacheSize),
 		flights:  make(map[flightID]*flight),
 	}, nil
 }
@@ -121,10 +155,11 @@ func NewKeyring(cfg Config) (*Keyring, error) {
 type KeyRef struct {
 	Subject string
 	Version uint32
+	Test    bool // the Test of the Header
 }
 
-// Found is a key, or why there is none: Err wraps [ErrShredded], [ErrNoKey] or
-// [ErrUnwrap]. One of the two is nil.
+// Found is a key, or why there is none: Err wraps [ErrShredded], [ErrNoKey],
+// [ErrUnwrap] or [ErrTestKey]. One of the two is nil.
 type Found struct {
 	Key *Key
 	Err error
@@ -143,10 +178,10 @@ func (r *Keyring) Lookup(ctx context.Context, rows KeyRows, tenant string, refs 
 		return nil, err
 	}
 	found := make([]Found, len(refs))
-	if r.fromCache(tenant, refs, found) {
+	if r.fromCache(ctx, tenant, refs, found) {
 		return found, nil
 	}
-	fresh, err := load(ctx, rows, tenant, refs, found, func() (*tenantKey, error) {
+	fresh, err := load(ctx, rows, tenant, refs, found, r.tests, func() (*tenantKey, error) {
 		return r.tenantKey(ctx, rows, tenant, useWrap, epoch)
 	})
 	if err != nil {
@@ -211,11 +246,11 @@ func (r *Keyring) refresh(ctx context.Context, rows KeyRows) (uint64, error) {
 	defer r.mu.Unlock()
 	if generation != r.generation || r.checked.IsZero() {
 		r.epoch++
-		r.keys.removeIf(func(cached[*Key]) bool { return true })
+		r.keys.removeIf(func(cachedKey) bool { return true })
 	}
 	r.generation, r.checked = generation, start
-	r.keys.removeIf(func(c cached[*Key]) bool { return !start.Before(c.until) })
-	r.tenants.removeIf(func(c cached[*tenantKey]) bool { return !start.Before(c.until) })
+	r.keys.removeIf(func(c cachedKey) bool { return !start.Before(c.until) })
+	r.tenants.removeIf(func(h heldTenant) bool { return start.Sub(h.at) >= r.ttl+r.outage })
 	return r.epoch, nil
 }
 
@@ -227,11 +262,14 @@ func (r *Keyring) current(now time.Time) bool {
 }
 
 // fromCache fills in the keys that are held, and reports whether those are all.
-func (r *Keyring) fromCache(tenant string, refs []KeyRef, found []Found) (all bool) {
+// None is held longer than the tenant's own key: a KEK that refuses ends them
+// too.
+func (r *Keyring) fromCache(ctx context.Context, tenant string, refs []KeyRef, found []Found) (all bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
-	if !r.current(now) {
+	id := tenantID{tenant, useWrap}
+	if h, ok := r.tenants.get(id); !ok || !r.current(now) || !r.serves(ctx, id, h, now) {
 		return false
 	}
 	all = true
@@ -240,8 +278,8 @@ func (r *Keyring) fromCache(tenant string, refs []KeyRef, found []Found) (all bo
 			continue
 		}
 		c, ok := r.keys.get(keyID{tenant, ref.Subject, ref.Version})
-		if ok && now.Before(c.until) {
-			found[i].Key = c.value
+		if ok && now.Before(c.until) && (!ref.Test || r.tests) {
+			found[i].Key = c.key
 		} else {
 			all = false
 		}
@@ -259,15 +297,15 @@ func (r *Keyring) keep(epoch uint64, keys []*Key, tenants map[tenantID]*tenantKe
 	}
 	until := r.now().Add(r.ttl)
 	for _, k := range keys {
-		r.keys.put(keyID{k.tenant, k.subject, k.version}, cached[*Key]{k, until, epoch})
+		r.keys.put(keyID{k.tenant, k.subject, k.version}, cachedKey{k, until})
 	}
 	for id, k := range tenants {
-		c, ok := r.tenants.get(id)
-		if !ok || c.value != k { // else its time runs since it was unwrapped
-			c = cached[*tenantKey]{value: k, until: until}
+		h, ok := r.tenants.get(id)
+		if !ok || h.key != k { // else its time runs since it was unwrapped
+			h = heldTenant{key: k, at: r.now()}
 		}
-		c.epoch = epoch
-		r.tenants.put(id, c)
+		h.epoch = epoch
+		r.tenants.put(id, h)
 	}
 }
 
@@ -275,12 +313,12 @@ func (r *Keyring) keep(epoch uint64, keys []*Key, tenants map[tenantID]*tenantKe
 func (r *Keyring) tenantKey(ctx context.Context, rows KeyRows, tenant, use string, epoch uint64) (*tenantKey, error) {
 	id := tenantID{tenant, use}
 	r.mu.Lock()
-	c, ok := r.tenants.get(id)
+	h, ok := r.tenants.get(id)
 	now := r.now()
-	ok = ok && c.epoch == r.epoch && now.Before(c.until) && r.current(now)
+	ok = ok && h.epoch == r.epoch && r.current(now) && r.serves(ctx, id, h, now)
 	r.mu.Unlock()
 	if ok {
-		return c.value, nil
+		return h.key, nil
 	}
 	wrapped, err := rows.TenantKeyset(ctx, tenant, use, false)
 	if err != nil {
@@ -297,58 +335,100 @@ func (r *Keyring) tenantKey(ctx context.Context, rows KeyRows, tenant, use strin
 	return k, nil
 }
 
+// serves reports whether a tenant's key may be used as it is, without waiting
+// for the KEK: within the TTL, and beyond it as long as the KEK is known not to
+// answer. In the last tenth of the TTL it has the KEK asked meanwhile. The
+// caller holds mu.
+func (r *Keyring) serves(ctx context.Context, id tenantID, h heldTenant, now time.Time) bool {
+	age, asked := now.Sub(h.at), now.Sub(h.asked) < retryAfter
+	if age >= r.ttl {
+		return asked && !h.refused && age < r.ttl+r.outage
+	}
+	if age >= r.ttl-r.ttl/10 && !asked {
+		r.ask(ctx, flightID{id, string(h.key.wrapped)})
+	}
+	return true
+}
+
 // unwrap returns the keyset in wrapped, asking the KEK once for all who want
-// the same bytes within the TTL. What it remembers is keyed by the bytes, so
-// it vouches for no row.
+// the same bytes. What it remembers is keyed by the bytes, so it vouches for no
+// row.
 func (r *Keyring) unwrap(ctx context.Context, id tenantID, wrapped []byte) (*tenantKey, error) {
-	fid := flightID{id, string(wrapped)}
-	for {
-		r.mu.Lock()
-		if c, ok := r.tenants.get(id); ok && bytes.Equal(c.value.wrapped, wrapped) && r.now().Before(c.until) {
-			r.mu.Unlock()
-			return c.value, nil
-		}
-		f, busy := r.flights[fid]
-		if !busy {
-			f = &flight{done: make(chan struct{}), err: ErrUnwrap}
-			r.flights[fid] = f
-		}
+	r.mu.Lock()
+	if h, ok := r.tenants.get(id); ok && bytes.Equal(h.key.wrapped, wrapped) && r.serves(ctx, id, h, r.now()) {
 		r.mu.Unlock()
-		if !busy {
-			return r.lead(ctx, f, fid, wrapped)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("crypto: unwrap tenant key: %w", ctx.Err())
-		case <-f.done:
-		}
-		if f.err == nil {
-			return f.key, nil
-		}
-		// The leader's own context is not ours: try again.
-		if !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, context.DeadlineExceeded) {
-			return nil, f.err
-		}
+		return h.key, nil
+	}
+	f := r.ask(ctx, flightID{id, string(wrapped)})
+	r.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return nil, fmt.Errorf("crypto: unwrap tenant key: %w", ctx.Err())
+	case <-f.done:
+		return f.key, f.err
 	}
 }
 
-func (r *Keyring) lead(ctx context.Context, f *flight, id flightID, wrapped []byte) (*tenantKey, error) {
+// ask returns the call of the KEK that is under way, or begins one. The caller
+// holds mu.
+func (r *Keyring) ask(ctx context.Context, id flightID) *flight {
+	f, ok := r.flights[id]
+	if !ok {
+		f = &flight{done: make(chan struct{})}
+		r.flights[id] = f
+		go r.fly(context.WithoutCancel(ctx), f, id)
+	}
+	return f
+}
+
+func (r *Keyring) fly(ctx context.Context, f *flight, id flightID) {
+	ctx, cancel := context.WithTimeout(ctx, kekTimeout)
+	defer cancel()
+	start := r.now()
+	key, err := r.call(ctx, id)
+
+	r.mu.Lock()
+	now := r.now()
+	h, held := r.tenants.get(id.tenantID)
+	held = held && string(h.key.wrapped) == id.wrapped
+	switch {
+	case err == nil && held:
+		h.at, h.asked, h.refused = start, time.Time{}, false
+	case err == nil:
+		h, held = heldTenant{key: key, at: start}, true
+	case held:
+		h.asked, h.refused = now, !errors.Is(err, ErrUnreachable)
+	}
+	until := h.at.Add(r.ttl + r.outage)
+	goesOn := err != nil && held && !h.refused && now.Before(until)
+	if held {
+		r.tenants.put(id.tenantID, h)
+	}
+	if f.err = err; err == nil || goesOn {
+		f.key, f.err = h.key, nil
+	}
+	delete(r.flights, id)
+	r.mu.Unlock()
+	close(f.done)
+	if goesOn && r.alarm != nil {
+		r.alarm(id.tenant, until, err)
+	}
+}
+
+// call asks the KEK. What panics there must not end the process: nobody's
+// request stands on this goroutine's stack.
+func (r *Keyring) call(ctx context.Context, id flightID) (key *tenantKey, err error) {
 	defer func() {
-		r.mu.Lock()
-		delete(r.flights, id)
-		if f.err == nil {
-			r.tenants.put(id.tenantID, cached[*tenantKey]{value: f.key, until: r.now().Add(r.ttl)})
+		if recover() != nil {
+			key, err = nil, fmt.Errorf("crypto: unwrap tenant key: %w: the KEK panicked", ErrUnwrap)
 		}
-		r.mu.Unlock()
-		close(f.done)
 	}()
-	f.key, f.err = unwrapTenantKey(ctx, r.kek, id.tenant, id.use, wrapped)
-	return f.key, f.err
+	return unwrapTenantKey(ctx, r.kek, id.tenant, id.use, []byte(id.wrapped))
 }
 
 // load fills in what is missing in found from the rows, with one query, and
 // returns the keys that it unwrapped.
-func load(ctx context.Context, rows KeyRows, tenant string, refs []KeyRef, found []Found, wrapKey func() (*tenantKey, error)) ([]*Key, error) {
+func load(ctx context.Context, rows KeyRows, tenant string, refs []KeyRef, found []Found, tests bool, wrapKey func() (*tenantKey, error)) ([]*Key, error) {
 	var subjects []string
 	for i, ref := range refs {
 		if found[i].Key == nil {
@@ -369,6 +449,9 @@ func load(ctx context.Context, rows KeyRows, tenant string, refs []KeyRef, found
 		f, ok := unwrapped[ref]
 		if !ok {
 			row, err := bySubject[ref.Subject].version(ref.Version)
+			if ref.Test && !tests {
+				err = fmt.Errorf("crypto: look up key: %w", ErrTestKey)
+			}
 			if err == nil {
 				var wrap *tenantKey
 				if wrap, err = wrapKey(); err != nil && !errors.Is(err, ErrNoKey) {

@@ -125,6 +125,7 @@ type tenantKey struct {
 	wrapped []byte
 	wrap    *keysetAEAD // use "wrap"
 	index   []*IndexKey // use "index", the newest first
+	marks   marks
 }
 
 func newTenantKey(ctx context.Context, kek KEK, tenant, use string) (*tenantKey, error) {
@@ -141,11 +142,14 @@ func newTenantKey(ctx context.Context, kek KEK, tenant, use string) (*tenantKey,
 
 func wrapTenantKey(ctx context.Context, kek KEK, h *keyset.Handle, tenant, use string) (*tenantKey, error) {
 	var buf bytes.Buffer
+	if marksOf(kek).seals {
+		buf.WriteString(testKeyset)
+	}
 	rec := &kekRecorder{KEK: kek}
 	if err := h.WriteWithContext(ctx, keyset.NewBinaryWriter(&buf), rec, tenantData(tenant, use)); err != nil {
 		return nil, fmt.Errorf("crypto: wrap tenant key: %w", rec.cause(err))
 	}
-	return parseTenantKey(h, buf.Bytes(), tenant, use)
+	return parseTenantKey(h, buf.Bytes(), tenant, use, marksOf(kek))
 }
 
 func unwrapTenantKey(ctx context.Context, kek KEK, tenant, use string, wrapped []byte) (*tenantKey, error) {
@@ -153,10 +157,14 @@ func unwrapTenantKey(ctx context.Context, kek KEK, tenant, use string, wrapped [
 	if err != nil {
 		return nil, err
 	}
-	return parseTenantKey(h, bytes.Clone(wrapped), tenant, use)
+	return parseTenantKey(h, bytes.Clone(wrapped), tenant, use, marksOf(kek))
 }
 
 func readKeyset(ctx context.Context, kek KEK, tenant, use string, wrapped []byte) (*keyset.Handle, error) {
+	wrapped, test := bytes.CutPrefix(wrapped, []byte(testKeyset))
+	if test && !marksOf(kek).opens {
+		return nil, fmt.Errorf("crypto: unwrap tenant key: %w: %w", ErrUnwrap, ErrTestKey)
+	}
 	rec := &kekRecorder{KEK: kek}
 	h, err := keyset.ReadWithContext(ctx, keyset.NewBinaryReader(bytes.NewReader(wrapped)), rec, tenantData(tenant, use))
 	switch {
@@ -169,8 +177,8 @@ func readKeyset(ctx context.Context, kek KEK, tenant, use string, wrapped []byte
 	return h, nil
 }
 
-func parseTenantKey(h *keyset.Handle, wrapped []byte, tenant, use string) (*tenantKey, error) {
-	k := &tenantKey{wrapped: wrapped}
+func parseTenantKey(h *keyset.Handle, wrapped []byte, tenant, use string, m marks) (*tenantKey, error) {
+	k := &tenantKey{wrapped: wrapped, marks: m}
 	var err error
 	if use == useIndex {
 		k.index, err = newIndexKeys(h, tenant)
@@ -194,13 +202,13 @@ type kekRecorder struct {
 
 func (r *kekRecorder) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
 	c, err := r.KEK.EncryptWithContext(ctx, plaintext, associatedData)
-	r.err = err
+	r.err = told(err)
 	return c, err
 }
 
 func (r *kekRecorder) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
 	p, err := r.KEK.DecryptWithContext(ctx, ciphertext, associatedData)
-	r.err = err
+	r.err = told(err)
 	return p, err
 }
 
@@ -225,6 +233,7 @@ func (k *tenantKey) unwrapSubjectKey(row KeyRow) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("crypto: unwrap subject key: %w", ErrUnwrap)
 	}
+	key.marks = k.marks
 	return key, nil
 }
 

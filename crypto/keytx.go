@@ -139,6 +139,7 @@ func (t *KeyTx) create(ctx context.Context, wrap *tenantKey, tenant string, subj
 		if m.key, err = newKey(raw, tenant, s, m.row.Version); err != nil {
 			return fmt.Errorf("crypto: make subject key: %w", err)
 		}
+		m.key.marks = wrap.marks
 		if err := t.rows.InsertSubjectKey(ctx, m.row); err != nil {
 			return fmt.Errorf("crypto: store subject key: %w", err)
 		}
@@ -234,10 +235,10 @@ func (t *KeyTx) Lookup(ctx context.Context, tenant string, refs []KeyRef) ([]Fou
 			found[i].Key = t.made[at].key
 		}
 	}
-	if t.ring.fromCache(tenant, refs, found) {
+	if t.ring.fromCache(ctx, tenant, refs, found) {
 		return found, nil
 	}
-	_, err := load(ctx, t.rows, tenant, refs, found, func() (*tenantKey, error) {
+	_, err := load(ctx, t.rows, tenant, refs, found, t.ring.tests, func() (*tenantKey, error) {
 		return t.tenantKey(ctx, tenant, useWrap, false, false)
 	})
 	if err != nil {

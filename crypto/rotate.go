@@ -109,7 +109,7 @@ func (t *KeyTx) RotateSubjects(ctx context.Context, tenant string, subjects []st
 		if err != nil {
 			return made, &SubjectError{s, err}
 		}
-		if newest.Version == 1<<32-1 {
+		if newest.Version >= maxKeyVersion {
 			return made, &SubjectError{s, errors.New("crypto: rotate subject key: no version is left")}
 		}
 		wrap, err := t.tenantKey(ctx, tenant, useWrap, false, true)
@@ -295,8 +295,11 @@ func (t *KeyTx) edit(ctx context.Context, tenant string, use Use, change func(*k
 }
 
 func currentOf(k KEK) KEK {
-	if r, ok := k.(*rotatingKEK); ok {
-		return currentOf(r.all[0])
+	switch w := k.(type) {
+	case *rotatingKEK:
+		return currentOf(w.all[0])
+	case *withOutages:
+		return &withOutages{currentOf(w.kek), w.is}
 	}
 	return k
 }

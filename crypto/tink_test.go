@@ -167,7 +167,7 @@ func TestTinkAEADIsAKEK(t *testing.T) {
 // tokens.
 func TestTenantKeysetsAreTinks(t *testing.T) {
 	t.Parallel()
-	kek := cryptotest.NewKEK()
+	kek := production{cryptotest.NewKEK()}
 	s := newStack(t, kek)
 	s.store(t, "t1", "p1")
 	index := s.indexKey(t, "t1")

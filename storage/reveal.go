@@ -419,7 +419,7 @@ func (b *batch) ref(s *slot) (crypto.KeyRef, bool) {
 	if err != nil {
 		return crypto.KeyRef{}, false
 	}
-	return crypto.KeyRef{Subject: r.subject, Version: h.KeyVersion}, true
+	return crypto.KeyRef{Subject: r.subject, Version: h.KeyVersion, Test: h.Test}, true
 }
 
 // open decrypts and puts the new cells in place. It returns what did not open.
@@ -552,7 +552,7 @@ func (s sealer) Open(ctx context.Context, b crypto.Binding, cell []byte) ([]byte
 	if err := s.p.tooOld(ctx); err != nil {
 		return nil, err
 	}
-	found, err := s.p.keys.Lookup(ctx, &keyRows{plugin: s.p, conn: inner(s.p.pool)}, b.Tenant, []crypto.KeyRef{{Version: h.KeyVersion}})
+	found, err := s.p.keys.Lookup(ctx, &keyRows{plugin: s.p, conn: inner(s.p.pool)}, b.Tenant, []crypto.KeyRef{{Version: h.KeyVersion, Test: h.Test}})
 	if err == nil {
 		err = found[0].Err
 	}

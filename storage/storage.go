@@ -31,6 +31,11 @@ type Config struct {
 	Access   access.Authorizer // may this principal touch these records for this purpose?
 	Minimize *minimize.Policy  // how much of each field?
 
+	// KEKOutage bounds how long the records of a tenant go on being read and
+	// written while KEK does not answer, beyond the 5 minutes that its keys are
+	// kept anyway: crypto.Config.Outage. Zero means 1 hour.
+	KEKOutage time.Duration
+
 	// Development allows what no production may have: a file KEK, made where
 	// it is missing, and a database on another machine without verified TLS.
 	Development bool
@@ -186,9 +191,14 @@ func New(cfg Config) (gorm.Plugin, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	ring, err := crypto.NewKeyring(crypto.Config{KEK: cfg.KEK, Now: cfg.Now})
+	ring, err := crypto.NewKeyring(crypto.Config{
+		KEK: cfg.KEK, Now: cfg.Now, Outage: cfg.KEKOutage,
+		Unreachable: func(tenant string, until time.Time, err error) {
+			cfg.Log.Warn("part164: the KEK does not answer; keys in memory go on", zap.String("tenant", tenant), zap.Time("until", until), zap.Error(err))
+		},
+	})
 	if err != nil {
-		return nil, fmt.Errorf("storage: Config.KEK: %w", err)
+		return nil, fmt.Errorf("storage: Config.KEK, KEKOutage: %w", err)
 	}
 	return &plugin{cfg: cfg, deviations: deviations, anyWay: anyWay, keys: ring, models: models{tables: map[string]*model{}}}, nil
 }

@@ -3,9 +3,12 @@
 package cryptotest_test
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/crypto/cryptotest"
@@ -53,4 +56,47 @@ func TestKEKCountsAndFails(t *testing.T) {
 	if e, d := k.Encrypts(), k.Decrypts(); e != 1 || d != 2 {
 		t.Errorf("counted %d and %d calls, want 1 and 2", e, d)
 	}
+}
+
+func TestKEKFailsAsAKMSDoes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := cryptotest.NewKEK()
+		call := func(want error) {
+			t.Helper()
+			if _, err := k.EncryptWithContext(t.Context(), []byte("p"), nil); !errors.Is(err, want) {
+				t.Errorf("call %d = %v, want %v", k.Encrypts(), err, want)
+			}
+		}
+		k.FailAfter(2, cryptotest.ErrDown)
+		call(nil)
+		call(nil)
+		call(cryptotest.ErrDown)
+		call(crypto.ErrUnreachable)
+		k.Revoke()
+		call(cryptotest.ErrRevoked)
+		k.Restore()
+		k.Fail(nil)
+		call(nil)
+
+		k.Throttle(2, time.Second)
+		call(nil)
+		call(nil)
+		call(cryptotest.ErrThrottled)
+		time.Sleep(time.Second)
+		call(nil)
+		k.Throttle(0, 0)
+
+		k.Delay(time.Second)
+		begin := time.Now()
+		call(nil)
+		if d := time.Since(begin); d != time.Second {
+			t.Errorf("a call took %v, want a second", d)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := k.EncryptWithContext(ctx, nil, nil); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != time.Second+time.Millisecond {
+			t.Errorf("a call with less time = %v after %v", err, time.Since(begin))
+		}
+	})
 }

@@ -13,13 +13,18 @@
 package storagetest
 
 import (
+	"database/sql"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
+	"github.com/glebarez/sqlite"
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
@@ -28,7 +33,6 @@ import (
 	"github.com/part164/part164/crypto/cryptotest"
 	"github.com/part164/part164/minimize"
 	"github.com/part164/part164/storage"
-	"github.com/part164/part164/storage/sqlite"
 )
 
 // A DB is a database of storage with its parts within reach.
@@ -62,7 +66,14 @@ func NewDB(t testing.TB, models ...any) *DB {
 // policy, clock or authorizer.
 func NewDBWith(t testing.TB, change func(*storage.Config), models ...any) *DB {
 	t.Helper()
-	return Open(t, sqlite.Open(filepath.Join(t.TempDir(), "test.db")), change, models...)
+	return Open(t, unsynced(filepath.Join(t.TempDir(), "test.db")), change, models...)
+}
+
+// unsynced is storage/sqlite without what it does to survive a power cut: a
+// test does not, and would wait for the disk.
+func unsynced(path string) gorm.Dialector {
+	return sqlite.Open("file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() +
+		"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(OFF)&_pragma=foreign_keys(1)&_pragma=secure_delete(1)&_txlock=immediate")
 }
 
 // Open is NewDBWith on another database, such as a PostgreSQL that the test
@@ -110,7 +121,8 @@ func SeededIDs(seed uint64) func() string {
 }
 
 // RawColumn returns the stored bytes of one column of one record, read past
-// storage; nil is NULL.
+// storage; nil is NULL. Table and column are named as in the database, without
+// quotes; the record's ID is in its column id.
 func RawColumn(t testing.TB, db *gorm.DB, table, column, id string) []byte {
 	t.Helper()
 	sqlDB, err := db.DB()
@@ -121,9 +133,21 @@ func RawColumn(t testing.TB, db *gorm.DB, table, column, id string) []byte {
 	if db.Name() == "postgres" {
 		mark = "$1"
 	}
+	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s = %s", quote(db, column), quote(db, table), quote(db, "id"), mark)
 	var raw []byte
-	if err := sqlDB.QueryRowContext(t.Context(), fmt.Sprintf("SELECT %s FROM %s WHERE id = %s", column, table, mark), id).Scan(&raw); err != nil {
+	switch err := sqlDB.QueryRowContext(t.Context(), query, id).Scan(&raw); {
+	case errors.Is(err, sql.ErrNoRows):
+		t.Fatalf("storagetest: %s has no record %s", table, id)
+	case err != nil:
 		t.Fatalf("storagetest: read %s.%s: %v", table, column, err)
 	}
 	return raw
+}
+
+// quote writes a name as the database wants it: a dot is between a schema and
+// its table.
+func quote(db *gorm.DB, name string) string {
+	var b strings.Builder
+	db.QuoteTo(&b, name)
+	return b.String()
 }

@@ -3,6 +3,7 @@
 package storage_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -32,7 +33,30 @@ type checkedVisit struct {
 	DeletedAt gorm.DeletedAt         `gorm:"index" phi:"-"`
 }
 
-func (checkedVisit) TableName() string { return "Checked Visits" } // a name that wants quotes
+func (checkedVisit) TableName() string { return "CheckedVisits" } // a name that PostgreSQL wants quoted
+
+// TestNamesThatTheGuardCannotSee: CheckModel found that raw SQL reached a table
+// with a space in its name.
+func TestNamesThatTheGuardCannotSee(t *testing.T) {
+	t.Parallel()
+	type patient struct {
+		storage.PatientRecord
+		Name storage.Sealed[string] `phi:"name" gorm:"column:full name"`
+	}
+	db := storagetest.NewDB(t)
+	for _, err := range []error{storage.Migrate(t.Context(), db.DB, &patient{}), storage.Migrate(t.Context(), db.DB, &oddTable{})} {
+		if err == nil || !strings.Contains(err.Error(), "use letters, digits and _") {
+			t.Errorf("Migrate = %v", err)
+		}
+	}
+}
+
+type oddTable struct {
+	storage.PatientRecord
+	Name storage.Sealed[string] `phi:"name"`
+}
+
+func (oddTable) TableName() string { return "my patients" }
 
 func TestCheckModelOnEachDatabase(t *testing.T) {
 	t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -241,6 +242,11 @@ func (p *plugin) parse(s *schema.Schema) (*model, error) {
 	}
 	if pk := s.PrioritizedPrimaryField; len(s.PrimaryFields) != 1 || pk == nil || pk.Name != "ID" || !hasPrefix(pk.StructField.Index, m.record) {
 		return nil, fail("the primary key is not Record.ID: cells are bound to an ID made before the insert, so auto-increment and composite keys do not do")
+	}
+	for _, name := range append([]string{m.bare()}, slices.Collect(maps.Keys(m.columns))...) {
+		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r < 0x80 && !isWord(byte(r)) }) {
+			return nil, fail("the name %q of a table or column: the guard over raw SQL looks for whole words: use letters, digits and _", name)
+		}
 	}
 	return m, nil
 }

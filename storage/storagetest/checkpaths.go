@@ -688,6 +688,11 @@ func (c *checked) checkNull() {
 		return
 	}
 	row := c.raw(c.id(v))
+	for _, f := range c.sealed {
+		if _, ok := row[f.DBName]; ok {
+			c.fault(f.Name, "a value that is not there is stored as something else than NULL", "look for a hook or a default that fills it")
+		}
+	}
 	u, err := c.read(c.ctx, c.id(v))
 	if err == nil {
 		err = storage.Reveal(c.ctx, u.Interface())
@@ -697,9 +702,6 @@ func (c *checked) checkNull() {
 		return
 	}
 	for _, f := range c.sealed {
-		if _, ok := row[f.DBName]; ok {
-			c.fault(f.Name, "a value that is not there is stored as something else than NULL", "look for a hook or a default that fills it")
-		}
 		if null := f.ReflectValueOf(c.ctx, u.Elem()).Addr().MethodByName("IsNull").Call(nil)[0].Bool(); !null {
 			c.fault(f.Name, "NULL does not come back as NULL", report)
 		}

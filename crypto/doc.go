@@ -50,10 +50,17 @@
 // key (NIST SP 800-38D section 8.3), and one patient's key, or one tenant's
 // wrapping key, never comes near it.
 //
+// # Files
+//
+// A [StreamKey] seals one file of any size by Tink's streaming AEAD, in segments
+// that can be read from any place and not be cut, moved or repeated. The key is
+// kept in a cell under the patient's key, so that a rotation wraps it anew and
+// leaves the file alone, and a file dies with its patient's key.
+//
 // # Old cells
 //
-// Every cell format that a release of this package has written opens in every
-// later release. The format and the algorithm are in the cell, never in
+// Every cell and stream format that a release of this package has written opens
+// in every later release. The format and the algorithm are in the cell, never in
 // configuration, and testdata/golden.json holds cells of each.
 //
 // # FIPS 140-3

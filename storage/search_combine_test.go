@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -24,7 +25,7 @@ import (
 	"github.com/part164/part164/access/accesstest"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/audittest"
-	"github.com/part164/part164/crypto/cryptotest"
+	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/storage"
 	"github.com/part164/part164/storage/storagetest"
 )
@@ -301,11 +302,14 @@ func TestSearchAndSoftDelete(t *testing.T) {
 func TestSearchWhileIndexKeysRotate(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, d gorm.Dialector) {
-		kek := cryptotest.NewKEK()
+		kek, err := crypto.LocalKEK(filepath.Join(t.TempDir(), "kek.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
 		now := time.Now()
 		var mu sync.Mutex
 		clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
-		cfg := func(c *storage.Config) { c.KEK, c.Now, c.Access = kek, clock, accesstest.Allow() }
+		cfg := func(c *storage.Config) { c.KEK, c.Development, c.Now, c.Access = kek, true, clock, accesstest.Allow() }
 		db := storagetest.Open(t, d, cfg, &Searchable{})
 		ctx := physician(t)
 		create := func(name, mrn string) error {

@@ -352,3 +352,40 @@ func (t *KeyTx) RewrapSubjects(ctx context.Context, tenant string, subjects []st
 	}
 	return done, nil
 }
+
+// ResealingKeys is [KeyTx.SealingKeys] for what is sealed already and is sealed
+// anew: it makes no key, leaves out subjects that have none or were shredded,
+// and returns those of closed ones too.
+func (t *KeyTx) ResealingKeys(ctx context.Context, tenant string, subjects []string) (map[string]*Key, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case tenant == "":
+		return nil, fmt.Errorf("crypto: resealing keys: %w", ErrBinding)
+	case t.ended:
+		return nil, errEnded
+	}
+	subjects = slices.Compact(slices.Sorted(slices.Values(subjects)))
+	bySubject, err := readSubjects(ctx, t.rows, tenant, subjects, true)
+	if err != nil || len(bySubject) == 0 {
+		return nil, err
+	}
+	wrap, err := t.tenantKey(ctx, tenant, useWrap, false, true)
+	if err != nil {
+		return nil, err
+	}
+	keys := make(map[string]*Key, len(bySubject))
+	for s, rows := range bySubject {
+		row, err := rows.newest()
+		if errors.Is(err, ErrShredded) {
+			continue
+		}
+		if err == nil {
+			keys[s], err = t.unwrap(wrap, row)
+		}
+		if err != nil {
+			return nil, &SubjectError{s, err}
+		}
+	}
+	return keys, nil
+}

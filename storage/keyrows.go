@@ -57,7 +57,7 @@ func (outboxRow) TableName() string  { return "phi_outbox" }
 func (tableRow) TableName() string   { return "phi_tables" }
 func (metaRow) TableName() string    { return "phi_meta" }
 
-var ownTables = map[string]bool{"phi_tenant_keys": true, "phi_subject_keys": true, "phi_outbox": true, "phi_meta": true, "phi_tables": true, "phi_index": true, refusedTable: true}
+var ownTables = map[string]bool{"phi_tenant_keys": true, "phi_subject_keys": true, "phi_outbox": true, "phi_meta": true, "phi_tables": true, "phi_index": true, "phi_jobs": true, "phi_merges": true, refusedTable: true}
 
 // keyRows reads and writes key rows on one connection. It implements
 // crypto.KeyRows.

@@ -29,7 +29,7 @@ func Migrate(ctx context.Context, db *gorm.DB, models ...any) error {
 	if err != nil {
 		return err
 	}
-	if err := p.tables(ctx, &metaRow{}, &tenantKey{}, &subjectKey{}, &outboxRow{}, &indexRow{}, &tableRow{}); err != nil {
+	if err := p.tables(ctx, &metaRow{}, &tenantKey{}, &subjectKey{}, &outboxRow{}, &indexRow{}, &tableRow{}, &jobRow{}, &mergeRow{}); err != nil {
 		return fmt.Errorf("storage: migrate: own tables: %w", err)
 	}
 	meta := metaRow{ID: 1, DatabaseID: uuid.NewString(), Generation: 1}
@@ -48,6 +48,9 @@ func Migrate(ctx context.Context, db *gorm.DB, models ...any) error {
 		if parsed[i], err = p.modelOf(&gorm.DB{Config: db.Config, Statement: stmt}); err != nil {
 			return err
 		}
+	}
+	if err := p.openOldTables(ctx, parsed); err != nil {
+		return err
 	}
 	if err := p.tables(ctx, models...); err != nil {
 		return fmt.Errorf("storage: migrate: %w", err)
@@ -111,70 +114,103 @@ func (p *plugin) tables(ctx context.Context, models ...any) error {
 
 // constrain puts the constraint on one sealed column.
 func (p *plugin) constrain(ctx context.Context, m *model, f *field) error {
-	quote := func(name string) string {
-		var b strings.Builder
-		p.db.QuoteTo(&b, name)
-		return b.String()
-	}
-	run := func(sql string, args ...any) error {
-		if _, err := inner(p.pool).ExecContext(ctx, sql, args...); err != nil {
-			return fmt.Errorf("storage: migrate %s.%s: constraint: %w", m.table, f.DBName, err)
-		}
-		return nil
-	}
-	table, column, name := quote(m.table), quote(f.DBName), constraintName(m.table, f.DBName)
+	table, column := p.quote(m.table), p.quote(f.DBName)
 	var bad int64
 	count := fmt.Sprintf("SELECT count(*) FROM %s WHERE NOT (%s)", table, p.isCell(column))
 	if err := inner(p.pool).QueryRowContext(ctx, count).Scan(&bad); err != nil {
 		return fmt.Errorf("storage: migrate %s.%s: look for plaintext: %w", m.table, f.DBName, err)
 	}
 	if bad > 0 {
-		return fmt.Errorf("storage: migrate %s.%s: %d rows hold something that is no cell: give the sealed field a new column, and write the old values through it", m.table, f.DBName, bad)
+		return fmt.Errorf("storage: migrate %s.%s: %d rows hold something that is no cell: give the sealed field a new column with from=%s in its phi tag, and run the job SealColumns", m.table, f.DBName, bad, f.DBName)
 	}
+	return p.addCheck(ctx, m, f.DBName, cellPrefix, p.isCell, "takes sealed cells only")
+}
+
+// addCheck puts a constraint on one column, if it is not there.
+func (p *plugin) addCheck(ctx context.Context, m *model, columnName, prefix string, condition func(column string) string, message string) error {
+	run := func(sql string, args ...any) error {
+		if _, err := inner(p.pool).ExecContext(ctx, sql, args...); err != nil {
+			return fmt.Errorf("storage: migrate %s.%s: constraint: %w", m.table, columnName, err)
+		}
+		return nil
+	}
+	table, column, name := p.quote(m.table), p.quote(columnName), constraintName(prefix, m.table, columnName)
 	switch p.db.Name() {
 	case "sqlite":
 		// Triggers, because adding a CHECK would rebuild the table, which
 		// fires its children's cascades.
 		for _, on := range []string{"INSERT", "UPDATE"} {
-			in, bare := "", m.table
-			if i := strings.LastIndexByte(bare, '.'); i >= 0 {
-				in, bare = bare[:i+1], bare[i+1:]
-			}
-			trigger := quote(in + name + "_" + strings.ToLower(on[:1]))
+			trigger, bare := p.triggerName(m, name, on)
 			err := errors.Join(
 				run("DROP TRIGGER IF EXISTS "+trigger),
 				run(fmt.Sprintf("CREATE TRIGGER %s BEFORE %s ON %s WHEN NOT (%s) BEGIN SELECT RAISE(ABORT, '%s'); END",
-					trigger, on, quote(bare), p.isCell("NEW."+column), "part164: "+m.table+"."+f.DBName+" takes sealed cells only")))
+					trigger, on, p.quote(bare), condition("NEW."+column), "part164: "+m.table+"."+columnName+" "+message)))
 			if err != nil {
 				return err
 			}
 		}
 		return nil
 	case "postgres":
-		var n int64
-		err := inner(p.pool).QueryRowContext(ctx, "SELECT count(*) FROM pg_constraint WHERE conname = $1 AND conrelid = $2::regclass", name, table).Scan(&n)
-		if err != nil {
-			return fmt.Errorf("storage: migrate %s.%s: look for the constraint: %w", m.table, f.DBName, err)
-		}
-		if n > 0 {
-			return nil
-		}
-		if err := run(fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s CHECK (%s) NOT VALID", table, quote(name), p.isCell(column))); err != nil {
+		there, err := p.hasCheck(ctx, m, name)
+		if err != nil || there {
 			return err
 		}
-		return run(fmt.Sprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s", table, quote(name)))
+		if err := run(fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s CHECK (%s) NOT VALID", table, p.quote(name), condition(column))); err != nil {
+			return err
+		}
+		return run(fmt.Sprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s", table, p.quote(name)))
 	case "mysql":
-		var n int64
-		err := inner(p.pool).QueryRowContext(ctx, "SELECT count(*) FROM information_schema.check_constraints WHERE constraint_schema = DATABASE() AND table_name = ? AND constraint_name = ?", m.table, name).Scan(&n)
-		if err != nil {
-			return fmt.Errorf("storage: migrate %s.%s: look for the constraint: %w", m.table, f.DBName, err)
+		there, err := p.hasCheck(ctx, m, name)
+		if err != nil || there {
+			return err
 		}
-		if n > 0 {
-			return nil
-		}
-		return run(fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s CHECK (%s)", table, quote(name), p.isCell(column)))
+		return run(fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s CHECK (%s)", table, p.quote(name), condition(column)))
 	}
 	return fmt.Errorf("storage: migrate: no constraint is known for %s: use SQLite, PostgreSQL or MariaDB", p.db.Name())
+}
+
+// dropCheck takes away what addCheck has put there.
+func (p *plugin) dropCheck(ctx context.Context, m *model, columnName, prefix string) error {
+	name := constraintName(prefix, m.table, columnName)
+	drop := func(sql string) error {
+		if _, err := inner(p.pool).ExecContext(ctx, sql); err != nil {
+			return fmt.Errorf("storage: %s.%s: drop constraint: %w", m.table, columnName, err)
+		}
+		return nil
+	}
+	if p.db.Name() == "sqlite" {
+		in, _ := p.triggerName(m, name, "INSERT")
+		up, _ := p.triggerName(m, name, "UPDATE")
+		return errors.Join(drop("DROP TRIGGER IF EXISTS "+in), drop("DROP TRIGGER IF EXISTS "+up))
+	}
+	there, err := p.hasCheck(ctx, m, name)
+	if err != nil || !there {
+		return err
+	}
+	return drop("ALTER TABLE " + p.quote(m.table) + " DROP CONSTRAINT " + p.quote(name))
+}
+
+// triggerName returns the quoted name of a constraint's trigger, in the schema
+// of its table, and the table's name without it.
+func (p *plugin) triggerName(m *model, name, on string) (trigger, table string) {
+	in, bare := "", m.table
+	if i := strings.LastIndexByte(bare, '.'); i >= 0 {
+		in, bare = bare[:i+1], bare[i+1:]
+	}
+	return p.quote(in + name + "_" + strings.ToLower(on[:1])), bare
+}
+
+// hasCheck reports whether the table has a constraint of that name.
+func (p *plugin) hasCheck(ctx context.Context, m *model, name string) (bool, error) {
+	query, args := "SELECT count(*) FROM pg_constraint WHERE conname = $1 AND conrelid = $2::regclass", []any{name, p.quote(m.table)}
+	if p.db.Name() == "mysql" {
+		query, args = "SELECT count(*) FROM information_schema.check_constraints WHERE constraint_schema = DATABASE() AND table_name = ? AND constraint_name = ?", []any{m.table, name}
+	}
+	var n int64
+	if err := inner(p.pool).QueryRowContext(ctx, query, args...).Scan(&n); err != nil {
+		return false, fmt.Errorf("storage: migrate %s: look for the constraint %s: %w", m.table, name, err)
+	}
+	return n > 0, nil
 }
 
 // isCell is the SQL condition that a column is NULL or looks like a cell.
@@ -192,10 +228,12 @@ func (p *plugin) isCell(column string) string {
 // maxName is the longest identifier that every database takes, less a suffix.
 const maxName = 60
 
-// constraintName is phi_cell_table_column, shortened by a hash where it is too
-// long.
-func constraintName(table, column string) string {
-	name := "phi_cell_" + strings.ReplaceAll(table, ".", "_") + "_" + column
+const cellPrefix = "phi_cell_"
+
+// constraintName is the prefix, then table_column, shortened by a hash where it
+// is too long.
+func constraintName(prefix, table, column string) string {
+	name := prefix + strings.ReplaceAll(table, ".", "_") + "_" + column
 	if len(name) > maxName-2 {
 		sum := sha256.Sum256([]byte(name))
 		name = name[:maxName-2-9] + "_" + hex.EncodeToString(sum[:4])

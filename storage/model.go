@@ -202,8 +202,8 @@ func (p *plugin) parse(s *schema.Schema) (*model, error) {
 		if slices.ContainsFunc(f.StructField.Index, func(i int) bool { return i < 0 }) {
 			return nil, fail("field %s: it is in a struct that is embedded by pointer: embed it by value", f.Name)
 		}
-		if tag.From != "" {
-			return nil, fail("field %s: from=: sealing an existing column is a job of a later version", f.Name)
+		if tag.From != "" && !isSealed {
+			return nil, fail("field %s: from= on what is no Sealed: make it a storage.Sealed", f.Name)
 		}
 		if f.DBName == "" {
 			return nil, fail("field %s: has a phi class but no column", f.Name)
@@ -242,6 +242,9 @@ func (p *plugin) parse(s *schema.Schema) (*model, error) {
 	}
 	if pk := s.PrioritizedPrimaryField; len(s.PrimaryFields) != 1 || pk == nil || pk.Name != "ID" || !hasPrefix(pk.StructField.Index, m.record) {
 		return nil, fail("the primary key is not Record.ID: cells are bound to an ID made before the insert, so auto-increment and composite keys do not do")
+	}
+	if err := m.addOlds(); err != nil {
+		return nil, fail("%v", err)
 	}
 	for _, name := range append([]string{m.bare()}, slices.Collect(maps.Keys(m.columns))...) {
 		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r < 0x80 && !isWord(byte(r)) }) {
@@ -293,6 +296,12 @@ func findRecord(t reflect.Type) (path []int, own bool) {
 		}
 	}
 	return nil, false
+}
+
+// isMergedInto reports whether a field is PatientRecord.MergedInto.
+func (m *model) isMergedInto(f *schema.Field) bool {
+	above := m.record[:len(m.record)-1]
+	return m.own && f.Name == "MergedInto" && len(f.StructField.Index) == len(m.record) && hasPrefix(f.StructField.Index, above)
 }
 
 func hasPrefix(path, prefix []int) bool {

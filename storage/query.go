@@ -482,6 +482,8 @@ func (m *model) bind(ctx context.Context, rv reflect.Value, columns map[string]b
 		case c != nil, columns != nil && !columns[f.DBName]:
 			// Not selected, and what stood there is of an earlier read.
 			s.setCell(&cell{row: at, field: f.self, shown: &shown{kind: unloaded}})
+		case f.tag.From != "":
+			s.setCell(&cell{row: at, field: f.self, shown: &shown{kind: older}})
 		}
 	}
 	m.recordOf(rv).load = &load{columns: columns, row: at}

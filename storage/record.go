@@ -20,6 +20,10 @@ type Record struct {
 // subject: its cells are sealed under the patient's own key.
 type PatientRecord struct {
 	Record
+
+	// MergedInto is the ID of the patient that this duplicate was merged into,
+	// by a job; empty for all others. storage fills it in.
+	MergedInto string `gorm:"size:36" phi:"-"`
 }
 
 // A load remembers which record a struct was read from and with which columns,

@@ -293,7 +293,7 @@ func (b *batch) reveal() error {
 			views[class] = v
 		}
 		s.view = v
-		if r := b.records[s.record]; r.allowed && v != minimize.Withhold && s.c != nil && s.c.raw != nil {
+		if r := b.records[s.record]; r.allowed && v != minimize.Withhold && s.c != nil && (s.c.raw != nil || s.c.isOlder()) {
 			r.fields = append(r.fields, s.field.Name)
 		}
 	}
@@ -304,7 +304,11 @@ func (b *batch) reveal() error {
 	if err != nil {
 		return fmt.Errorf("storage: reveal: %w", err)
 	}
-	failed := b.open(keys)
+	olds, err := b.older()
+	if err != nil {
+		return fmt.Errorf("storage: reveal: %w", err)
+	}
+	failed := b.open(keys, olds)
 	if denied == 0 && len(failed) == 0 {
 		return nil
 	}
@@ -423,7 +427,7 @@ func (b *batch) ref(s *slot) (crypto.KeyRef, bool) {
 }
 
 // open decrypts and puts the new cells in place. It returns what did not open.
-func (b *batch) open(keys map[crypto.KeyRef]crypto.Found) map[string][]string {
+func (b *batch) open(keys map[crypto.KeyRef]crypto.Found, olds map[heldOld]any) map[string][]string {
 	var failed map[string][]string
 	now := b.p.cfg.Now
 	st := &stamp{scope: b.scope, until: now().Add(b.p.cfg.RevealTTL), now: now}
@@ -445,14 +449,16 @@ func (b *batch) open(keys map[crypto.KeyRef]crypto.Found) map[string][]string {
 		switch {
 		case s.view == minimize.Withhold:
 			c.shown = none
-		case c.raw == nil: // NULL, and the policy shows it
+		case c.raw == nil && olds[heldOld{s.record, s.field}] == nil: // NULL, and the policy shows it
 			s.s.setCell(nil)
 			continue
 		default:
 			var value any
 			var err error
 			ref, ok := b.ref(s)
-			if f := keys[ref]; ok && f.Key != nil && f.Err == nil {
+			if c.raw == nil {
+				value, err = openOld(s.s, olds[heldOld{s.record, s.field}])
+			} else if f := keys[ref]; ok && f.Key != nil && f.Err == nil {
 				if buf, err = f.Key.Open(buf[:0], c.raw, r.binding(s.field)); err == nil {
 					value, err = s.s.open(buf)
 				}

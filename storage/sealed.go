@@ -78,6 +78,7 @@ const (
 	withheld                       // the policy shows nothing
 	unavailable                    // it did not open
 	unloaded                       // the column was not selected
+	older                          // NULL, while the old column may hold the value in clear
 )
 
 // A stamp is the right to see what one Reveal opened.
@@ -115,7 +116,7 @@ func (s Sealed[T]) Get(ctx context.Context) (T, error) {
 	}
 	sh := s.c.shown
 	switch {
-	case sh == nil, sh.kind == fresh:
+	case sh == nil, sh.kind == fresh, sh.kind == older:
 		return zero, ErrSealed
 	case sh.kind == unloaded:
 		return zero, fmt.Errorf("%w: the column was not selected", ErrWithheld)
@@ -274,6 +275,9 @@ type sealedField interface {
 	open([]byte) (any, error)    // what a cell opened to, framed or not, as a func() T
 	textOf(any) string           // a func() T as people read its value
 	valueType() reflect.Type     // T
+
+	fromColumn(any) (*cell, error) // a fresh value of what a column in clear holds
+	toColumn([]byte) (any, error)  // what a cell opened to, for a column in clear
 }
 
 func (s *Sealed[T]) cell() *cell     { return s.c }

@@ -95,8 +95,8 @@ func (o *op) assignments() ([]assignment, error) {
 		switch {
 		case f.PrimaryKey, f.Name == "TenantID", f == o.m.subject:
 			return o.m.refuse("update", "it sets "+f.Name+", which the cells are bound to", "moving a record to another ID, tenant or patient is a job of a later version")
-		case hasPrefix(f.StructField.Index, o.m.record):
-			return nil // Version and the times are storage's
+		case hasPrefix(f.StructField.Index, o.m.record), o.m.isMergedInto(f):
+			return nil // Version, the times and MergedInto are storage's
 		}
 		out = append(out, a)
 		return nil
@@ -237,7 +237,11 @@ func (o *op) compare(set []assignment, stored reflect.Value) (clause.Set, error)
 			switch {
 			case now == nil: // NULL
 				if old == nil {
-					continue
+					if has, err := o.hasOlder(r, a.phi); err != nil {
+						return nil, err
+					} else if !has {
+						continue
+					}
 				}
 				o.right(v, a.phi, minimize.Change)
 				o.changes[r] = append(o.changes[r], change{a.phi, a.Name, nil})
@@ -256,6 +260,9 @@ func (o *op) compare(set []assignment, stored reflect.Value) (clause.Set, error)
 				if now.row == nil || now.row().record != r.record || now.field() != a.phi {
 					return nil, o.m.refuse("update", "field "+a.Name+" holds a sealed value of another record or field", "reveal it and storage.Seal its value")
 				}
+				if now.row.version != 0 && now.row.version == r.version {
+					continue // a job has sealed the same value anew since
+				}
 				return nil, ErrConflict // an older cell of this record
 			default:
 				if len(o.rows) > 1 {
@@ -265,7 +272,13 @@ func (o *op) compare(set []assignment, stored reflect.Value) (clause.Set, error)
 				if err != nil {
 					return nil, err
 				}
-				o.right(v, a.phi, needed(old == nil))
+				has := false
+				if old == nil {
+					if has, err = o.hasOlder(r, a.phi); err != nil {
+						return nil, err
+					}
+				}
+				o.right(v, a.phi, needed(old == nil && !has))
 				v.input(a.phi, o.checkChange(a.phi, r, a.sealed, old, inputText(plain)))
 				if err := o.index(r, a.phi, plain); err != nil {
 					return nil, err
@@ -280,7 +293,14 @@ func (o *op) compare(set []assignment, stored reflect.Value) (clause.Set, error)
 	if err := o.rightsErr(v); err != nil {
 		return nil, err
 	}
+	olds, err := o.clearOlds(values)
+	if err != nil {
+		return nil, err
+	}
 	var out clause.Set
+	for _, n := range olds {
+		out = append(out, clause.Assignment{Column: clause.Column{Name: n}})
+	}
 	for _, n := range names {
 		out = append(out, clause.Assignment{Column: clause.Column{Name: n}, Value: values[n]})
 	}

@@ -31,6 +31,10 @@ type selection struct {
 	limit   int      // 0 is no limit
 	lock    bool     // FOR UPDATE; the connection must be a transaction's
 	extra   []string // further columns to read
+	held    []string // rows of which one of these columns is not NULL; nil is every one
+
+	everyone  bool   // rows of every tenant
+	movedFrom string // rows that a merge moved from this subject; "" is every one
 }
 
 // stored reads a page of rows in the order of their IDs. The ID of the last
@@ -117,7 +121,21 @@ func (p *plugin) countStored(ctx context.Context, conn gorm.ConnPool, s selectio
 func (p *plugin) rowsOf(ctx context.Context, conn gorm.ConnPool, s selection) *gorm.DB {
 	col := func(name string) clause.Column { return clause.Column{Name: name} }
 	m := s.m
-	db := p.own(ctx, conn).Table(m.table).Where(clause.Eq{Column: col(m.column("TenantID")), Value: s.tenant})
+	db := p.own(ctx, conn).Table(m.table)
+	if !s.everyone {
+		db = db.Where(clause.Eq{Column: col(m.column("TenantID")), Value: s.tenant})
+	}
+	if len(s.held) > 0 {
+		var held []clause.Expression
+		for _, name := range s.held {
+			held = append(held, clause.Neq{Column: col(name), Value: nil})
+		}
+		db = db.Where(clause.Or(held...))
+	}
+	if s.movedFrom != "" {
+		moved := p.own(ctx, conn).Model(&mergeRow{}).Select("record_id").Where("tenant_id = ? AND from_id = ? AND entity = ?", s.tenant, s.movedFrom, m.bare())
+		db = db.Where("? IN (?)", col(m.column("ID")), moved)
+	}
 	if s.after != "" {
 		db = db.Where(clause.Gt{Column: col(m.column("ID")), Value: s.after})
 	}

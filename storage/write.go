@@ -31,6 +31,7 @@ type op struct {
 	scope  *access.Scope
 	policy *minimize.Policy
 	action access.Action
+	reason audit.Reason // of a job
 
 	rows    []*row              // the records that it touches
 	changes map[*row][]change   // what it writes to each; missing for a delete
@@ -254,7 +255,7 @@ func unique(s []string) []string {
 
 // attempt makes the event durable and puts its ticket into the transaction.
 func (o *op) attempt() error {
-	ev := audit.Event{Type: audit.WriteAttempt, Outcome: audit.Success, Action: o.action}
+	ev := audit.Event{Type: audit.WriteAttempt, Outcome: audit.Success, Reason: o.reason, Action: o.action}
 	for _, r := range o.rows {
 		obj := audit.Object{Type: o.m.name, Tenant: r.tenant, Record: r.record, Patient: r.subject, Version: r.version}
 		for _, c := range o.changes[r] {
@@ -500,6 +501,9 @@ func (o *op) newRow(rv reflect.Value) (*row, error) {
 		return nil, o.m.refuse("create", "Record.ID is not a UUID in lower case", "leave it empty: storage makes a version 7")
 	}
 	rec.Version = 1
+	if f := o.m.schema.LookUpField("MergedInto"); f != nil && o.m.isMergedInto(f) {
+		_ = f.Set(o.ctx, rv, "")
+	}
 	subject := o.m.subjectOf(o.ctx, rv)
 	if o.m.subject != nil && !isUUID(subject) {
 		return nil, o.m.refuse("create", "the subject field "+o.m.subject.Name+" is empty or no record ID", "set it to the patient's ID")

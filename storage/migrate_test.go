@@ -325,7 +325,11 @@ func TestMigrateRefusesBadModels(t *testing.T) {
 		}{},
 		"from=": &struct {
 			storage.PatientRecord
-			Name storage.Sealed[string] `phi:"name,from=old_name"`
+			Name storage.Sealed[string] `phi:"name,from=name"`
+		}{},
+		"from= on what is no Sealed": &struct {
+			storage.PatientRecord
+			Name string `phi:"name,from=old_name"`
 		}{},
 		"embed it by value": &struct {
 			storage.PatientRecord

@@ -3,6 +3,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -120,22 +121,31 @@ func (p *plugin) heldOlds(ctx context.Context, conn gorm.ConnPool, m *model) ([]
 	return slices.DeleteFunc(fields, func(f *field) bool { return !columns[strings.ToLower(f.tag.From)] }), nil
 }
 
-// columnsOf returns the names of the table's columns, in lower case.
+// columnsOf returns the names of the table's columns, in lower case. It asks
+// the catalogue: a SELECT * would be prepared, and fail when a column goes.
 func (p *plugin) columnsOf(ctx context.Context, conn gorm.ConnPool, m *model) (map[string]bool, error) {
-	rows, err := p.own(ctx, conn).Table(m.table).Where("1 = 0").Rows()
-	if err != nil {
-		return nil, fmt.Errorf("storage: columns of %s: %w", m.table, err)
+	in, bare := "", m.table
+	if i := strings.LastIndexByte(bare, '.'); i >= 0 {
+		in, bare = bare[:i], bare[i+1:]
 	}
-	defer func() { _ = rows.Close() }()
-	names, err := rows.Columns()
-	if err != nil {
+	var names []string
+	db := p.own(ctx, conn)
+	switch p.db.Name() {
+	case "sqlite":
+		db = db.Raw("SELECT name FROM pragma_table_info(?, ?)", bare, cmp.Or(in, "main"))
+	case "postgres":
+		db = db.Raw("SELECT attname FROM pg_attribute WHERE attrelid = CAST(? AS regclass) AND attnum > 0 AND NOT attisdropped", p.quote(m.table))
+	default:
+		db = db.Raw("SELECT column_name FROM information_schema.columns WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ?", in, bare)
+	}
+	if err := db.Scan(&names).Error; err != nil {
 		return nil, fmt.Errorf("storage: columns of %s: %w", m.table, err)
 	}
 	out := make(map[string]bool, len(names))
 	for _, n := range names {
 		out[strings.ToLower(n)] = true
 	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // clearOlds adds to the columns that an UPDATE sets the old ones of sealed

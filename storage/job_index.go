@@ -82,9 +82,8 @@ func (j *jobRun) planIndexKey() jobPlan {
 		tenantStep((*crypto.KeyTx).AddTenantKey, crypto.UseIndex),
 		{back: true, models: indexedModels(j.models), rows: reindex},
 		tenantStep((*crypto.KeyTx).PromoteTenantKey, crypto.UseIndex),
-		{wait: j.bound()}, // a search that knows the old key only must find everything until then
+		{wait: j.bound()}, // until then a search may know the old key only, and must find everything
 		tenantStep((*crypto.KeyTx).RetireTenantKeys, crypto.UseIndex),
-		{wait: j.bound()}, // and one that knows both asks for both
 		{page: j.oldTokens, ids: dropTokens},
 	}}
 }

@@ -68,7 +68,7 @@ type Client struct {
 	Born   storage.Sealed[string]    `gorm:"column:born_sealed" phi:"dob,search=exact,from=born"`
 	Visits storage.Sealed[int]       `gorm:"column:visits_sealed" phi:"clinical,from=visits"`
 	Seen   storage.Sealed[time.Time] `gorm:"column:seen_sealed" phi:"date,from=seen"`
-	Plan   storage.Sealed[string]    `gorm:"column:plan_sealed" phi:"operational,search=exact,unique,from=plan"`
+	Plan   storage.Sealed[string]    `gorm:"column:plan_sealed" phi:"mrn,search=exact,unique,from=plan"`
 }
 
 var seen = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)

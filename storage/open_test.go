@@ -46,6 +46,7 @@ func TestNewNamesTheBadField(t *testing.T) {
 		"Config.Access is nil":         func(c *storage.Config) { c.Access = nil },
 		"Config.Minimize is nil":       func(c *storage.Config) { c.Minimize = nil },
 		"Config.RevealTTL is negative": func(c *storage.Config) { c.RevealTTL = -1 },
+		"Config.KeyBound is negative":  func(c *storage.Config) { c.KeyBound = -1 },
 		"Config.Deviations[0]":         func(c *storage.Config) { c.Deviations = []access.Deviation{{Citation: "x"}} },
 		"Config.KEK is a file":         func(c *storage.Config) { c.KEK = file },
 		"Config.KEK is a file: use":    func(c *storage.Config) { c.KEK = crypto.RotatingKEK(c.KEK, file) },

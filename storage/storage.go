@@ -48,6 +48,11 @@ type Config struct {
 	// of its scope. Zero means 5 minutes.
 	RevealTTL time.Duration
 
+	// KeyBound is how long a key that was shredded, replaced or retired in one
+	// process may still open in another. Zero means 5 seconds: one small query
+	// in that time.
+	KeyBound time.Duration
+
 	// Holds are asked before a patient's data is destroyed ([Shred]): each may
 	// forbid it.
 	Holds []Hold
@@ -138,6 +143,8 @@ func New(cfg Config) (gorm.Plugin, error) {
 		return nil, errors.New("storage: Config.Minimize is nil: minimize.Starter to start with")
 	case cfg.RevealTTL < 0:
 		return nil, errors.New("storage: Config.RevealTTL is negative")
+	case cfg.KeyBound < 0:
+		return nil, errors.New("storage: Config.KeyBound is negative")
 	case cfg.Retention < 0:
 		return nil, errors.New("storage: Config.Retention is negative: zero means six years")
 	case slices.Contains(cfg.Holds, nil):
@@ -192,7 +199,7 @@ func New(cfg Config) (gorm.Plugin, error) {
 		cfg.Log = zap.NewNop()
 	}
 	ring, err := crypto.NewKeyring(crypto.Config{
-		KEK: cfg.KEK, Now: cfg.Now, Outage: cfg.KEKOutage,
+		KEK: cfg.KEK, GenerationInterval: cfg.KeyBound, Now: cfg.Now, Outage: cfg.KEKOutage,
 		Unreachable: func(tenant string, until time.Time, err error) {
 			cfg.Log.Warn("part164: the KEK does not answer; keys in memory go on", zap.String("tenant", tenant), zap.Time("until", until), zap.Error(err))
 		},

@@ -260,7 +260,7 @@ func (o *op) compare(set []assignment, stored reflect.Value) (clause.Set, error)
 				if now.row == nil || now.row().record != r.record || now.field() != a.phi {
 					return nil, o.m.refuse("update", "field "+a.Name+" holds a sealed value of another record or field", "reveal it and storage.Seal its value")
 				}
-				if now.row.version != 0 && now.row.version == r.version {
+				if now.row().version != 0 && now.row().version == r.version {
 					continue // a job has sealed the same value anew since
 				}
 				return nil, ErrConflict // an older cell of this record

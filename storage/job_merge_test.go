@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package storage_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"gorm.io/gorm"
+
+	"github.com/part164/part164/audit"
+	"github.com/part164/part164/crypto"
+	"github.com/part164/part164/storage"
+	"github.com/part164/part164/storage/storagetest"
+)
+
+// stays reads the encounters of a patient, as text.
+func stays(t testing.TB, db *storagetest.DB, id string) []string {
+	t.Helper()
+	ctx := physician(t)
+	var es []Encounter
+	if err := db.WithContext(ctx).Find(&es, "patient_id = ?", id).Error; err != nil {
+		t.Fatal(err)
+	}
+	if err := storage.Reveal(ctx, &es); err != nil {
+		t.Errorf("Reveal = %v", err)
+	}
+	var out []string
+	for _, e := range es {
+		out = append(out, e.Reason.Text(ctx))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestMergeAndUnmerge(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		w := newWard(t, d, 4)
+		ctx := physician(t)
+		into, dup := w.patients[0], w.patients[1]
+		for i := range 7 {
+			if err := w.db.WithContext(ctx).Create(&Encounter{PatientID: dup, Reason: storage.Seal(fmt.Sprintf("fever %d", i))}).Error; err != nil {
+				t.Fatal(err)
+			}
+		}
+		var old []Encounter // read before the merge
+		if err := w.db.WithContext(ctx).Find(&old, "patient_id = ?", dup).Error; err != nil {
+			t.Fatal(err)
+		}
+		theirs, mine := stays(t, w.db, dup), stays(t, w.db, into)
+		w.db.Trail.Reset()
+		job := storage.Job{Kind: storage.MergePatients, Subject: dup, Into: into, Batch: 3}
+		if r := runJob(t, w.db, job); r.Changed != 9 {
+			t.Errorf("report %+v, want 8 encounters and the duplicate itself", r)
+		}
+		var merged []audit.Stored
+		for _, ev := range w.db.Trail.Events() {
+			if ev.Type == audit.Merged {
+				merged = append(merged, ev)
+			}
+		}
+		if len(merged) != 1 || merged[0].Reason != audit.ReasonMerge || len(merged[0].Objects) != 2 || merged[0].Objects[0].Patient != dup || merged[0].Objects[1].Patient != into {
+			t.Errorf("merged events %+v, want one that names both", merged)
+		}
+		if err := storage.Reveal(ctx, &old); err != nil {
+			t.Errorf("what was read before the merge = %v", err)
+		}
+		if err := w.db.WithContext(ctx).Save(&old[0]).Error; !errors.Is(err, storage.ErrConflict) && !errors.Is(err, storage.ErrRefused) {
+			t.Errorf("Save of what was read before the merge = %v", err)
+		}
+		both := append(slices.Clone(theirs), mine...)
+		slices.Sort(both)
+		if got := stays(t, w.db, into); !slices.Equal(got, both) || len(stays(t, w.db, dup)) != 0 {
+			t.Errorf("encounters after the merge: %v and %v, want %v and none", got, stays(t, w.db, dup), both)
+		}
+		p := reread(t, w.db, ctx, dup)
+		if p.MergedInto != into || reread(t, w.db, ctx, into).MergedInto != "" {
+			t.Errorf("MergedInto = %q, want the other patient", p.MergedInto)
+		}
+		if err := storage.Reveal(ctx, &p); err != nil {
+			t.Errorf("the duplicate's own record = %v", err)
+		}
+		w.check(t) // the duplicate is still found by its MRN
+		for what, err := range map[string]error{
+			"Create": w.db.WithContext(ctx).Create(&Encounter{PatientID: dup, Reason: storage.Seal("new")}).Error,
+			"Update": w.db.WithContext(ctx).Model(&p).Updates(Patient{Name: storage.Seal("New")}).Error,
+		} {
+			if !errors.Is(err, crypto.ErrClosed) {
+				t.Errorf("%s for the duplicate = %v, want ErrClosed", what, err)
+			}
+		}
+		p.MergedInto = ""
+		if err := w.db.WithContext(ctx).Save(&p).Error; err != nil || reread(t, w.db, ctx, dup).MergedInto != into {
+			t.Errorf("an app changes MergedInto: %v", err)
+		}
+		for what, j := range map[string]storage.Job{
+			"into a duplicate":          {Kind: storage.MergePatients, Subject: w.patients[2], Into: dup},
+			"of a duplicate into third": {Kind: storage.MergePatients, Subject: dup, Into: w.patients[2]},
+			"of nobody":                 {Kind: storage.MergePatients, Subject: "00000000-0000-4000-8000-000000000000", Into: into},
+			"undo of another":           {Kind: storage.UnmergePatients, Subject: dup, Into: w.patients[2]},
+		} {
+			if _, err := storage.RunJob(maintenance(t), w.db.DB, j); !errors.Is(err, storage.ErrRefused) {
+				t.Errorf("merge %s = %v, want ErrRefused", what, err)
+			}
+		}
+		// Keys turn over, and a new encounter comes in, before it is undone.
+		runJob(t, w.db, storage.Job{Kind: storage.RotateSubjectKeys, Grace: grace})
+		if err := w.db.WithContext(ctx).Create(&Encounter{PatientID: into, Reason: storage.Seal("since")}).Error; err != nil {
+			t.Fatal(err)
+		}
+		runJob(t, w.db, storage.Job{Kind: storage.UnmergePatients, Subject: dup, Into: into, Batch: 3})
+		mine = append(mine, "since")
+		slices.Sort(mine)
+		if got := stays(t, w.db, dup); !slices.Equal(got, theirs) {
+			t.Errorf("encounters of the duplicate after the unmerge: %v, want %v", got, theirs)
+		}
+		if got := stays(t, w.db, into); !slices.Equal(got, mine) {
+			t.Errorf("encounters of the other after the unmerge: %v, want %v", got, mine)
+		}
+		if p := reread(t, w.db, ctx, dup); p.MergedInto != "" {
+			t.Errorf("MergedInto = %q after the unmerge", p.MergedInto)
+		}
+		if err := w.db.WithContext(ctx).Create(&Encounter{PatientID: dup, Reason: storage.Seal("new")}).Error; err != nil {
+			t.Errorf("Create after the unmerge = %v", err)
+		}
+		if n := w.count(t, "phi_merges", "1 = 1"); n != 0 {
+			t.Errorf("%d rows of phi_merges are left", n)
+		}
+	})
+}

@@ -170,7 +170,7 @@ func (b *jobBatch) lookup(rows []*storedRow) error {
 	for _, r := range rows {
 		for _, raw := range r.cells {
 			h, err := crypto.ParseHeader(raw)
-			if ref := (crypto.KeyRef{Subject: r.subject, Version: h.KeyVersion}); err == nil {
+			if ref := (crypto.KeyRef{Subject: r.subject, Version: h.KeyVersion, Test: h.Test}); err == nil {
 				if _, seen := b.found[ref]; !seen {
 					b.found[ref] = crypto.Found{}
 					refs = append(refs, ref)
@@ -198,7 +198,7 @@ func (b *jobBatch) open(r *storedRow, i int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := b.found[crypto.KeyRef{Subject: r.subject, Version: h.KeyVersion}]
+	f := b.found[crypto.KeyRef{Subject: r.subject, Version: h.KeyVersion, Test: h.Test}]
 	if f.Key == nil {
 		return nil, cmp.Or(f.Err, crypto.ErrNoKey)
 	}

@@ -9,9 +9,9 @@ import (
 )
 
 // A KEK is a key-encryption key: it wraps the keys of tenants and never sees
-// data. Tink's modules for AWS and Google Cloud KMS give one; [WithoutContext]
-// turns any other Tink AEAD into one; [LocalKEK] names one in a file, for
-// development. Implementations are safe for concurrent use. The conformance
+// data. Tink's modules for AWS and Google Cloud KMS give one, and [WithoutContext]
+// turns any other Tink AEAD into one; docs/guide-keys.md has the recipes.
+// [LocalKEK] names one in a file, for development. Implementations are safe for concurrent use. The conformance
 // suite is cryptotest.TestKEK.
 type KEK = tink.AEADWithContext
 

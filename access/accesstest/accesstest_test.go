@@ -59,7 +59,7 @@ func TestFakeFailsAsTold(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
 	f := accesstest.Allow()
-	f.Fail, f.FailAfter = broken, 2
+	f.FailAfter(2, broken)
 	ctx := accesstest.As(t, t.Context(), "nurse", access.Treatment)
 	for i := range 4 {
 		_, err := f.Filter(ctx, access.Read, "patient")
@@ -73,7 +73,7 @@ func TestFakeTakesItsTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := accesstest.Allow()
-		f.Delay = time.Minute
+		f.Delay(time.Minute)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		began := time.Now()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/internal/fault"
 )
 
 // A Rule allows one role one action on one resource type for one purpose.
@@ -24,18 +25,27 @@ type Rule struct {
 }
 
 // A Fake is an [access.Authorizer] that decides by a list and fails as told.
-// Beside Fail it still returns what it decided, so that a caller who overlooks
-// the error is found out. The zero Fake denies everything. Set its fields
+// Beside an error it still returns what it decided, so that a caller who
+// overlooks the error is found out. The zero Fake denies everything. Set Rules
 // before the first call; its methods are safe for concurrent use.
 type Fake struct {
-	Rules     []Rule        // what is allowed, in the principal's own tenant
-	Fail      error         // returned by every call after the first FailAfter ones; nil never fails
-	FailAfter int           // how many calls succeed before Fail
-	Delay     time.Duration // how long a call takes; a context that is done ends it with its error
+	Rules []Rule // what is allowed, in the principal's own tenant
 
-	mu    sync.Mutex
-	calls []access.Request
+	faults fault.Faults
+	mu     sync.Mutex
+	calls  []access.Request
 }
+
+// Fail makes every later call fail with err, until Fail(nil).
+func (f *Fake) Fail(err error) { f.FailAfter(0, err) }
+
+// FailAfter lets n more calls through and makes every later one fail with err,
+// until Fail(nil).
+func (f *Fake) FailAfter(n int, err error) { f.faults.FailAfter(n, err) }
+
+// Delay makes every later call take at least d, or until its context is done,
+// which is its error then. Delay(0) ends it.
+func (f *Fake) Delay(d time.Duration) { f.faults.Delay(d) }
 
 // Allow returns a Fake that allows every valid request in the principal's own
 // tenant.
@@ -89,19 +99,7 @@ func (f *Fake) call(ctx context.Context, req access.Request) (id string, err err
 	h := fnv.New128a()
 	fmt.Fprintf(h, "decision %d", n)
 	id = hex.EncodeToString(h.Sum(nil))
-	if f.Delay > 0 {
-		t := time.NewTimer(f.Delay)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return id, ctx.Err()
-		}
-	}
-	if n > f.FailAfter {
-		return id, f.Fail
-	}
-	return id, nil
+	return id, f.faults.Call(ctx)
 }
 
 func (f *Fake) decide(ctx context.Context, req access.Request, id string) access.Decision {

@@ -295,7 +295,7 @@ func TestEveryRefusalLooksTheSame(t *testing.T) {
 		answers["another method"] = answerOf(b.do(ctx, "DELETE", "/patients/1", accept(as)))
 
 		broken := accesstest.Allow()
-		broken.Fail = errors.New("no policy")
+		broken.Fail(errors.New("no policy"))
 		b = setup(t, broken)
 		answers["engine error"] = answerOf(b.do(ctx, "GET", "/patients/1", accept(as)))
 		if b.served != 0 {

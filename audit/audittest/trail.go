@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/part164/part164/audit"
+	"github.com/part164/part164/internal/fault"
 )
 
 // A Trail is an [audit.Trail] in memory. It keeps events with IDs in clear,
@@ -30,9 +31,8 @@ type Trail struct {
 	events []audit.Stored
 	seq    uint64
 	closed bool
-	err    error
-	after  int
-	delay  time.Duration
+
+	faults fault.Faults
 }
 
 var (
@@ -53,19 +53,13 @@ func New(t testing.TB) *Trail {
 // record nothing, until Fail(nil).
 func (tr *Trail) Fail(err error) { tr.FailAfter(0, err) }
 
-// FailAfter is Fail after n more events.
-func (tr *Trail) FailAfter(n int, err error) {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	tr.after, tr.err = n, err
-}
+// FailAfter lets n more events through and makes every later one fail as Fail
+// does, until Fail(nil).
+func (tr *Trail) FailAfter(n int, err error) { tr.faults.FailAfter(n, err) }
 
-// Delay makes every later call take at least d before it records.
-func (tr *Trail) Delay(d time.Duration) {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	tr.delay = d
-}
+// Delay makes every later event take at least d before it is recorded, whatever
+// becomes of its context: what was begun is recorded. Delay(0) ends it.
+func (tr *Trail) Delay(d time.Duration) { tr.faults.Delay(d) }
 
 // Events returns what was recorded, oldest first.
 func (tr *Trail) Events() []audit.Stored {
@@ -197,20 +191,15 @@ func (tr *Trail) settle(as audit.Type, tickets []audit.Ticket) (refused []audit.
 
 // keep records s, or fails as it was told to.
 func (tr *Trail) keep(s audit.Stored) (string, error) {
-	tr.mu.Lock()
-	delay := tr.delay
-	tr.mu.Unlock()
-	time.Sleep(delay)
-
+	err := tr.faults.Call(context.Background())
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	switch {
 	case tr.closed:
 		return "", audit.ErrClosed
-	case tr.err != nil && tr.after <= 0:
-		return "", fmt.Errorf("%w: %w", audit.ErrUnavailable, tr.err)
+	case err != nil:
+		return "", fmt.Errorf("%w: %w", audit.ErrUnavailable, err)
 	}
-	tr.after--
 	s.Seq, s.Time = tr.seq, time.Now().UTC()
 	tr.seq++
 	s.ID = tr.writer + "." + strconv.FormatUint(s.Seq, 10)

@@ -10,8 +10,10 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/part164/part164/crypto"
+	"github.com/part164/part164/internal/fault"
 )
 
 // Store is the key tables in memory. Its transactions run one at a time, as
@@ -19,10 +21,10 @@ import (
 // safe for concurrent use; make one with [NewStore].
 type Store struct {
 	writer chan struct{} // holds one token: who writes
+	faults fault.Faults
 
 	mu        sync.Mutex
 	committed state
-	fail      error
 	queries   int
 }
 
@@ -51,13 +53,17 @@ func NewStore() *Store {
 	}
 }
 
-// Fail makes every following call of any KeyRows of the store return err; nil
-// mends it.
-func (s *Store) Fail(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fail = err
-}
+// Fail makes every later call of any KeyRows of the store fail with err, until
+// Fail(nil).
+func (s *Store) Fail(err error) { s.FailAfter(0, err) }
+
+// FailAfter lets n more calls through and makes every later one fail with err,
+// until Fail(nil).
+func (s *Store) FailAfter(n int, err error) { s.faults.FailAfter(n, err) }
+
+// Delay makes every later call take at least d, or until its context is done,
+// which is its error then. Delay(0) ends it.
+func (s *Store) Delay(d time.Duration) { s.faults.Delay(d) }
 
 // Queries returns how many calls of SubjectKeys and TenantKeyset there were.
 func (s *Store) Queries() int {
@@ -109,14 +115,14 @@ func (s *Store) update(ctx context.Context, f func(*storeTx) error) error {
 
 func (s *Store) check(ctx context.Context, query bool) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if query {
 		s.queries++
 	}
+	s.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.fail
+	return s.faults.Call(ctx)
 }
 
 func (s *Store) snapshot() state {

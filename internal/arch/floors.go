@@ -31,10 +31,14 @@ type floor struct {
 // library only, and nobody imports them.
 const tools = -1
 
+// Below that is what every test kit shares.
+const kits = -2
+
 var floors = []floor{
 	{dir: ".", level: tools, alone: true},
 	{dir: "internal/arch", level: tools, alone: true},
 	{dir: "internal/mutate", level: tools, alone: true},
+	{dir: "internal/fault", level: kits, alone: true},
 	{dir: "access", level: 0, alone: true},
 	{dir: "crypto", level: 0},
 	{dir: "audit", level: 1},
@@ -65,6 +69,7 @@ func (c confinement) String() string {
 var confinements = []confinement{
 	{what: "gorm.io/", to: []string{"storage", "examples"}},
 	{what: "github.com/glebarez/", to: []string{"storage", "examples"}},
+	{what: module + "/internal/fault", to: []string{"access/accesstest", "audit/audittest", "crypto/cryptotest", "session/sessiontest", "storage/storagetest", "internal/fault"}},
 	{what: "github.com/casbin/", to: []string{"access/rbac"}},
 	{what: "github.com/stretchr/testify"},
 }
@@ -79,6 +84,7 @@ var thirdParty = []struct {
 	{dir: "crypto", only: []string{"github.com/tink-crypto/tink-go/v2"}},
 	{dir: "internal/arch"},
 	{dir: "internal/mutate"},
+	{dir: "internal/fault"},
 }
 
 // floorOf returns the floor of the package in dir.

@@ -25,6 +25,7 @@ import (
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/crypto"
+	"github.com/part164/part164/internal/fault"
 	"github.com/part164/part164/session"
 )
 
@@ -34,15 +35,15 @@ const Password = "correct horse battery staple"
 // Start is when a [Clock] of [Config] begins.
 func Start() time.Time { return time.Date(2026, time.March, 2, 8, 0, 0, 0, time.UTC) }
 
-// Config returns a configuration with a memory store, a [Recorder], a
-// [Sealer], a fast KDF and a [Clock] at [Start], in development mode. Change
+// Config returns a configuration with a [Store], a [Recorder], a [Sealer], a
+// fast KDF and a [Clock] at [Start], in development mode. Change
 // what the test is about, then call session.New. In a FIPS-only process codes
 // are made with SHA-256.
 func Config(t testing.TB) (session.Config, *Recorder, *Clock) {
 	t.Helper()
 	rec, clock := &Recorder{}, NewClock(Start())
 	return session.Config{
-		Store: session.NewMemory(), Audit: rec, Sealer: NewSealer(), Issuer: "Elm Street Clinic",
+		Store: NewStore(), Audit: rec, Sealer: NewSealer(), Issuer: "Elm Street Clinic",
 		KDF: FastKDF(), Hashers: 64, SHA256TOTP: fips140.Enforced(), Development: true, Now: clock.Now,
 	}, rec, clock
 }
@@ -146,19 +147,19 @@ func (c *Clock) Advance(d time.Duration) {
 // Recorder keeps events in memory. The zero value is ready to use. Apps that
 // test more than sign-in use audittest.Trail.
 type Recorder struct {
+	faults fault.Faults
 	mu     sync.Mutex
 	events []audit.Event
-	err    error
 }
 
 // Record implements audit.Recorder. Like the journal it refuses events that
 // are not valid, and takes the actor from ctx where it has one.
 func (r *Recorder) Record(ctx context.Context, ev audit.Event) (audit.Receipt, error) {
+	if err := r.faults.Call(ctx); err != nil {
+		return audit.Receipt{}, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.err != nil {
-		return audit.Receipt{}, r.err
-	}
 	if _, err := audit.Stamp(ctx, ev); err != nil {
 		return audit.Receipt{}, err
 	}
@@ -169,12 +170,17 @@ func (r *Recorder) Record(ctx context.Context, ev audit.Event) (audit.Receipt, e
 	return audit.Receipt{ID: fmt.Sprintf("event-%d", len(r.events))}, nil
 }
 
-// Fail makes Record return err until Fail(nil).
-func (r *Recorder) Fail(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.err = err
-}
+// Fail makes every later Record fail with err, and record nothing, until
+// Fail(nil).
+func (r *Recorder) Fail(err error) { r.FailAfter(0, err) }
+
+// FailAfter lets n more events through and makes every later Record fail with
+// err, until Fail(nil).
+func (r *Recorder) FailAfter(n int, err error) { r.faults.FailAfter(n, err) }
+
+// Delay makes every later Record take at least d, or until its context is done,
+// which is its error then. Delay(0) ends it.
+func (r *Recorder) Delay(d time.Duration) { r.faults.Delay(d) }
 
 // Take returns the events recorded since the last Take.
 func (r *Recorder) Take() []audit.Event {
@@ -200,7 +206,10 @@ func (r *Recorder) Count(t audit.Type, reason audit.Reason) int {
 }
 
 // Sealer seals with a key that dies with it. It is safe for concurrent use.
-type Sealer struct{ aead cipher.AEAD }
+type Sealer struct {
+	aead   cipher.AEAD
+	faults fault.Faults
+}
 
 var _ crypto.Sealer = (*Sealer)(nil)
 
@@ -216,16 +225,33 @@ func NewSealer() *Sealer {
 	if err != nil {
 		panic(err)
 	}
-	return &Sealer{aead}
+	return &Sealer{aead: aead}
 }
 
+// Fail makes every later call fail with err, until Fail(nil).
+func (s *Sealer) Fail(err error) { s.FailAfter(0, err) }
+
+// FailAfter lets n more calls through and makes every later one fail with err,
+// until Fail(nil).
+func (s *Sealer) FailAfter(n int, err error) { s.faults.FailAfter(n, err) }
+
+// Delay makes every later call take at least d, or until its context is done,
+// which is its error then. Delay(0) ends it.
+func (s *Sealer) Delay(d time.Duration) { s.faults.Delay(d) }
+
 // Seal implements crypto.Sealer.
-func (s *Sealer) Seal(_ context.Context, b crypto.Binding, plaintext []byte) ([]byte, error) {
+func (s *Sealer) Seal(ctx context.Context, b crypto.Binding, plaintext []byte) ([]byte, error) {
+	if err := s.faults.Call(ctx); err != nil {
+		return nil, err
+	}
 	return s.aead.Seal(nil, nil, plaintext, bindingData(b)), nil
 }
 
 // Open implements crypto.Sealer.
-func (s *Sealer) Open(_ context.Context, b crypto.Binding, cell []byte) ([]byte, error) {
+func (s *Sealer) Open(ctx context.Context, b crypto.Binding, cell []byte) ([]byte, error) {
+	if err := s.faults.Call(ctx); err != nil {
+		return nil, err
+	}
 	return s.aead.Open(nil, nil, cell, bindingData(b))
 }
 

@@ -6,17 +6,18 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/part164/part164/internal/fault"
 	"github.com/part164/part164/storage"
 )
 
 // Holds is a [storage.Hold] that says what it was told. It is safe for
 // concurrent use.
 type Holds struct {
-	mu    sync.Mutex
-	held  map[[2]string]bool
-	after int
-	err   error
+	faults fault.Faults
+	mu     sync.Mutex
+	held   map[[2]string]bool
 }
 
 var _ storage.Hold = (*Holds)(nil)
@@ -38,27 +39,27 @@ func (h *Holds) Release(tenant, subject string) {
 	delete(h.held, [2]string{tenant, subject})
 }
 
-// Fail makes every later call fail with err until Fail(nil).
+// Fail makes every later call fail with err, until Fail(nil).
 func (h *Holds) Fail(err error) { h.FailAfter(0, err) }
 
-// FailAfter is Fail after n more calls.
-func (h *Holds) FailAfter(n int, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.after, h.err = n, err
-}
+// FailAfter lets n more calls through and makes every later one fail with err,
+// until Fail(nil).
+func (h *Holds) FailAfter(n int, err error) { h.faults.FailAfter(n, err) }
+
+// Delay makes every later call take at least d, or until its context is done,
+// which is its error then. Delay(0) ends it.
+func (h *Holds) Delay(d time.Duration) { h.faults.Delay(d) }
 
 // Held implements [storage.Hold].
 func (h *Holds) Held(ctx context.Context, tenant, subject string) (bool, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	if h.err != nil && h.after <= 0 {
-		return false, h.err
+	if err := h.faults.Call(ctx); err != nil {
+		return false, err
 	}
-	h.after--
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	return h.held[[2]string{tenant, subject}], nil
 }
 

@@ -11,47 +11,44 @@ import (
 	"testing"
 	"time"
 
+	"github.com/part164/part164/internal/fault"
 	"github.com/part164/part164/storage/tombstone"
 )
 
 // Tombstones is a [tombstone.Log] in memory. It is safe for concurrent use.
 type Tombstones struct {
+	faults  fault.Faults
 	mu      sync.Mutex
 	entries []tombstone.Entry
-	after   int
-	err     error
 }
 
 var _ tombstone.Log = (*Tombstones)(nil)
 
-// Fail makes every later call fail with err until Fail(nil).
+// Fail makes every later call fail with err, until Fail(nil).
 func (l *Tombstones) Fail(err error) { l.FailAfter(0, err) }
 
-// FailAfter is Fail after n more calls.
-func (l *Tombstones) FailAfter(n int, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.after, l.err = n, err
-}
+// FailAfter lets n more calls through and makes every later one fail with err,
+// until Fail(nil).
+func (l *Tombstones) FailAfter(n int, err error) { l.faults.FailAfter(n, err) }
+
+// Delay makes every later call take at least d, or until its context is done,
+// which is its error then. Delay(0) ends it.
+func (l *Tombstones) Delay(d time.Duration) { l.faults.Delay(d) }
 
 func (l *Tombstones) call(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if l.err != nil && l.after <= 0 {
-		return l.err
-	}
-	l.after--
-	return nil
+	return l.faults.Call(ctx)
 }
 
 // Append implements [tombstone.Log].
 func (l *Tombstones) Append(ctx context.Context, e tombstone.Entry) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if err := l.call(ctx); err != nil {
 		return err
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	e.Subject, e.MAC = slices.Clone(e.Subject), slices.Clone(e.MAC)
 	l.entries = append(l.entries, e)
 	return nil
@@ -60,8 +57,9 @@ func (l *Tombstones) Append(ctx context.Context, e tombstone.Entry) error {
 // Entries implements [tombstone.Log].
 func (l *Tombstones) Entries(ctx context.Context) iter.Seq2[tombstone.Entry, error] {
 	return func(yield func(tombstone.Entry, error) bool) {
+		err := l.call(ctx)
 		l.mu.Lock()
-		err, entries := l.call(ctx), slices.Clone(l.entries)
+		entries := slices.Clone(l.entries)
 		l.mu.Unlock()
 		if err != nil {
 			yield(tombstone.Entry{}, err)

@@ -198,16 +198,17 @@ func New(cfg Config) (gorm.Plugin, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	ring, err := crypto.NewKeyring(crypto.Config{
+	ringConfig := crypto.Config{
 		KEK: cfg.KEK, GenerationInterval: cfg.KeyBound, Now: cfg.Now, Outage: cfg.KEKOutage,
 		Unreachable: func(tenant string, until time.Time, err error) {
 			cfg.Log.Warn("part164: the KEK does not answer; keys in memory go on", zap.String("tenant", tenant), zap.Time("until", until), zap.Error(err))
 		},
-	})
+	}
+	ring, err := crypto.NewKeyring(ringConfig)
 	if err != nil {
 		return nil, fmt.Errorf("storage: Config.KEK, KEKOutage: %w", err)
 	}
-	return &plugin{cfg: cfg, deviations: deviations, anyWay: anyWay, keys: ring, models: models{tables: map[string]*model{}}}, nil
+	return &plugin{cfg: cfg, deviations: deviations, anyWay: anyWay, keys: ring, ring: ringConfig, models: models{tables: map[string]*model{}}}, nil
 }
 
 // isFile reports whether a KEK, or one of those of a crypto.RotatingKEK, is a file.
@@ -233,6 +234,7 @@ type plugin struct {
 	deviations []access.Deviation
 	anyWay     bool // the way to the database need be neither loopback nor verified TLS
 	keys       *crypto.Keyring
+	ring       crypto.Config // of keys
 	models     models
 	db         *gorm.DB
 	pool       *pool

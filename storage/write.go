@@ -657,6 +657,11 @@ func (p *plugin) delete(o *op) (bool, error) {
 		if !soft {
 			o.drop[r] = nil
 		}
+		for _, column := range deletedColumns(o.m) {
+			if soft { // the trail tells it from a hard one by the fields
+				o.changes[r] = append(o.changes[r], change{nil, o.m.schema.LookUpField(column).Name, nil})
+			}
+		}
 	}
 	o.narrow()
 	return true, nil

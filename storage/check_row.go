@@ -399,17 +399,13 @@ func (r *checkRound) keys() error {
 	stones := map[string]bool{}
 	after, first := "", true
 	for {
-		var rows []subjectKey
-		q := r.own(r.ctx, r.conn()).Where("tenant_id = ?", r.tenant).Order("subject_id, version").Limit(keyChunk)
+		var ids []string
+		q := r.own(r.ctx, r.conn()).Model(&subjectKey{}).Where("tenant_id = ?", r.tenant)
 		if !first {
 			q = q.Where("subject_id > ?", after)
 		}
-		if err := q.Select("subject_id").Group("subject_id").Order(nil).Find(&rows).Error; err != nil {
+		if err := q.Distinct().Order("subject_id").Limit(keyChunk).Pluck("subject_id", &ids).Error; err != nil {
 			return fmt.Errorf("storage: read phi_subject_keys: %w", err)
-		}
-		var ids []string
-		for _, row := range rows {
-			ids = append(ids, row.SubjectID)
 		}
 		all, err := (&keyRows{plugin: r.plugin, conn: r.conn()}).SubjectKeys(r.ctx, r.tenant, ids, false)
 		if err != nil {

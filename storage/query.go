@@ -332,7 +332,7 @@ func (m *model) hidden(ctx context.Context, word string) error {
 	case !ok:
 		return nil
 	case f.sealed:
-		return m.refuse("query", "a condition or order on the sealed column "+f.DBName, "search it with storage.Match on a field tagged search=exact or search=name; NULL cannot be asked for")
+		return m.refuse("query", "a condition or order on the sealed column "+f.DBName, "search it with storage.Match on a field tagged search=exact or search=name, sort by it with storage.List; NULL cannot be asked for")
 	case m.plugin().view(ctx, f) != minimize.Reveal:
 		return m.filterOnHidden(ctx, f)
 	}

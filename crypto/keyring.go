@@ -257,8 +257,10 @@ func (r *Keyring) refresh(ctx context.Context, rows KeyRows) (uint64, error) {
 // current reports whether the generation was read recently enough. The caller
 // holds mu.
 func (r *Keyring) current(now time.Time) bool {
-	age := now.Sub(r.checked)
-	return !r.checked.IsZero() && age >= 0 && age < r.interval
+	// By both clocks: the monotonic one may stand still while the machine
+	// sleeps, and the other may be set back.
+	age, wall := now.Sub(r.checked), now.Round(0).Sub(r.checked.Round(0))
+	return !r.checked.IsZero() && min(age, wall) >= 0 && max(age, wall) < r.interval
 }
 
 // fromCache fills in the keys that are held, and reports whether those are all.

@@ -128,8 +128,9 @@ func (p *plugin) constrain(ctx context.Context, m *model, f *field) error {
 
 // addCheck puts a constraint on one column, if it is not there.
 func (p *plugin) addCheck(ctx context.Context, m *model, columnName, prefix string, condition func(column string) string, message string) error {
+	conn := inner(p.pool)
 	run := func(sql string, args ...any) error {
-		if _, err := inner(p.pool).ExecContext(ctx, sql, args...); err != nil {
+		if _, err := conn.ExecContext(ctx, sql, args...); err != nil {
 			return fmt.Errorf("storage: migrate %s.%s: constraint: %w", m.table, columnName, err)
 		}
 		return nil
@@ -138,7 +139,13 @@ func (p *plugin) addCheck(ctx context.Context, m *model, columnName, prefix stri
 	switch p.db.Name() {
 	case "sqlite":
 		// Triggers, because adding a CHECK would rebuild the table, which
-		// fires its children's cascades.
+		// fires its children's cascades. In one transaction, because other
+		// processes may write, or start too.
+		tx, err := p.pool.begin(ctx, nil)
+		if err != nil {
+			return fmt.Errorf("storage: migrate %s.%s: begin: %w", m.table, columnName, err)
+		}
+		conn = tx.Tx
 		for _, on := range []string{"INSERT", "UPDATE"} {
 			trigger, bare := p.triggerName(m, name, on)
 			err := errors.Join(
@@ -146,10 +153,10 @@ func (p *plugin) addCheck(ctx context.Context, m *model, columnName, prefix stri
 				run(fmt.Sprintf("CREATE TRIGGER %s BEFORE %s ON %s WHEN NOT (%s) BEGIN SELECT RAISE(ABORT, '%s'); END",
 					trigger, on, p.quote(bare), condition("NEW."+column), "part164: "+m.table+"."+columnName+" "+message)))
 			if err != nil {
-				return err
+				return errors.Join(err, tx.Rollback())
 			}
 		}
-		return nil
+		return tx.Commit()
 	case "postgres":
 		there, err := p.hasCheck(ctx, m, name)
 		if err != nil || there {

@@ -58,30 +58,59 @@ func (c *pool) begin(ctx context.Context, opts *sql.TxOptions) (*txConn, error) 
 		}
 		opts = &read
 	}
-	var tx gorm.Tx
+	start := c.start
+	if c.plugin.db.Name() == "sqlite" && ctx.Done() != nil {
+		start = c.startOrGoOn
+	}
+	tx, err := start(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	t := &txConn{Tx: tx, plugin: c.plugin, ctx: context.WithoutCancel(ctx)}
+	t.keys = c.plugin.keys.Begin(&keyRows{plugin: c.plugin, conn: tx})
+	return t, nil
+}
+
+// start begins a transaction of the driver's.
+func (c *pool) start(ctx context.Context, opts *sql.TxOptions) (gorm.Tx, error) {
 	switch b := c.ConnPool.(type) {
 	case gorm.TxBeginner:
-		t, err := b.BeginTx(ctx, opts)
-		if err != nil {
-			return nil, err
-		}
-		tx = t
+		return b.BeginTx(ctx, opts)
 	case gorm.ConnPoolBeginner:
 		cp, err := b.BeginTx(ctx, opts)
 		if err != nil {
 			return nil, err
 		}
-		t, ok := cp.(gorm.Tx)
-		if !ok {
-			return nil, gorm.ErrInvalidTransaction
+		if tx, ok := cp.(gorm.Tx); ok {
+			return tx, nil
 		}
-		tx = t
-	default:
-		return nil, gorm.ErrInvalidTransaction
 	}
-	t := &txConn{Tx: tx, plugin: c.plugin, ctx: context.WithoutCancel(ctx)}
-	t.keys = c.plugin.keys.Begin(&keyRows{plugin: c.plugin, conn: tx})
-	return t, nil
+	return nil, gorm.ErrInvalidTransaction
+}
+
+// startOrGoOn is start for SQLite, whose wait for another writer does not end
+// with the context: the caller goes on, and what still begins is rolled back.
+func (c *pool) startOrGoOn(ctx context.Context, opts *sql.TxOptions) (gorm.Tx, error) {
+	type started struct {
+		tx  gorm.Tx
+		err error
+	}
+	ch := make(chan started, 1)
+	go func() {
+		tx, err := c.start(ctx, opts)
+		ch <- started{tx, err}
+	}()
+	select {
+	case s := <-ch:
+		return s.tx, s.err
+	case <-ctx.Done():
+		go func() {
+			if s := <-ch; s.err == nil {
+				_ = s.tx.Rollback()
+			}
+		}()
+		return nil, context.Cause(ctx)
+	}
 }
 
 func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
@@ -130,7 +159,7 @@ func (p *plugin) guard(ctx context.Context, query string) error {
 	if out, ok := ctx.Value(outsideKey{}).(*outside); ok {
 		return out.record(ctx, p)
 	}
-	return &RefusedError{Op: "raw statement", Table: table, Why: "storage did not build it, so it is neither scoped nor sealed nor recorded", Mend: "use the model with GORM's methods, or storage.Outside(ctx) for maintenance"}
+	return &RefusedError{Op: "raw statement", Table: table, Why: "storage did not build it, so it is neither scoped nor sealed nor recorded", Mend: "use the model with GORM's methods, or storage.Outside(ctx, reason) for maintenance"}
 }
 
 // unbuilt runs a statement that the plugin did not build on a connection that
@@ -148,6 +177,9 @@ func (p *plugin) unbuilt(db *gorm.DB, next func(*gorm.DB)) {
 		}
 	}
 	next(db)
+	if stmt.Context.Value(outsideKey{}) != nil {
+		db.Error = p.clean("raw statement", stmt.Table, db.Error)
+	}
 }
 
 // A guarded is a connection on which the guard looks at each text.
@@ -211,6 +243,8 @@ type txConn struct {
 	tickets []audit.Ticket
 	undo    []func() // puts back what the app's structs held before a write
 	marks   []mark
+	depth   int             // savepoints of statements that are open
+	made    map[string]bool // IDs of the records created in it
 }
 
 // A mark is a savepoint: how much there was.
@@ -347,6 +381,22 @@ func (t *txConn) add(ticket audit.Ticket) {
 	t.tickets = append(t.tickets, ticket)
 }
 
+// make notes a record as created in this transaction.
+func (t *txConn) make(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.made == nil {
+		t.made = map[string]bool{}
+	}
+	t.made[id] = true
+}
+
+func (t *txConn) wasMade(id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.made[id]
+}
+
 // onRollback keeps what puts the app's structs back if the transaction, or the
 // savepoint, does not last: their cells are sealed by keys that are gone then,
 // and a retry needs the values.
@@ -469,21 +519,32 @@ type outsideKey struct{}
 
 // An outside is the permission of [Outside], recorded once.
 type outside struct {
-	once sync.Once
-	err  error
+	reason audit.Reason
+	once   sync.Once
+	err    error
 }
 
 // Outside returns a context whose statements may name PHI tables although
-// storage did not build them: for maintenance by SQL. The first one records an
-// event; without a principal in ctx, or if it cannot be recorded, all are
-// refused. What they return stays sealed.
-func Outside(ctx context.Context) context.Context {
-	return context.WithValue(ctx, outsideKey{}, &outside{})
+// storage did not build them: for maintenance by SQL. The reason is one of
+// audit's for it: ReasonMigration, ReasonRotation, ReasonRebuild, ReasonRename,
+// ReasonBackOut, ReasonMerge, ReasonUnmerge, ReasonRepair or ReasonIncident.
+//
+// The first statement records an event; with another reason, without a
+// principal in ctx, or if it cannot be recorded, all are refused. What they
+// return stays sealed until [Bind] has checked each row.
+func Outside(ctx context.Context, reason audit.Reason) context.Context {
+	return context.WithValue(ctx, outsideKey{}, &outside{reason: reason})
 }
 
 func (o *outside) record(ctx context.Context, p *plugin) error {
 	o.once.Do(func() {
-		_, o.err = p.recordAs(ctx, audit.Event{Type: audit.Outside, Outcome: audit.Success})
+		switch o.reason {
+		case audit.ReasonMigration, audit.ReasonRotation, audit.ReasonRebuild, audit.ReasonRename, audit.ReasonBackOut,
+			audit.ReasonMerge, audit.ReasonUnmerge, audit.ReasonRepair, audit.ReasonIncident:
+			_, o.err = p.recordAs(ctx, audit.Event{Type: audit.Outside, Outcome: audit.Success, Reason: o.reason})
+		default:
+			o.err = &RefusedError{Op: "raw statement", Why: "the reason given to storage.Outside is none of those for maintenance", Mend: "say why: audit.ReasonMigration, ReasonRepair, ReasonIncident or another that Outside lists"}
+		}
 	})
 	return o.err
 }

@@ -27,9 +27,9 @@ var (
 	// was read. Read it again.
 	ErrConflict = errors.New("storage: conflict: the record changed since it was read: read it again")
 
-	// ErrDuplicate means that another record of the tenant has this value in
-	// a unique field, or that the ID is taken. It names no record. It is a
-	// gorm.ErrDuplicatedKey too.
+	// ErrDuplicate means that another record has this value in a unique field,
+	// or this ID. It names no record and no value, and does not tell whose it
+	// is. It is also gorm.ErrDuplicatedKey.
 	ErrDuplicate = fmt.Errorf("storage: duplicate: the value is taken in a unique field: %w", gorm.ErrDuplicatedKey)
 
 	// ErrRefused is what every [RefusedError] is.

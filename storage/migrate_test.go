@@ -331,14 +331,6 @@ func TestMigrateRefusesBadModels(t *testing.T) {
 			storage.PatientRecord
 			Name string `phi:"name,from=old_name"`
 		}{},
-		"embed it by value": &struct {
-			storage.PatientRecord
-			Home *inner `gorm:"embedded;embeddedPrefix:home_"`
-		}{},
-		"whose zero value is NULL": &struct {
-			storage.PatientRecord
-			Name *storage.Sealed[string] `phi:"name"`
-		}{},
 		"serializer": &struct {
 			storage.PatientRecord
 			Name storage.Sealed[string] `phi:"name" gorm:"serializer:json"`

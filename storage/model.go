@@ -44,6 +44,14 @@ type field struct {
 	self    func() *field // what cells keep of it
 }
 
+// sealedType is the field's Sealed type, of a pointer the one that it points to.
+func (f *field) sealedType() reflect.Type {
+	if f.FieldType.Kind() == reflect.Pointer {
+		return f.FieldType.Elem()
+	}
+	return f.FieldType
+}
+
 func (f *field) indexed() bool { return len(f.tag.Search) > 0 }
 
 // named reports whether the field has a name index, whose tokens are padded.
@@ -51,7 +59,39 @@ func (f *field) named() bool { return slices.Contains(f.tag.Search, minimize.Sea
 
 // ref reaches the Sealed of the field in a row.
 func (f *field) ref(ctx context.Context, rv reflect.Value) sealedField {
-	return f.ReflectValueOf(ctx, rv).Addr().Interface().(sealedField)
+	return refOf(f.ReflectValueOf(ctx, rv))
+}
+
+// refOf is a Sealed, or a pointer to one, as a sealedField.
+func refOf(v reflect.Value) sealedField {
+	if v.Kind() == reflect.Pointer {
+		return pointerField{reflect.New(v.Type().Elem()).Interface().(sealedField), v}
+	}
+	return v.Addr().Interface().(sealedField)
+}
+
+// A pointerField is a *Sealed of a struct: nil is NULL. It puts a new Sealed in
+// place of the old one, which copies of the struct may share.
+type pointerField struct {
+	sealedField // an empty one of the type
+	at          reflect.Value
+}
+
+func (p pointerField) cell() *cell {
+	if p.at.IsNil() {
+		return nil
+	}
+	return p.at.Interface().(sealedField).cell()
+}
+
+func (p pointerField) setCell(c *cell) {
+	if c == nil {
+		p.at.SetZero()
+		return
+	}
+	v := reflect.New(p.at.Type().Elem())
+	v.Interface().(sealedField).setCell(c)
+	p.at.Set(v)
 }
 
 // recordOf returns the row's embedded Record.
@@ -88,11 +128,13 @@ type models struct {
 
 	mu     sync.RWMutex
 	tables map[string]*model // by bare name; nil where only phi_tables tells of it
+	links  map[string]*link  // join tables, by name in lower case
 }
 
 // of returns the model of a statement, or nil where its type has no phi tags.
-func (p *plugin) modelOf(db *gorm.DB) (*model, error) {
-	s := db.Statement.Schema
+func (p *plugin) modelOf(db *gorm.DB) (*model, error) { return p.modelFor(db.Statement.Schema) }
+
+func (p *plugin) modelFor(s *schema.Schema) (*model, error) {
 	if s == nil {
 		return nil, nil
 	}
@@ -103,17 +145,25 @@ func (p *plugin) modelOf(db *gorm.DB) (*model, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m != nil {
-		p.models.mu.Lock()
-		defer p.models.mu.Unlock()
-		// A stub of a table would not know of its other columns with PHI.
-		if old := p.models.tables[m.bare()]; old != nil && old.typ != m.typ {
-			return nil, fmt.Errorf("storage: model %s: the table %s has the model %s already: use that, with Select", s.Name, m.table, old.schema.Name)
-		}
-		p.models.tables[m.bare()] = m
+	if err := p.learn(m); err != nil {
+		return nil, err
 	}
 	p.models.byType.Store(s.ModelType, m)
-	return m, nil
+	return m, p.learnLinks(s)
+}
+
+func (p *plugin) learn(m *model) error {
+	if m == nil {
+		return nil
+	}
+	p.models.mu.Lock()
+	defer p.models.mu.Unlock()
+	// A stub of a table would not know of its other columns with PHI.
+	if old := p.models.tables[m.bare()]; old != nil && old.typ != m.typ {
+		return fmt.Errorf("storage: model %s: the table %s has the model %s already: use that, with Select", m.schema.Name, m.table, old.schema.Name)
+	}
+	p.models.tables[m.bare()] = m
+	return nil
 }
 
 // phi reports whether a word of a statement is the name of a table that only
@@ -122,7 +172,7 @@ func (p *plugin) phi(word string) bool {
 	p.models.mu.RLock()
 	defer p.models.mu.RUnlock()
 	_, ok := p.models.tables[word]
-	return ok || ownTables[word]
+	return ok || ownTables[word] || p.models.links[word] != nil
 }
 
 // bare is the table's name in lower case, without its schema's.
@@ -145,10 +195,13 @@ func (p *plugin) parse(s *schema.Schema) (*model, error) {
 		return fmt.Errorf("storage: model %s: %s", s.Name, fmt.Sprintf(format, args...))
 	}
 	m.record, m.own = findRecord(s.ModelType)
+	if m.record == nil && s.ModelType.Name() == "" && !slices.ContainsFunc(s.Fields, func(f *schema.Field) bool { return f.DBName != "" && !f.PrimaryKey }) {
+		return nil, nil // a join table of GORM's making, whose fields have the tags of the keys that they hold
+	}
 	tagged, untagged := false, ""
 	for _, f := range s.Fields {
 		text, ok := f.Tag.Lookup("phi")
-		isSealed := reflect.PointerTo(f.FieldType).Implements(sealedFieldType)
+		isSealed := isSealedType(f.FieldType)
 		if !ok {
 			if isSealed {
 				return nil, fail("field %s: Sealed without a phi tag: add one such as `phi:\"name\"`", f.Name)
@@ -187,20 +240,14 @@ func (p *plugin) parse(s *schema.Schema) (*model, error) {
 		if f.Serializer != nil && isSealed {
 			return nil, fail("field %s: a sealed column takes no gorm serializer: remove it", f.Name)
 		}
-		if f.FieldType.Kind() == reflect.Pointer && f.FieldType.Implements(sealedFieldType) {
-			return nil, fail("field %s: a pointer to a Sealed: use the Sealed itself, whose zero value is NULL", f.Name)
-		}
 		if !isSealed && f.DBName != "" && holdsSealed(f.FieldType, nil) {
 			return nil, fail("field %s: it holds Sealed values, which would be stored as placeholders: give each a field of its own, or a Sealed of the whole", f.Name)
 		}
 		if isSealed {
-			t := reflect.New(f.FieldType).Interface().(sealedField).valueType()
+			t := reflect.New((&field{Field: f}).sealedType()).Interface().(sealedField).valueType()
 			if why := cannotSeal(t); why != "" {
 				return nil, fail("field %s: a Sealed[%s] could not be read back: %s", f.Name, t, why)
 			}
-		}
-		if slices.ContainsFunc(f.StructField.Index, func(i int) bool { return i < 0 }) {
-			return nil, fail("field %s: it is in a struct that is embedded by pointer: embed it by value", f.Name)
 		}
 		if tag.From != "" && !isSealed {
 			return nil, fail("field %s: from= on what is no Sealed: make it a storage.Sealed", f.Name)
@@ -254,6 +301,11 @@ func (p *plugin) parse(s *schema.Schema) (*model, error) {
 	return m, nil
 }
 
+// isSealedType reports whether a field's type is a Sealed or a pointer to one.
+func isSealedType(t reflect.Type) bool {
+	return reflect.PointerTo(t).Implements(sealedFieldType) || t.Kind() == reflect.Pointer && t.Implements(sealedFieldType)
+}
+
 // holdsSealed reports whether a Sealed is somewhere in values of the type.
 func holdsSealed(t reflect.Type, above []reflect.Type) bool {
 	if reflect.PointerTo(t).Implements(sealedFieldType) {
@@ -302,6 +354,11 @@ func findRecord(t reflect.Type) (path []int, own bool) {
 func (m *model) isMergedInto(f *schema.Field) bool {
 	above := m.record[:len(m.record)-1]
 	return m.own && f.Name == "MergedInto" && len(f.StructField.Index) == len(m.record) && hasPrefix(f.StructField.Index, above)
+}
+
+func hasRecord(t reflect.Type) bool {
+	path, _ := findRecord(t)
+	return path != nil
 }
 
 func hasPrefix(path, prefix []int) bool {

@@ -34,3 +34,11 @@ type load struct {
 }
 
 func (l *load) has(column string) bool { return l != nil && (l.columns == nil || l.columns[column]) }
+
+// of is the record that the struct was read from, or written to; nil: neither.
+func (l *load) of() *row {
+	if l == nil || l.row == nil {
+		return nil
+	}
+	return l.row()
+}

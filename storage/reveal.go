@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/schema"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
@@ -118,6 +119,7 @@ func (b *batch) walk(rv reflect.Value) error {
 type layout struct {
 	record []int // where the embedded Record is; nil: none
 	paths  [][]int
+	far    []bool // one a path: behind a pointer, or one itself
 	model  *model
 	fields []*field // one a path, once the model is known
 }
@@ -128,7 +130,7 @@ func (b *batch) row(rv reflect.Value) error {
 	if l == nil {
 		l = &layout{}
 		l.record, _ = findRecord(rv.Type())
-		l.find(rv.Type(), nil)
+		l.find(rv.Type(), nil, false)
 		b.layouts[rv.Type()] = l
 	}
 	b.found = slices.Grow(b.found, len(l.paths)*max(b.ahead, 1))
@@ -146,7 +148,10 @@ func (b *batch) row(rv reflect.Value) error {
 	}
 	var nulls []int
 	for i, path := range l.paths {
-		s := rv.FieldByIndex(path).Addr().Interface().(sealedField)
+		s := l.at(rv, i, path)
+		if s == nil {
+			continue
+		}
 		c := s.cell()
 		if c == nil {
 			nulls = append(nulls, i)
@@ -164,7 +169,7 @@ func (b *batch) row(rv reflect.Value) error {
 		return nil
 	}
 	for _, i := range nulls { // "none" and "not shown to you" must not look alike
-		s := rv.FieldByIndex(l.paths[i]).Addr().Interface().(sealedField)
+		s := l.at(rv, i, l.paths[i])
 		b.found = append(b.found, slot{s: s, field: l.fields[i], record: at})
 	}
 	return nil
@@ -190,7 +195,24 @@ func (r *row) bound() bool {
 	return r.tenant != "" && r.record != "" && (r.subject != "" || !r.model.own && r.model.subject == nil)
 }
 
-func (l *layout) find(t reflect.Type, path []int) {
+// at reaches a Sealed; nil where it is in a struct that is not there.
+func (l *layout) at(rv reflect.Value, i int, path []int) sealedField {
+	if !l.far[i] {
+		return rv.FieldByIndex(path).Addr().Interface().(sealedField)
+	}
+	for n, f := range path {
+		rv = rv.Field(f)
+		if n < len(path)-1 && rv.Kind() == reflect.Pointer {
+			if rv.IsNil() {
+				return nil
+			}
+			rv = rv.Elem()
+		}
+	}
+	return refOf(rv)
+}
+
+func (l *layout) find(t reflect.Type, path []int, far bool) {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		if !f.IsExported() {
@@ -198,11 +220,15 @@ func (l *layout) find(t reflect.Type, path []int) {
 		}
 		p := append(slices.Clone(path), i)
 		switch {
-		case reflect.PointerTo(f.Type).Implements(sealedFieldType):
-			l.paths = append(l.paths, p)
+		case isSealedType(f.Type):
+			l.paths, l.far = append(l.paths, p), append(l.far, far || f.Type.Kind() == reflect.Pointer)
 		case f.Type.Kind() == reflect.Struct:
 			if rec, _ := findRecord(f.Type); rec == nil || f.Anonymous {
-				l.find(f.Type, p)
+				l.find(f.Type, p, far)
+			}
+		case f.Type.Kind() == reflect.Pointer && f.Type.Elem().Kind() == reflect.Struct:
+			if _, embedded := schema.ParseTagSetting(f.Tag.Get("gorm"), ";")["EMBEDDED"]; embedded || f.Anonymous {
+				l.find(f.Type.Elem(), p, true)
 			}
 		}
 	}
@@ -212,7 +238,7 @@ func (l *layout) learn(m *model) {
 	l.model, l.fields = m, make([]*field, len(l.paths))
 	for i, path := range l.paths {
 		for _, f := range m.sealed {
-			if slices.Equal(f.StructField.Index, path) {
+			if slices.EqualFunc(f.StructField.Index, path, func(a, b int) bool { return a == b || a == -b-1 }) { // GORM's are negative behind a pointer
 				l.fields[i] = f
 			}
 		}

@@ -208,7 +208,7 @@ func New(cfg Config) (gorm.Plugin, error) {
 	if err != nil {
 		return nil, fmt.Errorf("storage: Config.KEK, KEKOutage: %w", err)
 	}
-	return &plugin{cfg: cfg, deviations: deviations, anyWay: anyWay, keys: ring, ring: ringConfig, models: models{tables: map[string]*model{}}}, nil
+	return &plugin{cfg: cfg, deviations: deviations, anyWay: anyWay, keys: ring, ring: ringConfig, models: models{tables: map[string]*model{}, links: map[string]*link{}}}, nil
 }
 
 // isFile reports whether a KEK, or one of those of a crypto.RotatingKEK, is a file.
@@ -320,12 +320,18 @@ func (p *plugin) register(db *gorm.DB) error {
 	update, del := cb.Update().Get("gorm:update"), cb.Delete().Get("gorm:delete")
 	raw, row := cb.Raw().Get("gorm:raw"), cb.Row().Get("gorm:row")
 	return errors.Join(
+		cb.Create().Before("gorm:before_create").Register("part164:begin", p.begin),
+		cb.Create().After("gorm:after_create").Before("gorm:commit_or_rollback_transaction").Register("part164:end", p.end),
+		cb.Update().Before("gorm:setup_reflect_value").Register("part164:begin", p.begin),
+		cb.Update().After("gorm:after_update").Before("gorm:commit_or_rollback_transaction").Register("part164:end", p.end),
+		cb.Delete().Before("gorm:before_delete").Register("part164:begin", p.begin),
+		cb.Delete().After("gorm:after_delete").Before("gorm:commit_or_rollback_transaction").Register("part164:end", p.end),
 		cb.Query().Replace("gorm:query", func(db *gorm.DB) { p.query(db, query) }),
-		cb.Create().Replace("gorm:create", func(db *gorm.DB) { p.write(db, create, p.create) }),
-		cb.Update().Replace("gorm:update", func(db *gorm.DB) { p.write(db, update, p.update) }),
-		cb.Delete().Replace("gorm:delete", func(db *gorm.DB) { p.write(db, del, p.delete) }),
+		cb.Create().Replace("gorm:create", func(db *gorm.DB) { p.insert(db, create) }),
+		cb.Update().Replace("gorm:update", func(db *gorm.DB) { p.write(db, update, access.Update, p.update) }),
+		cb.Delete().Replace("gorm:delete", func(db *gorm.DB) { p.write(db, del, access.Delete, p.delete) }),
 		cb.Raw().Replace("gorm:raw", func(db *gorm.DB) { p.unbuilt(db, raw) }),
-		cb.Row().Replace("gorm:row", func(db *gorm.DB) { p.unbuilt(db, row) }),
+		cb.Row().Replace("gorm:row", func(db *gorm.DB) { p.row(db, row) }),
 	)
 }
 

@@ -40,10 +40,14 @@ func (p *plugin) update(o *op) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if len(set) == 0 {
+		o.action = access.Read // only its associations are saved
+	}
 	stored, err := o.lock(idsOf(named))
 	if err != nil {
 		return false, err
 	}
+	o.parents()
 	if err := o.sameVersions(named); err != nil {
 		return false, err
 	}
@@ -60,7 +64,12 @@ func (p *plugin) update(o *op) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if len(columns) == 0 {
+	if slices.ContainsFunc(columns, func(c clause.Assignment) bool { return o.m.softDeletes(c.Column.Name) }) {
+		if err := o.allowTo(access.Delete); err != nil { // to take away, or to bring back
+			return false, err
+		}
+	}
+	if len(columns) == 0 && len(o.each) == 0 {
 		o.db.RowsAffected = int64(len(o.rows)) // all is as it was: nothing to write, and no INSERT by GORM's Save
 		return false, nil
 	}
@@ -87,18 +96,14 @@ func (o *op) assignments() ([]assignment, error) {
 		dest = dest.Elem()
 	}
 	var out []assignment
-	add := func(f *schema.Field, rv reflect.Value, value any) error {
-		a := assignment{Field: f, phi: o.m.phi(f), value: value}
-		if a.phi != nil && a.phi.sealed {
-			a.sealed = rv.Addr().Interface().(sealedField)
-		}
+	add := func(f *schema.Field, value any) error {
 		switch {
 		case f.PrimaryKey, f.Name == "TenantID", f == o.m.subject:
-			return o.m.refuse("update", "it sets "+f.Name+", which the cells are bound to", "moving a record to another ID, tenant or patient is a job of a later version")
+			return o.m.refuse("update", "it sets "+f.Name+", which the cells are bound to", "create the record anew under the other; duplicate patients are merged with storage.RunJob")
 		case hasPrefix(f.StructField.Index, o.m.record), o.m.isMergedInto(f):
 			return nil // Version, the times and MergedInto are storage's
 		}
-		out = append(out, a)
+		out = append(out, assignment{Field: f, phi: o.m.phi(f), value: value})
 		return nil
 	}
 	switch {
@@ -112,22 +117,19 @@ func (o *op) assignments() ([]assignment, error) {
 				continue
 			}
 			v := dest.MapIndex(k).Interface()
-			holder := reflect.New(f.FieldType).Elem()
 			phi := o.m.phi(f)
 			if phi != nil && phi.sealed {
-				switch rv := reflect.ValueOf(v); {
-				case v == nil:
-				case rv.Type() == f.FieldType:
-					holder.Set(rv)
-				case rv.Kind() == reflect.Pointer && rv.Type().Elem() == f.FieldType && !rv.IsNil():
-					holder.Set(rv.Elem())
-				default:
-					return nil, o.m.refuse("update", "a bare value for the sealed field "+f.Name, "pass storage.Seal(value), or nil for NULL")
+				given, err := o.m.sealedValue("update", phi, v)
+				if err != nil {
+					return nil, err
 				}
-			} else if e, expr := v.(clause.Expression); expr && (phi != nil || o.m.names(e)) {
+				out = append(out, assignment{Field: f, phi: phi, sealed: given})
+				continue
+			}
+			if e, expr := v.(clause.Expression); expr && (phi != nil || o.m.names(e)) {
 				return nil, o.m.refuse("update", "a SQL expression that sets or reads PHI", "pass a value")
 			}
-			if err := add(f, holder, v); err != nil {
+			if err := add(f, v); err != nil {
 				return nil, err
 			}
 		}
@@ -145,9 +147,10 @@ func (o *op) assignments() ([]assignment, error) {
 			explicit, ok := wanted(f)
 			value, zero := f.ValueOf(o.ctx, dest)
 			phi := o.m.phi(f)
-			rv := f.ReflectValueOf(o.ctx, dest)
+			var given sealedField
 			if phi != nil && phi.sealed {
-				zero = rv.Addr().Interface().(sealedField).cell() == nil
+				given = phi.ref(o.ctx, dest)
+				zero = given.cell() == nil
 			}
 			unread := self && zero && ld != nil && !ld.has(f.DBName)
 			if !ok || unread || zero && !explicit {
@@ -157,7 +160,11 @@ func (o *op) assignments() ([]assignment, error) {
 				out = append(out, assignment{Field: f, value: value}) // compared: a changed one is refused
 				continue
 			}
-			if err := add(f, rv, value); err != nil {
+			if given != nil {
+				out = append(out, assignment{Field: f, phi: phi, sealed: given})
+				continue
+			}
+			if err := add(f, value); err != nil {
 				return nil, err
 			}
 		}
@@ -166,6 +173,16 @@ func (o *op) assignments() ([]assignment, error) {
 	}
 	slices.SortFunc(out, func(a, b assignment) int { return bytes.Compare([]byte(a.DBName), []byte(b.DBName)) })
 	return out, nil
+}
+
+// softDeletes reports whether setting a column deletes the row, or restores it.
+func (m *model) softDeletes(column string) bool {
+	f := m.schema.LookUpField(column)
+	if f == nil {
+		return false
+	}
+	_, ok := reflect.New(f.IndirectFieldType).Interface().(schema.DeleteClausesInterface)
+	return ok
 }
 
 // names reports whether an expression of the app may read a PHI column.
@@ -221,7 +238,7 @@ func (o *op) compare(set []assignment, stored reflect.Value) (clause.Set, error)
 					continue
 				}
 				if a.Field == o.m.subject {
-					return nil, o.m.refuse("update", "it changes the subject "+a.Name, "moving a record to another patient is a job of a later version")
+					return nil, o.m.refuse("update", "it changes the subject "+a.Name, "create the record anew for the other; duplicate patients are merged with storage.RunJob")
 				}
 				if a.phi != nil {
 					o.right(v, a.phi, needed(clearText(old) == "" && reflect.ValueOf(old).IsZero()))
@@ -265,9 +282,6 @@ func (o *op) compare(set []assignment, stored reflect.Value) (clause.Set, error)
 				}
 				return nil, ErrConflict // an older cell of this record
 			default:
-				if len(o.rows) > 1 {
-					return nil, o.m.refuse("update", "one sealed value for several records", "update them one by one: a cell is bound to its record")
-				}
 				c, plain, err := o.seal(keys[r.subject], r, a.phi, a.sealed)
 				if err != nil {
 					return nil, err
@@ -285,6 +299,10 @@ func (o *op) compare(set []assignment, stored reflect.Value) (clause.Set, error)
 				}
 				o.drop[r] = append(o.drop[r], a.phi.logical)
 				o.changes[r] = append(o.changes[r], change{a.phi, a.Name, c.raw})
+				if len(o.rows) > 1 {
+					o.each[r] = append(o.each[r], sealing{a.phi, c})
+					continue
+				}
 				o.replace(a.sealed, c)
 				assign(a, c.raw)
 			}
@@ -407,9 +425,14 @@ func (o *op) finish(columns clause.Set, set []assignment) {
 			if sameModel(stmt) {
 				return
 			}
+			for _, s := range o.each[r] {
+				o.replace(s.field.ref(o.ctx, rv), s.cell)
+			}
 			for _, a := range set {
 				if a.sealed != nil {
-					o.replace(a.phi.ref(o.ctx, rv), a.sealed.cell())
+					if c := a.sealed.cell(); !c.isFresh() {
+						o.replace(a.phi.ref(o.ctx, rv), c)
+					}
 				} else if _, expr := a.value.(clause.Expression); !expr {
 					_ = a.Set(o.ctx, rv, a.value)
 				}

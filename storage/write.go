@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strings"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -35,12 +34,19 @@ type op struct {
 
 	rows    []*row              // the records that it touches
 	changes map[*row][]change   // what it writes to each; missing for a delete
+	each    map[*row][]sealing  // cells of one value for several rows
 	undo    []func()            // puts back what the app's structs held, after a failure
 	done    []func()            // tells the app's structs what was written
 	tokens  map[*row][]indexRow // search tokens to write
 	drop    map[*row][]string   // logical names of fields whose tokens go; nil entry: all of the record
 
 	indexKeys []*crypto.IndexKey // the tenant's, once a token was made
+}
+
+// A sealing is a cell to write to one of several rows.
+type sealing struct {
+	field *field
+	cell  *cell
 }
 
 // A change is one PHI or other field that an op writes.
@@ -53,7 +59,7 @@ type change struct {
 // write runs one of GORM's three write callbacks around prepare, which seals,
 // checks and narrows the statement. The attempt is durable before the SQL
 // runs, and its ticket is in the outbox of the same transaction.
-func (p *plugin) write(db *gorm.DB, next func(*gorm.DB), prepare func(*op) (run bool, err error)) {
+func (p *plugin) write(db *gorm.DB, next func(*gorm.DB), kind access.Action, prepare func(*op) (run bool, err error)) {
 	if db.Error != nil || isOwn(db.Statement.Context) {
 		next(db)
 		return
@@ -63,68 +69,42 @@ func (p *plugin) write(db *gorm.DB, next func(*gorm.DB), prepare func(*op) (run 
 		_ = db.AddError(err)
 		return
 	}
+	if l := p.linkOf(db.Statement); m == nil && l != nil && db.Statement.SQL.Len() == 0 && !db.DryRun {
+		p.writeLink(db, l, kind, next)
+		return
+	}
 	if m == nil || db.Statement.SQL.Len() > 0 || db.DryRun {
 		p.unbuilt(db, next)
 		return
 	}
-	stmt := db.Statement
-	before := stmt.ConnPool
-	defer func() { stmt.ConnPool = before }()
-	tx, inside := unwrap(before).(*txConn)
-	_, ours := unwrap(before).(*pool)
-	switch {
-	case inside:
-	case ours: // SkipDefaultTransaction: the outbox needs one all the same
-		if tx, err = p.pool.begin(stmt.Context, nil); err != nil {
-			_ = db.AddError(fmt.Errorf("storage: begin: %w", err))
-			return
-		}
-	default: // of db.Connection: its transactions have no hooks
-		_ = db.AddError(m.refuse("write", "the connection is not the pool's", "write on the database itself or in db.Transaction"))
+	tx, inside := unwrap(db.Statement.ConnPool).(*txConn)
+	if !inside { // begin saw to it, but for callbacks that an app has taken out
+		_ = db.AddError(m.refuse("write", "it runs in no transaction of storage", "leave GORM's and storage's callbacks in place"))
 		return
 	}
-	// In a transaction of the app's a statement that fails must leave nothing:
-	// the app may ignore the error and commit.
-	_, started := db.InstanceGet("gorm:started_transaction")
-	mark := inside && !started
-	if mark {
-		if _, err := tx.ExecContext(stmt.Context, "SAVEPOINT "+statementMark); err != nil {
-			_ = db.AddError(fmt.Errorf("storage: savepoint: %w", err))
-			return
-		}
-	}
-	o := &op{plugin: p, db: db, ctx: stmt.Context, m: m, tx: tx, changes: map[*row][]change{}, tokens: map[*row][]indexRow{}, drop: map[*row][]string{}}
-	err = o.run(next, prepare)
+	p.writeIn(db, m, tx, next, prepare)
+}
+
+// writeIn is one write in its span.
+func (p *plugin) writeIn(db *gorm.DB, m *model, tx *txConn, next func(*gorm.DB), prepare func(*op) (run bool, err error)) {
+	stmt := db.Statement
+	before := stmt.ConnPool
+	o := &op{plugin: p, db: db, ctx: stmt.Context, m: m, tx: tx, changes: map[*row][]change{}, each: map[*row][]sealing{}, tokens: map[*row][]indexRow{}, drop: map[*row][]string{}}
+	err := o.run(next, prepare)
+	stmt.ConnPool = before
 	if err != nil {
 		db.RowsAffected = 0
 		_ = db.AddError(err)
 	}
+	db.Error = p.clean(string(o.action), m.table, db.Error)
 	if db.Error != nil {
 		for _, f := range slices.Backward(o.undo) {
 			f()
 		}
-	} else {
-		tx.onRollback(o.undo)
+		return
 	}
-	if mark {
-		if db.Error != nil {
-			_, err := tx.ExecContext(tx.ctx, "ROLLBACK TO SAVEPOINT "+statementMark)
-			_ = db.AddError(err)
-		}
-		_, err := tx.ExecContext(tx.ctx, "RELEASE SAVEPOINT "+statementMark)
-		_ = db.AddError(err)
-	}
-	if !inside {
-		if db.Error != nil {
-			_ = db.AddError(tx.Rollback())
-		} else {
-			_ = db.AddError(tx.Commit())
-		}
-	}
+	tx.onRollback(o.undo)
 }
-
-// statementMark is the savepoint of one statement.
-const statementMark = "phi_statement"
 
 func (o *op) run(next func(*gorm.DB), prepare func(*op) (bool, error)) error {
 	var err error
@@ -154,16 +134,13 @@ func (o *op) run(next func(*gorm.DB), prepare func(*op) (bool, error)) error {
 	}
 	stmt.ConnPool = &built{ConnPool: o.tx.Tx, check: o.m.checkWrite}
 	next(o.db)
-	if o.duplicate(o.db.Error) {
-		o.db.Error = ErrDuplicate // the driver's text may quote values
-	}
 	if o.db.Error != nil {
 		return nil
 	}
 	if o.action != access.Create && o.db.RowsAffected != int64(len(o.rows)) {
 		return ErrConflict
 	}
-	if err := o.writeIndex(); err != nil {
+	if err := errors.Join(o.writeEach(), o.writeIndex()); err != nil {
 		return err
 	}
 	for _, f := range o.done {
@@ -195,17 +172,19 @@ func (m *model) checkWrite(query string) error {
 
 // allow asks whether the principal may do this to these records, and records a
 // refusal.
-func (o *op) allow() error {
+func (o *op) allow() error { return o.allowTo(o.action) }
+
+func (o *op) allowTo(action access.Action) error {
 	resources := make([]access.Resource, len(o.rows))
 	for i, r := range o.rows {
 		resources[i] = access.Resource{Type: o.m.name, ID: r.record, Patient: r.subject, Tenant: r.tenant}
 	}
-	d, err := o.cfg.Access.Check(o.ctx, access.Request{Action: o.action, Resources: resources})
+	d, err := o.cfg.Access.Check(o.ctx, access.Request{Action: action, Resources: resources})
 	if err == nil && d.AllowAll(len(resources)) {
 		return nil
 	}
 	if err == nil {
-		err = &access.DeniedError{Action: o.action, Resource: o.m.name, Code: firstDenial(d, len(resources)), Decision: d.ID}
+		err = &access.DeniedError{Action: action, Resource: o.m.name, Code: firstDenial(d, len(resources)), Decision: d.ID}
 	}
 	return errors.Join(err, o.recordDenied(audit.ReasonPolicy, d.ID, nil))
 }
@@ -264,13 +243,19 @@ func (o *op) attempt() error {
 		}
 		ev.Objects = append(ev.Objects, obj)
 	}
-	ticket, err := o.cfg.Audit.Attempt(o.ctx, ev)
+	return o.propose(o.ctx, o.tx, o.m.table, ev)
+}
+
+// propose makes the event of a write durable, and puts its ticket into the
+// transaction.
+func (p *plugin) propose(ctx context.Context, tx *txConn, table string, ev audit.Event) error {
+	ticket, err := p.cfg.Audit.Attempt(ctx, ev)
 	if err != nil {
-		return fmt.Errorf("storage: %s %s: %w", o.action, o.m.table, err)
+		return fmt.Errorf("storage: %s %s: %w", ev.Action, table, err)
 	}
-	o.tx.add(ticket)
+	tx.add(ticket)
 	out := outboxRow{Attempt: ticket.Attempt, Writer: ticket.Writer, Digest: ticket.Digest, MAC: ticket.MAC}
-	if err := o.own(o.ctx, o.tx.Tx).Create(&out).Error; err != nil {
+	if err := p.own(ctx, tx.Tx).Create(&out).Error; err != nil {
 		return fmt.Errorf("storage: insert into phi_outbox: %w", err)
 	}
 	return nil
@@ -357,10 +342,6 @@ func clearText(v any) string {
 func (p *plugin) create(o *op) (bool, error) {
 	o.action = access.Create
 	stmt := o.db.Statement
-	if _, ok := stmt.Clauses["ON CONFLICT"]; ok {
-		return false, o.m.refuse("create", "an upsert, a save of a slice, or a save of an association",
-			"Create new records, Save or Updates one record that was read, and write children by themselves with Omit(clause.Associations) on the parent")
-	}
 	columns, err := o.insertColumns()
 	if err != nil {
 		return false, err
@@ -434,9 +415,10 @@ func (p *plugin) create(o *op) (bool, error) {
 	if err := o.rightsErr(v); err != nil {
 		return false, err
 	}
+	o.parents()
 	for i, rv := range found {
 		rec := o.m.recordOf(rv)
-		o.done = append(o.done, func() { rec.load = &load{row: o.rows[i].ref()} })
+		o.done = append(o.done, func() { rec.load = &load{row: o.rows[i].ref()}; o.tx.make(rec.ID) })
 	}
 	return true, nil
 }
@@ -503,6 +485,9 @@ func (o *op) newRow(rv reflect.Value) (*row, error) {
 	rec.Version = 1
 	if f := o.m.schema.LookUpField("MergedInto"); f != nil && o.m.isMergedInto(f) {
 		_ = f.Set(o.ctx, rv, "")
+	}
+	if err := o.inherit(rv); err != nil {
+		return nil, err
 	}
 	subject := o.m.subjectOf(o.ctx, rv)
 	if o.m.subject != nil && !isUUID(subject) {
@@ -709,6 +694,29 @@ func (o *op) sameVersions(read []*Record) error {
 	return nil
 }
 
+// writeEach writes the cells of one value for several rows: each is sealed for
+// its own row.
+func (o *op) writeEach() error {
+	for _, r := range o.rows {
+		set := map[string]any{}
+		for _, s := range o.each[r] {
+			set[s.field.DBName] = s.cell.raw
+		}
+		if len(set) == 0 {
+			continue
+		}
+		tenant, id := o.m.schema.LookUpField("TenantID").DBName, o.m.schema.PrioritizedPrimaryField.DBName
+		tx := o.own(o.ctx, o.tx.Tx).Table(o.m.table).Where(clause.Eq{Column: tenant, Value: r.tenant}, clause.Eq{Column: id, Value: r.record}).Updates(set)
+		if tx.Error != nil {
+			return tx.Error
+		}
+		if tx.RowsAffected != 1 {
+			return ErrConflict
+		}
+	}
+	return nil
+}
+
 // writeIndex replaces the search tokens of the rows written.
 func (o *op) writeIndex() error {
 	for r, fields := range o.drop {
@@ -727,23 +735,5 @@ func (o *op) writeIndex() error {
 	if len(rows) == 0 {
 		return nil
 	}
-	err := o.own(o.ctx, o.tx.Tx).CreateInBatches(rows, 500).Error
-	switch {
-	case err == nil:
-		return nil
-	case o.duplicate(err):
-		return ErrDuplicate
-	}
-	return errors.New("storage: insert into phi_index failed") // the driver's text may quote values
-}
-
-// duplicate reports whether the database refused a key that is taken.
-func (o *op) duplicate(err error) bool {
-	if err == nil {
-		return false
-	}
-	if t, ok := o.db.Dialector.(gorm.ErrorTranslator); ok && errors.Is(t.Translate(err), gorm.ErrDuplicatedKey) {
-		return true
-	}
-	return strings.Contains(err.Error(), "UNIQUE constraint failed") // SQLite, in whichever driver
+	return o.clean("insert into", "phi_index", o.own(o.ctx, o.tx.Tx).CreateInBatches(rows, 500).Error)
 }

@@ -643,7 +643,7 @@ func TestALostKeyAbortsTheTransaction(t *testing.T) {
 		if err := tx.Create(&p).Error; err != nil {
 			return err
 		}
-		return tx.WithContext(storage.Outside(ctx)).Exec("DELETE FROM phi_subject_keys").Error
+		return tx.WithContext(storage.Outside(ctx, audit.ReasonRepair)).Exec("DELETE FROM phi_subject_keys").Error
 	})
 	if err == nil {
 		t.Fatal("it committed without its key")

@@ -17,6 +17,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
+	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/audittest"
 	"github.com/part164/part164/storage"
 )
@@ -157,7 +158,7 @@ func saboteurs(t *testing.T) map[string]func(*checked) {
 				}
 			}))
 		},
-		"raw SQL":        func(c *checked) { c.ctx = storage.Outside(c.ctx) },
+		"raw SQL":        func(c *checked) { c.ctx = storage.Outside(c.ctx, audit.ReasonRepair) },
 		"another client": func(c *checked) { c.unguard() },
 		"a cell of another record": func(c *checked) {
 			c.sql("CREATE TRIGGER t BEFORE UPDATE ON victims WHEN NEW.version = OLD.version BEGIN SELECT RAISE(IGNORE); END")

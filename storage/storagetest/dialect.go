@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -30,25 +31,71 @@ import (
 type (
 	person struct {
 		storage.PatientRecord
-		MRN    storage.Sealed[string] `phi:"mrn,search=exact,unique"`
-		Name   storage.Sealed[string] `phi:"name,search=name"`
-		SSN    storage.Sealed[string] `phi:"ssn"`
-		Notes  storage.Sealed[string] `phi:"psychotherapy"`
-		Home   place                  `gorm:"embedded;embeddedPrefix:home_"`
-		Seen   time.Time              `phi:"date,clear"`
-		Status string                 `phi:"operational,clear" gorm:"size:40"`
-		Active bool                   `phi:"-"`
-		Visits []visit                `phi:"-" gorm:"foreignKey:PersonID;constraint:-"`
+		MRN     storage.Sealed[string]  `phi:"mrn,search=exact,unique"`
+		Name    storage.Sealed[string]  `phi:"name,search=name"`
+		SSN     storage.Sealed[string]  `phi:"ssn"`
+		Notes   storage.Sealed[string]  `phi:"psychotherapy"`
+		Nick    *storage.Sealed[string] `phi:"name"`
+		Home    place                   `gorm:"embedded;embeddedPrefix:home_"`
+		Work    *place                  `gorm:"embedded;embeddedPrefix:work_"`
+		Seen    time.Time               `phi:"date,clear"`
+		Status  string                  `phi:"operational,clear" gorm:"size:40"`
+		Active  bool                    `phi:"-"`
+		Visits  []visit                 `phi:"-" gorm:"foreignKey:PersonID;constraint:-"`
+		Contact *contact                `phi:"-" gorm:"foreignKey:PersonID;constraint:-"`
+		Files   []attachment            `phi:"-" gorm:"polymorphic:Owner"`
+		Labels  []label                 `phi:"-" gorm:"many2many:dialect_person_labels;constraint:-"`
+		Team    []carer                 `phi:"-" gorm:"many2many:dialect_person_carers;constraint:-"`
 	}
 	place struct {
 		Street storage.Sealed[string] `phi:"street"`
 		Rooms  storage.Sealed[int]    `phi:"operational"`
+		Geo    point                  `gorm:"embedded;embeddedPrefix:geo_"`
+	}
+	point struct {
+		Lat storage.Sealed[float64] `phi:"geo"`
 	}
 	visit struct {
 		storage.Record
 		PersonID  string                 `phi:"subject" gorm:"size:36;index"`
+		Person    *person                `phi:"-" gorm:"foreignKey:PersonID;constraint:-"`
 		Reason    storage.Sealed[string] `phi:"clinical"`
+		Ward      string                 `phi:"operational,clear" gorm:"size:40"`
+		Remarks   []remark               `phi:"-" gorm:"foreignKey:VisitID;constraint:-"`
 		DeletedAt gorm.DeletedAt         `phi:"-" gorm:"index"`
+	}
+	remark struct { // of a visit: its patient is not in its foreign key
+		storage.Record
+		PersonID string                 `phi:"subject" gorm:"size:36;index"`
+		VisitID  string                 `phi:"-" gorm:"size:36;index"`
+		Visit    *visit                 `phi:"-" gorm:"foreignKey:VisitID;constraint:-"`
+		Text     storage.Sealed[string] `phi:"text"`
+	}
+	contact struct {
+		storage.Record
+		PersonID string                 `phi:"subject" gorm:"size:36;index"`
+		Phone    storage.Sealed[string] `phi:"phone"`
+	}
+	attachment struct {
+		storage.Record
+		PersonID  string                 `phi:"subject" gorm:"size:36;index"`
+		OwnerID   string                 `phi:"-" gorm:"size:36"`
+		OwnerType string                 `phi:"-" gorm:"size:40"`
+		Title     storage.Sealed[string] `phi:"text"`
+	}
+	carer struct { // about no patient
+		storage.Record
+		Name storage.Sealed[string] `phi:"name"`
+	}
+	label struct {
+		ID   uint
+		Text string `gorm:"size:80;uniqueIndex"`
+	}
+	gadget struct { // without PHI, of a person
+		ID       uint
+		PersonID string  `gorm:"size:36"`
+		Person   *person `gorm:"foreignKey:PersonID;constraint:-"`
+		Label    string
 	}
 	widget struct {
 		ID    uint
@@ -63,10 +110,20 @@ type (
 	}
 )
 
-func (person) TableName() string { return "dialect_people" }
-func (visit) TableName() string  { return "dialect_visits" }
-func (widget) TableName() string { return "dialect_widgets" }
-func (part) TableName() string   { return "dialect_parts" }
+func (person) TableName() string     { return "dialect_people" }
+func (visit) TableName() string      { return "dialect_visits" }
+func (remark) TableName() string     { return "dialect_remarks" }
+func (contact) TableName() string    { return "dialect_contacts" }
+func (attachment) TableName() string { return "dialect_attachments" }
+func (carer) TableName() string      { return "dialect_carers" }
+func (label) TableName() string      { return "dialect_labels" }
+func (widget) TableName() string     { return "dialect_widgets" }
+func (gadget) TableName() string     { return "dialect_gadgets" }
+func (part) TableName() string       { return "dialect_parts" }
+
+func dialectModels() []any {
+	return []any{&person{}, &visit{}, &remark{}, &contact{}, &attachment{}, &carer{}, &label{}, &gadget{}, &widget{}, &part{}}
+}
 
 // What the suite stores in sealed fields, and what must be nowhere else.
 const (
@@ -93,8 +150,12 @@ func seenAt() time.Time { return time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC) }
 // The tables of the suite and their sealed columns.
 func sealedColumns() map[string][]string {
 	return map[string][]string{
-		"dialect_people": {"mrn", "name", "ssn", "notes", "home_street", "home_rooms"},
-		"dialect_visits": {"reason"},
+		"dialect_people":      {"mrn", "name", "ssn", "notes", "nick", "home_street", "home_rooms", "home_geo_lat", "work_street", "work_rooms", "work_geo_lat"},
+		"dialect_visits":      {"reason"},
+		"dialect_remarks":     {"text"},
+		"dialect_contacts":    {"phone"},
+		"dialect_attachments": {"title"},
+		"dialect_carers":      {"name"},
 	}
 }
 
@@ -127,7 +188,8 @@ type world struct {
 	other  context.Context // a clinician of another tenant
 
 	alice, bob, foreign person
-	visit               visit // of alice
+	visit               visit  // of alice
+	theirs              string // the other tenant's rows as they are to stay
 }
 
 // as returns the database for ctx.
@@ -143,7 +205,7 @@ func (w *world) do() *gorm.DB { return w.as(w.ctx) }
 // other tenant's rows as they were. What is stored is read through a second
 // connection that knows nothing of storage.
 func TestDialect(t *testing.T, dbs ...Database) {
-	paths := slices.Concat(createPaths(), readPaths(), hiddenPaths(), updatePaths(), deletePaths(), txPaths(), plainPaths())
+	paths := slices.Concat(createPaths(), associationPaths(), readPaths(), targetPaths(), joinPaths(), hiddenPaths(), updatePaths(), deletePaths(), txPaths(), plainPaths())
 	names := make([]string, len(paths))
 	for i, p := range paths {
 		names[i] = p.name
@@ -154,7 +216,7 @@ func TestDialect(t *testing.T, dbs ...Database) {
 		db := Open(t, d, func(c *storage.Config) {
 			c.Access = accesstest.Allow()
 			c.Minimize = suitePolicy(t)
-		}, &person{}, &visit{}, &widget{}, &part{})
+		}, dialectModels()...)
 		t.Run("paths", func(t *testing.T) {
 			for i, p := range paths {
 				t.Run(p.name, func(t *testing.T) {
@@ -195,7 +257,8 @@ func runPath(t *testing.T, db *DB, raw *sql.DB, i int, p path) {
 	foreign := fmt.Sprintf("x-%d", i)
 	w.other = accesstest.AsIn(t, t.Context(), foreign, "clinician", access.Treatment)
 	w.seed()
-	own, theirs := w.snapshot(w.tenant), w.snapshot(foreign)
+	own := w.snapshot(w.tenant)
+	w.theirs = w.snapshot(foreign)
 
 	err := p.run(w)
 	switch p.want {
@@ -228,8 +291,8 @@ func runPath(t *testing.T, db *DB, raw *sql.DB, i int, p path) {
 			t.Errorf("it changed rows all the same: %s", differs(own, got))
 		}
 	}
-	if got := w.snapshot(foreign); got != theirs {
-		t.Errorf("it changed another tenant's rows: %s", differs(theirs, got))
+	if got := w.snapshot(foreign); got != w.theirs {
+		t.Errorf("it changed another tenant's rows: %s", differs(w.theirs, got))
 	}
 	w.onlyCells()
 	w.noPlaintext()
@@ -326,7 +389,7 @@ func (w *world) rows(query string, args ...any) []string {
 func (w *world) snapshot(tenant string) string {
 	w.Helper()
 	var b strings.Builder
-	for _, table := range []string{"dialect_people", "dialect_visits", "phi_index", "phi_subject_keys"} {
+	for _, table := range append(slices.Sorted(maps.Keys(sealedColumns())), "phi_index", "phi_subject_keys") {
 		order := "id"
 		switch table {
 		case "phi_index":
@@ -336,6 +399,11 @@ func (w *world) snapshot(tenant string) string {
 		}
 		for _, r := range w.rows("SELECT * FROM "+table+" WHERE tenant_id = ? ORDER BY "+order, tenant) {
 			fmt.Fprintf(&b, "%s: %q\n", table, r)
+		}
+	}
+	for _, l := range []string{"label", "carer"} {
+		for _, r := range w.rows("SELECT * FROM dialect_person_"+l+"s WHERE person_id IN (SELECT id FROM dialect_people WHERE tenant_id = ?) ORDER BY person_id, "+l+"_id", tenant) {
+			fmt.Fprintf(&b, "links: %q\n", r)
 		}
 	}
 	return b.String()

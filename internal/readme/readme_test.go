@@ -18,7 +18,13 @@ const root = "../.."
 // blocks returns the fenced blocks of the README whose first line begins so.
 func blocks(t *testing.T, fence string) []string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	return blocksOf(t, "README.md", fence)
+}
+
+// blocksOf returns those of another page.
+func blocksOf(t *testing.T, page, fence string) []string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, page))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,6 +98,18 @@ import (
 		t.Fatal(err)
 	}
 	run(t, root, "go", "test", file)
+}
+
+// output is what a program prints, without its progress.
+func output(t *testing.T, dir, name string) string {
+	t.Helper()
+	cmd := exec.Command(name)
+	cmd.Dir, cmd.Stderr = dir, os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return string(out)
 }
 
 // changing is what differs from run to run: bytes of a random cell.

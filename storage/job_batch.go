@@ -72,6 +72,12 @@ func (j *jobRun) tryBatch(next jobRow, f func(*jobBatch) error) error {
 	if err != nil {
 		return fmt.Errorf("storage: job: begin: %w", err)
 	}
+	ended := false
+	defer func() {
+		if !ended { // a callback panics
+			_ = tx.Rollback()
+		}
+	}()
 	b := &jobBatch{jobRun: j, ctx: j.ctx, tx: tx, next: next}
 	b.o = &op{plugin: j.plugin, db: j.own(j.ctx, tx.Tx), ctx: j.ctx, tx: tx, scope: j.scope, action: access.Maintain, reason: j.plan.reason,
 		policy: minimize.Pin(j.scope, j.cfg.Minimize), changes: map[*row][]change{}, tokens: map[*row][]indexRow{}, drop: map[*row][]string{}}
@@ -85,9 +91,11 @@ func (j *jobRun) tryBatch(next jobRow, f func(*jobBatch) error) error {
 		err = j.checkpoint(j.ctx, tx.Tx, b.next)
 	}
 	if err != nil {
+		ended = true
 		return errors.Join(err, tx.Rollback())
 	}
 	j.at("commit")
+	ended = true
 	if err := tx.Commit(); err != nil {
 		return errors.Join(errUnknown, err)
 	}

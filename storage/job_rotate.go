@@ -15,8 +15,11 @@ import (
 )
 
 // bound is how long every process may take to notice a change of a tenant's
-// keyset, and a tenth and a second for what was under way.
-func (j *jobRun) bound() time.Duration { return j.keys.Bound()*11/10 + time.Second }
+// keyset, and more for what was under way.
+func (j *jobRun) bound() time.Duration {
+	b := j.keys.Bound()
+	return b + b/10 + min(b, time.Second)
+}
 
 // sealedModels are the models with sealed fields.
 func (j *jobRun) sealedModels() []*model {

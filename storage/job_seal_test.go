@@ -272,3 +272,67 @@ func adoptAll(t testing.TB, db *storagetest.DB) {
 		t.Fatalf("RunJob, cancelled = %v", err)
 	}
 }
+
+// A value in the old column is shown as a sealed one is: to those who may see
+// it, masked where the policy masks, and not before it was recorded.
+func TestAnOldValueIsSealedToTheApp(t *testing.T) {
+	t.Parallel()
+	type Masked struct {
+		storage.PatientRecord
+		Name storage.Sealed[string] `gorm:"column:name_sealed" phi:"ssn,from=name"`
+		Born storage.Sealed[string] `gorm:"column:born_sealed" phi:"psychotherapy,from=born"`
+	}
+	d := openSQLite(t)
+	db, err := gorm.Open(d, &gorm.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Exec("CREATE TABLE maskeds (id varchar(36) PRIMARY KEY, tenant_id varchar(64), version bigint, name text, born text)").Error; err != nil {
+		t.Fatal(err)
+	}
+	id := storagetest.SeededIDs(7)()
+	if err := db.Exec("INSERT INTO maskeds VALUES (?, ?, 1, '123-45-6789', 'a secret')", id, accesstest.Tenant).Error; err != nil {
+		t.Fatal(err)
+	}
+	if c, err := db.DB(); err == nil {
+		_ = c.Close()
+	}
+	policy := accesstest.Allow()
+	s := storagetest.Open(t, d, func(c *storage.Config) { c.Access = policy }, &Masked{})
+	ctx := physician(t)
+	read := func() (m Masked) {
+		t.Helper()
+		if err := s.WithContext(ctx).Take(&m, "id = ?", id).Error; err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	m, denied, unrecorded := read(), read(), read()
+	s.Trail.Reset()
+	if err := storage.Reveal(ctx, &m); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.Name.Text(ctx); got != "***-**-6789" {
+		t.Errorf("Name = %q, want the mask", got)
+	}
+	if _, err := m.Born.Get(ctx); !errors.Is(err, storage.ErrWithheld) {
+		t.Errorf("Born = %v, want ErrWithheld", err)
+	}
+	if evs := s.Trail.Events(); len(evs) != 1 || evs[0].Type != audit.Revealed || !slices.Equal(evs[0].Objects[0].Fields, []string{"Name"}) {
+		t.Errorf("recorded: %+v, want a reveal of Name", evs)
+	}
+	s.Trail.Fail(errors.New("disk full"))
+	if err := storage.Reveal(ctx, &unrecorded); !errors.Is(err, audit.ErrUnavailable) {
+		t.Errorf("Reveal with the trail down = %v", err)
+	}
+	s.Trail.Fail(nil)
+	policy.Rules = nil
+	if err := storage.Reveal(ctx, &denied); !errors.Is(err, access.ErrDenied) {
+		t.Errorf("Reveal where the policy denies = %v", err)
+	}
+	for what, x := range map[string]Masked{"denied": denied, "unrecorded": unrecorded} {
+		if _, err := x.Name.Get(ctx); !errors.Is(err, storage.ErrSealed) {
+			t.Errorf("%s: Name = %v, want ErrSealed", what, err)
+		}
+	}
+}

@@ -242,6 +242,7 @@ type txConn struct {
 	mu      sync.Mutex
 	tickets []audit.Ticket
 	undo    []func() // puts back what the app's structs held before a write
+	after   []func() // what is done once the transaction is known to have committed
 	marks   []mark
 	depth   int             // savepoints of statements that are open
 	made    map[string]bool // IDs of the records created in it
@@ -249,8 +250,8 @@ type txConn struct {
 
 // A mark is a savepoint: how much there was.
 type mark struct {
-	name          string
-	tickets, undo int
+	name                 string
+	tickets, undo, after int
 }
 
 // Commit implements gorm.TxCommitter. The keys made in the transaction are
@@ -264,9 +265,12 @@ func (t *txConn) Commit() error {
 	}
 	t.keys.Publish()
 	t.mu.Lock()
-	n := len(t.tickets)
-	t.tickets, t.undo, t.marks = nil, nil, nil
+	n, after := len(t.tickets), t.after
+	t.tickets, t.undo, t.after, t.marks = nil, nil, nil, nil
 	t.mu.Unlock()
+	for _, f := range after {
+		f()
+	}
 	if n > 0 {
 		t.plugin.relay.kick()
 	}
@@ -280,7 +284,7 @@ func (t *txConn) Rollback() error {
 	}
 	t.mu.Lock()
 	gone, undo := t.tickets, t.undo
-	t.tickets, t.undo, t.marks = nil, nil, nil
+	t.tickets, t.undo, t.after, t.marks = nil, nil, nil, nil
 	t.mu.Unlock()
 	return t.rolledBack(gone, undo)
 }
@@ -324,7 +328,7 @@ func (t *txConn) savepoint(ctx context.Context, query, verb, name string) (sql.R
 	var undo []func()
 	switch verb {
 	case "savepoint":
-		t.marks = append(t.marks, mark{name, len(t.tickets), len(t.undo)})
+		t.marks = append(t.marks, mark{name, len(t.tickets), len(t.undo), len(t.after)})
 		t.keys.Savepoint(name)
 	case "release":
 		if i := t.mark(name); i >= 0 {
@@ -335,7 +339,7 @@ func (t *txConn) savepoint(ctx context.Context, query, verb, name string) (sql.R
 		if i := t.mark(name); i >= 0 {
 			m := t.marks[i]
 			gone, undo = slices.Clone(t.tickets[m.tickets:]), slices.Clone(t.undo[m.undo:])
-			t.tickets, t.undo, t.marks = t.tickets[:m.tickets], t.undo[:m.undo], t.marks[:i+1]
+			t.tickets, t.undo, t.after, t.marks = t.tickets[:m.tickets], t.undo[:m.undo], t.after[:m.after], t.marks[:i+1]
 		}
 		t.keys.RollbackTo(name)
 	}
@@ -404,6 +408,14 @@ func (t *txConn) onRollback(undo []func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.undo = append(t.undo, undo...)
+}
+
+// onCommit keeps what is done once the transaction has committed, unless the
+// savepoint it is in does not last.
+func (t *txConn) onCommit(f func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.after = append(t.after, f)
 }
 
 // savepoint recognises the statements that GORM and people use: "savepoint",

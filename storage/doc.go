@@ -38,6 +38,16 @@
 // answers for that by itself. The option pad of a tag hides how long a value
 // is: see minimize.ParseTag.
 //
+// # Files
+//
+// [Files] keeps scans, letters and other files of any size in a folder or an
+// S3-compatible store (storage/s3files), sealed, each about one patient:
+//
+//	files, err := storage.OpenFiles(db, storage.FilesConfig{Folder: "data/files"})
+//	id, err := files.Put(ctx, patient.ID, minimize.Clinical, upload)
+//	f, err := files.Open(ctx, id) // authorised, minimised, recorded
+//	http.ServeContent(w, r, "", time.Time{}, f)
+//
 // # Limits
 //
 // Go cannot keep plaintext out of a memory dump. A value that was revealed and

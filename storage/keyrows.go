@@ -57,7 +57,7 @@ func (outboxRow) TableName() string  { return "phi_outbox" }
 func (tableRow) TableName() string   { return "phi_tables" }
 func (metaRow) TableName() string    { return "phi_meta" }
 
-var ownTables = map[string]bool{"phi_tenant_keys": true, "phi_subject_keys": true, "phi_outbox": true, "phi_meta": true, "phi_tables": true, "phi_index": true, "phi_jobs": true, "phi_merges": true, refusedTable: true}
+var ownTables = map[string]bool{"phi_tenant_keys": true, "phi_subject_keys": true, "phi_outbox": true, "phi_meta": true, "phi_tables": true, "phi_index": true, "phi_jobs": true, "phi_merges": true, filesTable: true, refusedTable: true}
 
 // keyRows reads and writes key rows on one connection. It implements
 // crypto.KeyRows.
@@ -212,6 +212,13 @@ func (p *plugin) knownTables(ctx context.Context) error {
 	var rows []tableRow
 	if err := p.own(ctx, conn).Find(&rows).Error; err != nil {
 		return fmt.Errorf("storage: open: read phi_tables: %w", err)
+	}
+	for _, r := range rows {
+		if r.Name == filesTable { // its model is ours, whoever opened the files
+			if _, err := p.fileModel(); err != nil {
+				return err
+			}
+		}
 	}
 	p.models.mu.Lock()
 	defer p.models.mu.Unlock()

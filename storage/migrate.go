@@ -29,7 +29,7 @@ func Migrate(ctx context.Context, db *gorm.DB, models ...any) error {
 	if err != nil {
 		return err
 	}
-	if err := p.tables(ctx, &metaRow{}, &tenantKey{}, &subjectKey{}, &outboxRow{}, &indexRow{}, &tableRow{}, &jobRow{}, &mergeRow{}); err != nil {
+	if err := p.tables(ctx, &metaRow{}, &tenantKey{}, &subjectKey{}, &outboxRow{}, &indexRow{}, &tableRow{}, &jobRow{}, &mergeRow{}, &fileRecord{}); err != nil {
 		return fmt.Errorf("storage: migrate: own tables: %w", err)
 	}
 	meta := metaRow{ID: 1, DatabaseID: uuid.NewString(), Generation: 1}
@@ -38,6 +38,9 @@ func Migrate(ctx context.Context, db *gorm.DB, models ...any) error {
 	}
 	if err := p.signMeta(ctx); err != nil {
 		return fmt.Errorf("storage: migrate: %w", err)
+	}
+	if err := p.constrainFiles(ctx); err != nil {
+		return err
 	}
 	parsed := make([]*model, len(models))
 	for i, v := range models {

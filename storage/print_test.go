@@ -157,7 +157,11 @@ func printPaths[V any](v V, visit func(path, out string)) {
 			visit("slog attributes "+name+" of "+w.name, b.String())
 		}
 		for name, c := range spews {
-			visit("spew"+name+" of "+w.name, c.Sdump(w.x)+c.Sprintf("%v %+v %#v %#+v", w.x, w.x, w.x, w.x))
+			out := c.Sdump(w.x) + c.Sprintf("%v %+v %#v %#+v", w.x, w.x, w.x, w.x)
+			if strings.Contains(out, "PANIC=") { // how spew says that String crashed
+				out += printed
+			}
+			visit("spew"+name+" of "+w.name, out)
 		}
 		visit("cmp of "+w.name, diff(w.x, nil)+diff(nil, w.x)+diff(w.x, w.x)+diff(w.x, wrappedZero(w.x)))
 		visit("expvar of "+w.name, expvar.Func(func() any { return w.x }).String())

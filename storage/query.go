@@ -194,7 +194,7 @@ func (p *plugin) view(ctx context.Context, f *field) minimize.View {
 		return minimize.Withhold
 	}
 	pr := s.Principal()
-	return minimize.Pin(s, p.cfg.Minimize).View(pr.Roles, s.Purpose(), f.tag.Class)
+	return minimize.Pin(s, p.cfg.Minimize).View(pr.Roles, s.Purpose(), f.class(ctx))
 }
 
 func firstDenial(d access.Decision, n int) access.Code {

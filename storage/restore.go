@@ -344,7 +344,7 @@ func Reapply(ctx context.Context, db *gorm.DB, others ...audit.History) (int, er
 			return nil
 		}
 		n++
-		return p.shredAgain(ctx, mac, tenant, subject)
+		return errors.Join(p.shredAgain(ctx, mac, tenant, subject), p.shredFiles(ctx, tenant, subject))
 	})
 	if err != nil {
 		return n, fmt.Errorf("storage: reapply: %w", err)

@@ -312,7 +312,7 @@ func (b *batch) reveal() error {
 		if s.field == nil {
 			continue
 		}
-		class := s.field.tag.Class
+		class := s.field.class(b.ctx)
 		v, ok := views[class]
 		if !ok {
 			v = policy.View(who.Roles, b.scope.Purpose(), class)

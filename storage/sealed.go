@@ -311,5 +311,13 @@ func (s *Sealed[T]) open(b []byte) (any, error) {
 func (s *Sealed[T]) textOf(value any) string { return text(value.(func() T)()) }
 func (s *Sealed[T]) valueType() reflect.Type { return reflect.TypeFor[T]() }
 
+// rawBytes are the stored bytes; nil for none.
+func (c *cell) rawBytes() []byte {
+	if c == nil {
+		return nil
+	}
+	return c.raw
+}
+
 func (c *cell) isFresh() bool    { return c != nil && c.shown != nil && c.shown.kind == fresh }
 func (c *cell) isUnloaded() bool { return c != nil && c.shown != nil && c.shown.kind == unloaded }

@@ -152,6 +152,9 @@ func Shred(ctx context.Context, db *gorm.DB, subject string, a Authority) (Certi
 	if err != nil {
 		return Certificate{}, fmt.Errorf("storage: shred: %w", err)
 	}
+	if err := p.shredFiles(ctx, who.Tenant, subject); err != nil {
+		return Certificate{}, fmt.Errorf("storage: shred: the keys are gone, but %w: call Shred again", err)
+	}
 	return s.certify(gone, a, who)
 }
 

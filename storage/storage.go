@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -239,6 +240,7 @@ type plugin struct {
 	db         *gorm.DB
 	pool       *pool
 	relay      *relay
+	files      atomic.Pointer[Files] // nil: not opened
 	restore    restoreState
 
 	searchers searchers

@@ -204,7 +204,7 @@ type rights struct {
 }
 
 func (o *op) right(v *rights, f *field, need minimize.Right) {
-	if o.policy.Right(o.scope.Principal().Roles, o.scope.Purpose(), f.tag.Class) < need {
+	if o.policy.Right(o.scope.Principal().Roles, o.scope.Purpose(), f.class(o.ctx)) < need {
 		v.denied = append(v.denied, f.Name)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/part164/part164/internal/fault"
 	"github.com/part164/part164/storage"
 )
 
@@ -23,12 +24,10 @@ import (
 // bytes a test can change behind the back of storage.Files. The zero Blobs is
 // empty and works.
 type Blobs struct {
-	mu    sync.Mutex
-	blobs map[string]blob
-	fail  error
-	after int
-	delay time.Duration
-	got   int64
+	faults fault.Faults
+	mu     sync.Mutex
+	blobs  map[string]blob
+	got    int64
 }
 
 type blob struct {
@@ -38,23 +37,16 @@ type blob struct {
 
 var _ storage.Blobs = (*Blobs)(nil)
 
-// Fail makes every later call fail with err; nil ends that.
+// Fail makes every later call, and every read under way, fail with err, until
+// Fail(nil).
 func (s *Blobs) Fail(err error) { s.FailAfter(0, err) }
 
-// FailAfter is Fail after n more calls. A Put or Get under way fails in the
-// middle of its bytes.
-func (s *Blobs) FailAfter(n int, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fail, s.after = err, n
-}
+// FailAfter is Fail after n more calls and reads.
+func (s *Blobs) FailAfter(n int, err error) { s.faults.FailAfter(n, err) }
 
-// Delay makes every later call wait first, or until its context is done.
-func (s *Blobs) Delay(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.delay = d
-}
+// Delay makes every later call and read take at least d, or until its context
+// is done, which is its error then. Delay(0) ends it.
+func (s *Blobs) Delay(d time.Duration) { s.faults.Delay(d) }
 
 // Names returns the names of all blobs, sorted.
 func (s *Blobs) Names() []string {
@@ -93,24 +85,9 @@ func (s *Blobs) Read() int64 {
 	return n
 }
 
-// call waits and fails as the test said.
 func (s *Blobs) call(ctx context.Context) error {
-	s.mu.Lock()
-	d := s.delay
-	s.mu.Unlock()
-	if d > 0 {
-		select {
-		case <-ctx.Done():
-		case <-time.After(d):
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.fail != nil {
-		if s.after == 0 {
-			return s.fail
-		}
-		s.after--
+	if err := s.faults.Call(ctx); err != nil {
+		return err
 	}
 	return ctx.Err()
 }
@@ -158,16 +135,13 @@ type blobReader struct {
 }
 
 func (r *blobReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
+	if err := r.s.call(r.ctx); err != nil {
 		return 0, err
 	}
 	n, err := r.r.Read(p)
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	r.s.got += int64(n)
-	if r.s.fail != nil && r.s.after == 0 {
-		return 0, r.s.fail
-	}
 	return n, err
 }
 

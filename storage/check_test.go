@@ -62,8 +62,12 @@ type checked struct {
 }
 
 func newChecked(t testing.TB, d gorm.Dialector, seed uint64) *checked {
+	return newCheckedWith(t, d, seed, func(*storage.Config) {})
+}
+
+func newCheckedWith(t testing.TB, d gorm.Dialector, seed uint64, change func(*storage.Config)) *checked {
 	trail := &lossyTrail{Trail: audittest.New(t)}
-	db := storagetest.Open(t, d, func(cfg *storage.Config) { cfg.Audit, cfg.Access = trail, accesstest.Allow() }, &Patient{}, &Encounter{}, &Chart{})
+	db := storagetest.Open(t, d, func(cfg *storage.Config) { cfg.Audit, cfg.Access = trail, accesstest.Allow(); change(cfg) }, &Patient{}, &Encounter{}, &Chart{})
 	t.Cleanup(func() { trail.lossy.Store(false) })
 	return &checked{TB: t, DB: db, trail: trail, ctx: accesstest.As(t, t.Context(), "physician", access.Treatment), rng: rand.New(rand.NewPCG(seed, 164))}
 }
@@ -523,5 +527,51 @@ func TestCheckBesideWriters(t *testing.T) {
 			}
 		}
 		c.wantClean("after the writers")
+	})
+}
+
+// What jobs write is recorded like everything else.
+func TestCheckAfterJobs(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		c := newCheckedWith(t, d, 3, func(cfg *storage.Config) { cfg.KeyBound = 100 * time.Millisecond })
+		for range 12 {
+			c.legal()
+		}
+		a, b := c.newPatient(c.g()), c.newPatient(c.g())
+		c.newChart(c.g(), a)
+		for _, job := range []storage.Job{
+			{Kind: storage.RotateSubjectKeys, Grace: time.Millisecond},
+			{Kind: storage.RotateTenantKey},
+			{Kind: storage.RotateIndexKey},
+			{Kind: storage.RebuildIndex},
+			{Kind: storage.MergePatients, Subject: a.ID, Into: b.ID},
+			{Kind: storage.UnmergePatients, Subject: a.ID, Into: b.ID},
+		} {
+			if r, err := storage.RunJob(maintainer(t), c.DB.DB, job); err != nil {
+				t.Fatalf("%s: %+v, %v", job.Kind, r, err)
+			}
+			if r := c.check(); len(r.Findings) != 0 {
+				t.Errorf("after %s: %v", job.Kind, r.Findings)
+			}
+		}
+		// And a cell of before the rotation is an older one, whose key is gone.
+		p := c.newPatient(c.g())
+		old := c.raw("patients", "ssn", p.ID)
+		if p.SSN.IsNull() {
+			old = c.raw("patients", "birth_date", p.ID)
+		}
+		if _, err := storage.RunJob(maintainer(t), c.DB.DB, storage.Job{Kind: storage.RotateSubjectKeys, Subject: p.ID, Grace: time.Millisecond}); err != nil {
+			t.Fatal(err)
+		}
+		column, field := "ssn", "SSN"
+		if p.SSN.IsNull() {
+			column, field = "birth_date", "BirthDate"
+		}
+		c.sql("UPDATE patients SET "+column+" = ? WHERE id = ?", old, p.ID)
+		want := sortFindings([]storage.Finding{find(storage.OldCell, "patients", field, p.ID), find(storage.MissingKey, "phi_subject_keys", "", p.ID)})
+		if got := sortFindings(c.check().Findings); !slices.Equal(got, want) {
+			t.Errorf("a cell of before the rotation: %v, want %v", got, want)
+		}
 	})
 }

@@ -73,7 +73,8 @@ type Certificate struct {
 	Authority Authority `json:"authority"`
 	By        string    `json:"by"`               // principal
 	Shredded  time.Time `json:"shredded"`         // when the keys were gone from the database
-	Keys      []uint32  `json:"keys,omitempty"`   // versions destroyed
+	Merged    []string  `json:"merged,omitempty"` // record IDs of duplicates that were merged into the patient: destroyed with it
+	Keys      int       `json:"keys"`             // versions of keys destroyed by this call
 	Tokens    int64     `json:"tokens,omitempty"` // search tokens deleted
 	Clear     []string  `json:"clear,omitempty"`  // columns, as table.column, in which PHI of the patient lies in clear: not destroyed
 	Dropped   time.Time `json:"dropped"`          // from when no running process holds a key
@@ -107,6 +108,8 @@ func (c Certificate) statement() string {
 // The error is [ErrHeld] where a hold of Config.Holds forbids it, and
 // [ErrRetained] inside the retention period, unless the authority overrides
 // them; the principal needs the right to access.Shred.
+//
+// Duplicates that were merged into the patient go with it.
 //
 // The rows stay, and what they hold in clear: the certificate names the columns.
 // It is pending while copies of the key table live (Config.KeyBackups).
@@ -142,15 +145,22 @@ func Shred(ctx context.Context, db *gorm.DB, subject string, a Authority) (Certi
 	if err := s.allow(); err != nil {
 		return Certificate{}, err
 	}
-	if reason, err := p.mayDestroy(ctx, models, who.Tenant, subject, a); err != nil {
-		return Certificate{}, errors.Join(err, s.denied(reason, ""))
+	if s.merged, err = p.mergedInto(p.own(ctx, inner(p.pool)), who.Tenant, subject); err != nil {
+		return Certificate{}, fmt.Errorf("storage: shred: %w", err)
+	}
+	for _, id := range s.all() {
+		if reason, err := p.mayDestroy(ctx, models, who.Tenant, id, a); err != nil {
+			return Certificate{}, errors.Join(err, s.denied(reason, ""))
+		}
 	}
 	if s.mac, err = p.metaMAC(ctx); err != nil {
 		return Certificate{}, fmt.Errorf("storage: shred: %w", err)
 	}
-	gone, err := s.destroy()
-	if err != nil {
-		return Certificate{}, fmt.Errorf("storage: shred: %w", err)
+	gone := make(map[string]erased)
+	for _, id := range s.all() {
+		if gone[id], err = s.destroy(id); err != nil {
+			return Certificate{}, fmt.Errorf("storage: shred: %w", err)
+		}
 	}
 	if err := p.shredFiles(ctx, who.Tenant, subject); err != nil {
 		return Certificate{}, fmt.Errorf("storage: shred: the keys are gone, but %w: call Shred again", err)
@@ -164,9 +174,14 @@ type shredding struct {
 	ctx             context.Context
 	models          []*model
 	tenant, subject string
-	kind            string // resource type of the patient
+	merged          []string // duplicates of the patient
+	kind            string   // resource type of the patient
 	mac             metaMAC
 }
+
+// all are the duplicates and then the patient, so that a call that fails in
+// between can be repeated.
+func (s *shredding) all() []string { return append(slices.Clone(s.merged), s.subject) }
 
 // kindOf returns the resource type of the model that the patient is a row of.
 func (s *shredding) kindOf() (string, error) {
@@ -192,8 +207,8 @@ func (s *shredding) kindOf() (string, error) {
 	return kind, nil
 }
 
-func (s *shredding) object() audit.Object {
-	return audit.Object{Type: s.kind, Tenant: s.tenant, Record: s.subject, Patient: s.subject}
+func (s *shredding) object(id string) audit.Object {
+	return audit.Object{Type: s.kind, Tenant: s.tenant, Record: id, Patient: id}
 }
 
 func (s *shredding) allow() error {
@@ -208,7 +223,7 @@ func (s *shredding) allow() error {
 }
 
 func (s *shredding) denied(reason audit.Reason, decision string) error {
-	_, err := s.cfg.Audit.Record(s.ctx, audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: reason, Action: access.Shred, Decision: decision, Objects: []audit.Object{s.object()}})
+	_, err := s.cfg.Audit.Record(s.ctx, audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: reason, Action: access.Shred, Decision: decision, Objects: []audit.Object{s.object(s.subject)}})
 	return err
 }
 
@@ -217,26 +232,27 @@ type erased struct {
 	meta   metaRow
 	at     time.Time // when the patient's tombstone was set
 	before bool      // which it was by an earlier call
-	keys   []uint32
+	keys   int
 	clear  []string
 	tokens int64
 }
 
-// destroy deletes the keys in one transaction, unless they are gone already.
-func (s *shredding) destroy() (g erased, err error) {
+// destroy deletes one patient's keys in one transaction, unless they are gone
+// already.
+func (s *shredding) destroy(id string) (g erased, err error) {
 	tx, err := s.pool.begin(s.ctx, nil)
 	if err != nil {
 		return g, err
 	}
-	ticket, err := s.cfg.Audit.Attempt(s.ctx, audit.Event{Type: audit.WriteAttempt, Outcome: audit.Success, Action: access.Shred, Objects: []audit.Object{s.object()}})
+	ticket, err := s.cfg.Audit.Attempt(s.ctx, audit.Event{Type: audit.WriteAttempt, Outcome: audit.Success, Action: access.Shred, Objects: []audit.Object{s.object(id)}})
 	if err == nil {
 		tx.add(ticket)
 		err = s.outbox(s.ctx, tx, ticket)
 	}
 	if err == nil {
-		g, err = s.erase(s.ctx, tx.Tx, s.mac, s.models, s.tenant, s.subject, true)
+		g, err = s.erase(s.ctx, tx.Tx, s.mac, s.models, s.tenant, id, true)
 	}
-	if err == nil && len(g.keys) == 0 && !g.before {
+	if err == nil && g.keys == 0 && !g.before && id == s.subject {
 		err = fmt.Errorf("the patient has no key, so that there is nothing to destroy: %w", crypto.ErrNoKey)
 	}
 	if err != nil {
@@ -287,7 +303,7 @@ func (p *plugin) erase(ctx context.Context, conn gorm.ConnPool, mac metaMAC, mod
 		if r.Shredded {
 			g.before, g.at = true, r.CreatedAt.UTC()
 		} else {
-			g.keys = append(g.keys, r.Version)
+			g.keys++
 		}
 	}
 	if g.clear, err = p.clearOf(ctx, conn, models, tenant, subject); err != nil {
@@ -296,7 +312,7 @@ func (p *plugin) erase(ctx context.Context, conn gorm.ConnPool, mac metaMAC, mod
 	if g.meta, err = p.lockMeta(ctx, conn); err != nil {
 		return g, err
 	}
-	if g.before && len(g.keys) == 0 {
+	if g.before && g.keys == 0 {
 		return g, nil
 	}
 	if g.tokens, err = p.dropTokens(ctx, conn, models, tenant, subject, records); err != nil {
@@ -357,19 +373,27 @@ func (p *plugin) scrub(ctx context.Context) {
 }
 
 // certify makes the tombstone and the event durable, and then the certificate.
-func (s *shredding) certify(g erased, a Authority, who access.Principal) (Certificate, error) {
+func (s *shredding) certify(all map[string]erased, a Authority, who access.Principal) (Certificate, error) {
 	gone := func(err error) error {
 		return fmt.Errorf("storage: shred: the keys are destroyed, but that is not recorded: call Shred again: %w", err)
 	}
-	if src := s.tombstones(s.mac); src != nil {
-		if err := src.add(s.ctx, g.meta, s.tenant, s.subject); err != nil {
-			return Certificate{}, gone(err)
-		}
-	}
+	g := all[s.subject]
 	c := Certificate{
-		Database: g.meta.DatabaseID, Tenant: s.tenant, Subject: s.subject, Method: method, Authority: a, By: who.ID,
-		Shredded: g.at, Keys: g.keys, Tokens: g.tokens, Clear: g.clear, Dropped: s.now().Add(s.keys.Bound()), State: Pending,
+		Database: g.meta.DatabaseID, Tenant: s.tenant, Subject: s.subject, Merged: s.merged, Method: method, Authority: a, By: who.ID,
+		Shredded: g.at, Dropped: s.now().Add(s.keys.Bound()), State: Pending,
 	}
+	var objects []audit.Object
+	for _, id := range s.all() {
+		g := all[id]
+		if src := s.tombstones(s.mac); src != nil {
+			if err := src.add(s.ctx, g.meta, s.tenant, id); err != nil {
+				return Certificate{}, gone(err)
+			}
+		}
+		c.Keys, c.Tokens, c.Clear = c.Keys+g.keys, c.Tokens+g.tokens, append(c.Clear, g.clear...)
+		objects = append(objects, s.object(id))
+	}
+	c.Clear = unique(c.Clear)
 	if s.cfg.KeyBackups != 0 {
 		c.Until = c.Dropped
 		if t := g.at.Add(s.cfg.KeyBackups); t.After(c.Until) {
@@ -378,7 +402,7 @@ func (s *shredding) certify(g erased, a Authority, who access.Principal) (Certif
 	}
 	receipt, err := s.cfg.Audit.Record(s.ctx, audit.Event{
 		Type: audit.Shredded, Outcome: audit.Success, Reason: audit.ReasonPending, Action: access.Shred, Count: int(g.meta.Tombstones),
-		Objects: []audit.Object{s.object(), {Type: databaseObject, Record: c.Database}, {Type: "approver", Record: a.Approver}, {Type: "authority." + a.Basis, Record: a.Reference}},
+		Objects: append(objects, audit.Object{Type: databaseObject, Record: c.Database}, audit.Object{Type: "approver", Record: a.Approver}, audit.Object{Type: "authority." + a.Basis, Record: a.Reference}),
 	})
 	if err != nil {
 		return Certificate{}, gone(err)
@@ -428,22 +452,25 @@ func (c Certificate) Confirm(ctx context.Context, db *gorm.DB) (Certificate, err
 	if err := s.allow(); err != nil {
 		return Certificate{}, err
 	}
-	var keys, stones int64
-	rows := func(shredded bool) *gorm.DB {
-		return p.own(ctx, inner(p.pool)).Model(&subjectKey{}).Where("tenant_id = ? AND subject_id = ? AND shredded = ?", c.Tenant, c.Subject, shredded)
-	}
-	if err := errors.Join(rows(false).Count(&keys).Error, rows(true).Count(&stones).Error); err != nil {
-		return Certificate{}, fmt.Errorf("storage: confirm certificate: read phi_subject_keys: %w", err)
-	}
-	if keys > 0 || stones == 0 {
-		return Certificate{}, fmt.Errorf("storage: confirm certificate: %w", ErrRestored)
+	s.merged = c.Merged
+	for _, id := range s.all() {
+		var keys, stones int64
+		rows := func(shredded bool) *gorm.DB {
+			return p.own(ctx, inner(p.pool)).Model(&subjectKey{}).Where("tenant_id = ? AND subject_id = ? AND shredded = ?", c.Tenant, id, shredded)
+		}
+		if err := errors.Join(rows(false).Count(&keys).Error, rows(true).Count(&stones).Error); err != nil {
+			return Certificate{}, fmt.Errorf("storage: confirm certificate: read phi_subject_keys: %w", err)
+		}
+		if keys > 0 || stones == 0 {
+			return Certificate{}, fmt.Errorf("storage: confirm certificate: %w", ErrRestored)
+		}
 	}
 	if c.State == Complete || c.Until.IsZero() || p.now().Before(c.Until) {
 		return c, nil
 	}
 	c.State = Complete
 	c.MAC = mac.sum(certificateField, c.statement())
-	ev := audit.Event{Type: audit.Shredded, Outcome: audit.Success, Action: access.Shred, Objects: []audit.Object{s.object(), {Type: databaseObject, Record: c.Database}}}
+	ev := audit.Event{Type: audit.Shredded, Outcome: audit.Success, Action: access.Shred, Objects: []audit.Object{s.object(c.Subject), {Type: databaseObject, Record: c.Database}}}
 	if _, err := p.cfg.Audit.Record(ctx, ev); err != nil {
 		return Certificate{}, fmt.Errorf("storage: confirm certificate: %w", err)
 	}

@@ -148,7 +148,7 @@ func TestShred(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if certificate.State != storage.Pending || !certificate.Until.Equal(c.now().Add(30*24*time.Hour)) || len(certificate.Keys) != 1 ||
+		if certificate.State != storage.Pending || !certificate.Until.Equal(c.now().Add(30*24*time.Hour)) || certificate.Keys != 1 ||
 			certificate.Tokens != tokens || tokens == 0 || certificate.Subject != gone.ID || !slices.Equal(certificate.Clear, []string{"patients.next_visit"}) ||
 			!certificate.Dropped.Equal(c.now().Add(5*time.Second)) || certificate.By == "" || certificate.Authority != order {
 			t.Errorf("certificate %+v (%d tokens)", certificate, tokens)
@@ -190,7 +190,7 @@ func TestShred(t *testing.T) {
 
 		// Again: nothing more is destroyed, and it is certified again.
 		again, err := storage.Shred(officer(t), db.DB, gone.ID, order)
-		if err != nil || len(again.Keys) != 0 || again.Shredded.Sub(certificate.Shredded).Abs() > time.Second {
+		if err != nil || again.Keys != 0 || again.Shredded.Sub(certificate.Shredded).Abs() > time.Second {
 			t.Errorf("Shred again = %+v, %v", again, err)
 		}
 		if n := count(t, db.DB, "SELECT tombstones FROM phi_meta"); n != 1 {
@@ -329,6 +329,47 @@ func TestWhoMayShred(t *testing.T) {
 			t.Errorf("%s: %v", basis, err)
 		}
 	}
+}
+
+// What is left of a duplicate that was merged into the patient goes along, and
+// a hold on it holds.
+func TestShredTakesMergedDuplicatesAlong(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		hold := &storagetest.Holds{}
+		db := storagetest.Open(t, d, func(cfg *storage.Config) { cfg.Access, cfg.Holds = accesstest.Allow(), []storage.Hold{hold} }, &Patient{}, &Encounter{})
+		first, second, stays := newPatient(t, db.DB, "Roe"), newPatient(t, db.DB, "Doe"), newPatient(t, db.DB, "Poe")
+		for _, m := range [][2]*Patient{{first, second}, {second, stays}} {
+			if _, err := storage.RunJob(maintainer(t), db.DB, storage.Job{Kind: storage.MergePatients, Subject: m[0].ID, Into: m[1].ID}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		request := storage.Authority{Basis: storage.PatientRight, Approver: "u-2", Reference: "r-1"}
+		hold.Hold(accesstest.Tenant, first.ID)
+		if _, err := storage.Shred(officer(t), db.DB, stays.ID, request); !errors.Is(err, storage.ErrHeld) {
+			t.Errorf("Shred with a held duplicate = %v, want ErrHeld", err)
+		}
+		hold.Release(accesstest.Tenant, first.ID)
+		c, err := storage.Shred(officer(t), db.DB, stays.ID, request)
+		if err != nil || len(c.Merged) != 2 || c.Keys != 3 {
+			t.Fatalf("Shred = %+v, %v", c, err)
+		}
+		other := reopen(t, db, d)
+		for _, p := range []*Patient{first, second, stays} {
+			if _, err := open(t, other, p.ID); !errors.Is(err, crypto.ErrShredded) {
+				t.Errorf("opening = %v, want ErrShredded", err)
+			}
+			if n := count(t, db.DB, "SELECT count(*) FROM phi_index WHERE record_id = ?", p.ID); n != 0 {
+				t.Errorf("%d tokens are left", n)
+			}
+		}
+		if _, err := c.Confirm(officer(t), db.DB); err != nil {
+			t.Error(err)
+		}
+		if r, err := storage.Check(maintainer(t), db.DB, nil); err != nil || len(r.Findings) != 0 {
+			t.Errorf("Check = %v, %v", r.Findings, err)
+		}
+	})
 }
 
 func TestRetentionCountsFromTheNewestRecord(t *testing.T) {

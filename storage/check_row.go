@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"gorm.io/gorm/schema"
 
@@ -312,24 +313,29 @@ func isThere(k *known, w *openWrite, s *storedRow) bool {
 }
 
 // missing looks at the records that the trail knows and no table has.
+//
+// A row that one node made and another deleted has two pseudonyms, and with the
+// row its ID is gone. So a deletion of a record that its own trail did not make
+// stands for one row of the same model and patient that another trail made.
+// Where somebody removed one more, its patient is sure; which one it is, only
+// where the index still knows it.
 func (r *checkRound) missing() error {
-	type kind struct {
+	type gone struct {
+		found
 		model   int
-		version int64
+		patient string
+		known   bool // by ID
 	}
-	// A row that one node created and another deleted has two pseudonyms, and
-	// with the row its ID is gone: the deletion of a record that its own trail
-	// did not create stands for one such row.
-	foreign := map[kind]int{}
-	if len(r.t.histories) > 1 {
-		for _, tr := range r.t.histories {
-			for _, k := range tr.records {
-				if !k.seen && k.end == deleted && !k.created {
-					foreign[kind{k.model, k.version}]++
-				}
-			}
-		}
+	ids, err := r.ids()
+	if err != nil {
+		return err
 	}
+	type place struct {
+		model   int
+		patient string
+	}
+	foreign := map[place]int{}
+	var all []gone
 	for i, tr := range r.t.histories {
 		for pseudonym, k := range tr.records {
 			if k.seen || k.model < 0 || r.only != nil && !r.only.pseudonyms[i][pseudonym] {
@@ -337,52 +343,77 @@ func (r *checkRound) missing() error {
 			}
 			// A row that is not there may be a deletion of which the trail does
 			// not know how it ended, or somebody's: its outbox row tells.
-			k := r.t.inOutboxOnly(k)
-			if k.end == deleted || k.version == 0 {
-				continue
+			k = r.t.inOutboxOnly(k)
+			patient := ids[i][k.patient]
+			switch {
+			case k.end == deleted && !k.created:
+				foreign[place{k.model, patient}]++
+			case k.end == deleted, k.version == 0:
+			case !k.created && len(r.t.histories) > 1: // the trail that made it tells
+			default:
+				g := gone{found{Finding: Finding{MissingRow, r.models[k.model].table, "", pseudonym}, trail: i + 1, pseudonym: pseudonym}, k.model, patient, false}
+				if id, ok := ids[i][pseudonym]; ok {
+					g.Record, g.known = id, true
+				}
+				all = append(all, g)
 			}
-			if key := (kind{k.model, k.version}); foreign[key] > 0 {
-				foreign[key]--
-				continue
-			}
-			m := r.models[k.model]
-			r.found = append(r.found, found{Finding: Finding{MissingRow, m.table, "", pseudonym}, trail: i + 1, pseudonym: pseudonym})
 		}
 	}
-	return r.nameMissing()
+	slices.SortFunc(all, func(a, b gone) int { // those that are known are no deletions of ours, which take the tokens along
+		if a.known != b.known {
+			return btoi(b.known) - btoi(a.known)
+		}
+		return strings.Compare(b.pseudonym, a.pseudonym)
+	})
+	for _, g := range slices.Backward(all) {
+		if at := (place{g.model, g.patient}); foreign[at] > 0 {
+			foreign[at]--
+			continue
+		}
+		r.found = append(r.found, g.found)
+	}
+	return nil
 }
 
-// nameMissing puts the ID in the place of a missing row's pseudonym, where the
-// index or the key table still has it.
-func (r *checkRound) nameMissing() error {
-	wanted := map[string]*found{}
-	for i := range r.found {
-		if f := &r.found[i]; f.trail > 0 {
-			wanted[f.pseudonym] = f
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// ids returns, for each history, the IDs behind pseudonyms, as far as the index
+// and the key table know them. It reads them only where a row is missing.
+func (r *checkRound) ids() ([]map[string]string, error) {
+	out := make([]map[string]string, len(r.t.histories))
+	if !slices.ContainsFunc(r.t.histories, func(tr *trail) bool {
+		for _, k := range tr.records {
+			if !k.seen && k.end != deleted {
+				return true
+			}
 		}
+		return false
+	}) {
+		return out, nil
 	}
-	if len(wanted) == 0 {
-		return nil
+	for i := range out {
+		out[i] = map[string]string{}
 	}
-	var ids []string
 	for _, q := range []struct {
 		table  any
 		column string
 	}{{&indexRow{}, "record_id"}, {&subjectKey{}, "subject_id"}} {
 		var some []string
 		if err := r.own(r.ctx, r.conn()).Model(q.table).Where("tenant_id = ?", r.tenant).Distinct().Pluck(q.column, &some).Error; err != nil {
-			return fmt.Errorf("storage: read phi_index and phi_subject_keys: %w", err)
+			return nil, fmt.Errorf("storage: read phi_index and phi_subject_keys: %w", err)
 		}
-		ids = append(ids, some...)
-	}
-	for _, id := range ids {
-		for i, tr := range r.t.histories {
-			if f := wanted[tr.h.Pseudonym(r.tenant, id)]; f != nil && f.trail == i+1 {
-				f.Record = id
+		for _, id := range some {
+			for i, tr := range r.t.histories {
+				out[i][tr.h.Pseudonym(r.tenant, id)] = id
 			}
 		}
 	}
-	return nil
+	return out, nil
 }
 
 // keys looks at the tombstones: those that the trail knows must be there.

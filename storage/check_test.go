@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -574,4 +575,89 @@ func TestCheckAfterJobs(t *testing.T) {
 			t.Errorf("a cell of before the rotation: %v, want %v", got, want)
 		}
 	})
+}
+
+// Several nodes write to one database, each with a journal of its own and other
+// pseudonyms. Check with all of them is clean; with one left out it is not.
+func TestCheckWithTheJournalsOfSeveralNodes(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		c := newChecked(t, d, 4)
+		journal, err := audit.Open(filepath.Join(audittest.Dir(t), "journal"), audit.Config{Development: true, Timeout: time.Minute})
+		c.must(err)
+		t.Cleanup(func() { _ = journal.Close() })
+		other, err := c.Reopen(d, func(cfg *storage.Config) { cfg.Audit = journal })
+		c.must(err)
+		t.Cleanup(func() { _ = storage.Close(other) })
+		c.must(storage.Migrate(t.Context(), other, &Patient{}, &Encounter{}, &Chart{}))
+		b := other.WithContext(c.ctx)
+
+		p, q := c.newPatient(c.g()), c.newPatient(b)
+		mine, theirs := c.newChart(c.g(), p), c.newChart(b, q)
+		c.must(b.Model(&Patient{}).Where("id = ?", p.ID).Update("name", storage.Seal("Doe")).Error)
+		c.must(c.g().Model(&Patient{}).Where("id = ?", p.ID).Update("ssn", storage.Seal("987-65-4321")).Error)
+		c.must(c.g().Model(&Patient{}).Where("id = ?", q.ID).Update("name", storage.Seal("Poe")).Error)
+		c.must(b.Unscoped().Delete(&Chart{}, "id = ?", mine.ID).Error) // made by one, deleted by the other
+		c.must(c.g().Unscoped().Delete(&Chart{}, "id = ?", theirs.ID).Error)
+		left := c.newChart(b, q)
+		c.must(storage.Settle(t.Context(), other))
+
+		check := func(db *gorm.DB, others ...audit.History) []storage.Finding {
+			t.Helper()
+			r, err := storage.Check(maintainer(t), db, nil, others...)
+			c.must(err)
+			return r.Findings
+		}
+		if got := check(c.DB.DB, journal); len(got) != 0 {
+			t.Errorf("with both: %v", got)
+		}
+		if got := check(other, c.trail); len(got) != 0 {
+			t.Errorf("from the other node, with both: %v", got)
+		}
+		if got := check(c.DB.DB); len(got) == 0 {
+			t.Error("with one of two journals nothing is found")
+		}
+		// The journal's pseudonym of a row that is gone is resolved, where the
+		// index knows the ID.
+		c.sql("DELETE FROM charts WHERE id = ?", left.ID)
+		want := []storage.Finding{find(storage.MissingRow, "charts", "", left.ID), find(storage.OrphanToken, "charts", "", left.ID)}
+		if got := sortFindings(check(c.DB.DB, journal)); !slices.Equal(got, want) {
+			t.Errorf("a row removed: %v, want %v", got, want)
+		}
+		c.sql("DELETE FROM phi_index WHERE record_id = ?", left.ID)
+		got := check(c.DB.DB, journal)
+		either := []string{journal.Pseudonym(accesstest.Tenant, left.ID), journal.Pseudonym(accesstest.Tenant, theirs.ID)}
+		if len(got) != 1 || got[0].Kind != storage.MissingRow || got[0].Table != "charts" || !slices.Contains(either, got[0].Record) {
+			t.Errorf("a row removed with its tokens: %v, want one of %v", got, either)
+		}
+	})
+}
+
+// Who may not maintain may not check, and what cannot be recorded is not done.
+func TestWhoMayCheck(t *testing.T) {
+	t.Parallel()
+	db := storagetest.NewDB(t, &Patient{}, &Encounter{})
+	newPatient(t, db.DB, "Roe")
+	for name, ctx := range map[string]context.Context{"nobody": t.Context(), "a physician": physician(t), "an officer": officer(t)} {
+		if r, err := storage.Check(ctx, db.DB, nil); err == nil || r.Records != 0 {
+			t.Errorf("Check by %s = %+v, %v", name, r, err)
+		}
+	}
+	db.Trail.Fail(errors.New("down"))
+	if r, err := storage.Check(maintainer(t), db.DB, nil); !errors.Is(err, audit.ErrUnavailable) || r.Records != 0 {
+		t.Errorf("Check that cannot be recorded = %+v, %v", r, err)
+	}
+	db.Trail.Fail(nil)
+	if _, err := storage.Check(maintainer(t), db.DB, nil); err != nil {
+		t.Error(err)
+	}
+	got := eventsOf(db.Trail, audit.Checked)
+	if len(got) != 2 || got[0].Reason != audit.ReasonPending || got[1].Reason != "" || got[1].Outcome != audit.Success || got[1].Count != 0 {
+		t.Errorf("recorded %+v", got)
+	}
+	trail := audittest.New(t)
+	blind := storagetest.NewDBWith(t, func(cfg *storage.Config) { cfg.Audit = struct{ audit.Trail }{trail} }, &Patient{})
+	if _, err := storage.Check(maintainer(t), blind.DB, nil); !errors.Is(err, storage.ErrRefused) {
+		t.Errorf("Check without a history = %v, want ErrRefused", err)
+	}
 }

@@ -30,7 +30,8 @@ type trail struct {
 
 // A known is what one history says of one record.
 type known struct {
-	model   int // index into checker.models; -1: none of this process
+	model   int    // index into checker.models; -1: none of this process
+	patient string // pseudonym
 	version int64
 	at      time.Time
 	end     ending // how the newest write left it
@@ -136,6 +137,7 @@ func (t *trails) attempt(i int, tr *trail, ev *audit.Stored, id string, done boo
 			if only != nil {
 				k.all = map[string]bool{}
 			}
+			k.patient = o.Patient
 			tr.records[o.Record] = k
 		}
 		if !done {

@@ -57,6 +57,10 @@ const defaultPad = 64
 // be added, changed and removed at any time; a value has the padding of its
 // last write.
 //
+// guessable allows a search index of a field with few or unevenly spread
+// values, which whoever has a copy of the index can tell by how often each
+// occurs.
+//
 // An unknown class or option, an option given twice, and options that
 // contradict each other are errors that say the mend. search may be given once
 // for each kind.

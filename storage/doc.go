@@ -48,6 +48,32 @@
 //	f, err := files.Open(ctx, id) // authorised, minimised, recorded
 //	http.ServeContent(w, r, "", time.Time{}, f)
 //
+// # Search and lists
+//
+// The database cannot compare what is sealed. A field with a search option in
+// its tag has tokens, keyed hashes, in the table phi_index, written and deleted
+// in the transactions of its record:
+//
+//	MRN   storage.Sealed[string]   `phi:"mrn,search=exact,unique"`
+//	Name  storage.Sealed[string]   `phi:"name,search=name"`
+//	Alias storage.Sealed[[]string] `phi:"name,search=name"`
+//	Note  storage.Sealed[string]   `phi:"text,search=words"`
+//
+// [Match] and [SoundsLike] are conditions for GORM's Where; [List] sorts a
+// page by sealed fields. Each needs the right to see the field in full, is
+// recorded with the records that it found, and counts against
+// Config.SearchLimits. Any other condition, order or group on a sealed column
+// is refused.
+//
+// A unique field is unique within its tenant, NULL aside. A record that was
+// soft-deleted keeps its tokens: it is not found, its unique values stay taken,
+// and it is found again once it is restored. A hard delete frees them.
+//
+// Tokens tell something to whoever has a copy of phi_index: docs/threat-model.md
+// has measured how much. A search option on a field with few values is refused
+// unless its tag says guessable. A search option that is added to a field with
+// data, and a normal form that a release changes, need the index rebuilt.
+//
 // # Limits
 //
 // Go cannot keep plaintext out of a memory dump. A value that was revealed and

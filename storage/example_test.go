@@ -147,10 +147,55 @@ func ExampleMatch() {
 		}
 		fmt.Println(query, n)
 	}
+	var n int64
+	err := db.WithContext(ctx).Model(&Patient{}).Where(storage.SoundsLike("Name", "jane smyth")).Count(&n).Error
+	fmt.Println("sounds like jane smyth", n, err)
 	fmt.Println(db.WithContext(ctx).Where("name = ?", "Jane Smith").Find(&[]Patient{}).Error != nil)
 	// Output:
 	// smi ja 2
 	// ng jose 1
 	// roe 0
+	// sounds like jane smyth 1 <nil>
 	// true
+}
+
+func ExampleList() {
+	tb := &exampleTB{}
+	defer tb.end()
+	db := storagetest.NewDB(tb, &Patient{}, &Encounter{})
+	doctor := access.Principal{ID: "u-7", Tenant: "t-1", Kind: access.Human, Roles: []string{"physician"}}
+	ctx := access.With(context.Background(), doctor, access.Treatment)
+	for _, name := range []string{"Smith", "Ångström", "Roe", "de la Cruz", "adams"} {
+		if err := db.WithContext(ctx).Create(&Patient{Name: storage.Seal(name), Active: true}).Error; err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+	page := storage.Page{Size: 3}
+	for {
+		patients, next, err := storage.List[Patient](ctx, db.Where("active = ?", true), "Name", page)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		if err := storage.Reveal(ctx, &patients); err != nil {
+			fmt.Println(err)
+			return
+		}
+		for _, p := range patients {
+			fmt.Println(p.Name.Text(ctx))
+		}
+		if next == "" {
+			return
+		}
+		fmt.Println("--")
+		page.After = next
+	}
+	// Output:
+	// adams
+	// Ångström
+	// de la Cruz
+	// --
+	// Roe
+	// Smith
 }

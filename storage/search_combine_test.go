@@ -144,8 +144,8 @@ func TestSearchKinds(t *testing.T) {
 		if err := db.WithContext(ctx).Where(storage.Match("SSN", "123-45-6789")).Find(&[]Searchable{}).Error; !errors.Is(err, storage.ErrFilterOnHidden) {
 			t.Errorf("a search by a masked field: %v", err)
 		}
-		if err := db.WithContext(ctx).Where(storage.Match("Name,SSN", "123-45-6789")).Find(&[]Searchable{}).Error; err == nil {
-			t.Error("a masked field searched beside another")
+		if err := db.WithContext(ctx).Where(storage.Match("MRN,SSN", "123-45-6789")).Find(&[]Searchable{}).Error; !errors.Is(err, storage.ErrFilterOnHidden) {
+			t.Errorf("a search by a masked field beside another: %v", err)
 		}
 	})
 }

@@ -236,3 +236,55 @@ func TestNumbers(t *testing.T) {
 		t.Errorf("%d copied, %v", n, err)
 	}
 }
+
+func TestRawSQL(t *testing.T) {
+	t.Parallel()
+	f, db := setup(t)
+	ctx, id := f.ctx, f.id
+	var rows []Patient
+	raw := func(db *gorm.DB) error {
+		out := storage.Outside(ctx, audit.ReasonRepair) // recorded once, with the principal and the reason
+		err := db.WithContext(out).Raw("SELECT * FROM patients WHERE version = ?", 1).Scan(&rows).Error
+		if err == nil {
+			err = storage.Bind(ctx, db, &rows) // only what is in reach: before, Reveal opens nothing
+		}
+		if err == nil {
+			err = storage.Reveal(ctx, rows)
+		}
+		return err
+	}
+	f.must(raw(f.db))
+	if len(rows) != 1 || rows[0].ID != id || rows[0].Name.Text(ctx) != "Jane Roe" {
+		t.Errorf("read %d rows", len(rows))
+	}
+	audittest.Want(t, db.Trail, audit.Event{Type: audit.Outside, Reason: audit.ReasonRepair})
+}
+
+func TestAssociations(t *testing.T) {
+	t.Parallel()
+	db := storagetest.NewDBWith(t, func(c *storage.Config) { c.Access = accesstest.Allow() }, &Patient{}, &Visit{}).DB
+	ctx := accesstest.As(t, t.Context(), "physician", access.Treatment)
+	v := Visit{Patient: &Patient{Name: storage.Seal("Jane Roe")}, Reason: storage.Seal("cough")}
+	if err := db.WithContext(ctx).Create(&v).Error; err != nil {
+		t.Fatal(err)
+	}
+	var visits []Visit
+	read := func() error {
+		err := db.WithContext(ctx).Joins("Patient").Find(&visits).Error // or Preload
+		var patients []*Patient
+		for _, v := range visits {
+			patients = append(patients, v.Patient)
+		}
+		return errors.Join(err, storage.Reveal(ctx, visits), storage.Reveal(ctx, patients))
+	}
+	if err := read(); err != nil || len(visits) != 1 || visits[0].Patient.Name.Text(ctx) != "Jane Roe" || visits[0].Reason.Text(ctx) != "cough" {
+		t.Errorf("read %d visits, %v: %q %q", len(visits), err, visits[0].Reason.Text(ctx), visits[0].Patient.Name.Text(ctx))
+	}
+}
+
+type Visit struct {
+	storage.Record
+	PatientID string                 `gorm:"size:36;not null;index" phi:"subject"`
+	Patient   *Patient               `phi:"-"`
+	Reason    storage.Sealed[string] `phi:"clinical"`
+}

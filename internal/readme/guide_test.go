@@ -53,6 +53,40 @@ func TestGuideShowsCodeThatRuns(t *testing.T) {
 	}
 }
 
+// TestGuideKnowsTheRefusals holds that each refusal of the guide's table is one
+// that storage gives.
+func TestGuideKnowsTheRefusals(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join(root, "storage/*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var source strings.Builder
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source.Write(b)
+	}
+	page, err := os.ReadFile(filepath.Join(root, guide))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for l := range strings.Lines(string(page)) {
+		if why, ok := strings.CutPrefix(l, "| refused: "); ok {
+			why, _, _ = strings.Cut(why, " |")
+			if n++; !strings.Contains(source.String(), why) {
+				t.Errorf("storage never says %q", why)
+			}
+		}
+	}
+	if n < 8 {
+		t.Errorf("%d refusals were found in the guide", n)
+	}
+}
+
 // TestGuideRunsStepByStep runs the programs of the guide in its order, on one
 // database, and holds the guide to what they print. In the end no name is left
 // in clear in any file.

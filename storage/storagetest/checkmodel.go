@@ -178,7 +178,7 @@ func (c *checked) tags() bool {
 	tagged, ok := false, true
 	for _, f := range s.Fields {
 		tag, has, err := minimize.FieldTag(f.StructField)
-		if !has || fromRecord(f) {
+		if !has || c.fromRecord(f) {
 			continue
 		}
 		tagged = true
@@ -197,10 +197,15 @@ func (c *checked) tags() bool {
 }
 
 // fromRecord reports whether a field is one of storage.Record.
-func fromRecord(f *schema.Field) bool {
-	switch f.Name {
-	case "ID", "TenantID", "Version", "CreatedAt", "UpdatedAt":
-		return f.Tag.Get(minimize.TagKey) == "-" && len(f.StructField.Index) > 1
+func (c *checked) fromRecord(f *schema.Field) bool {
+	t := c.typ
+	for _, i := range f.StructField.Index {
+		if t.Kind() != reflect.Struct || i < 0 || i >= t.NumField() {
+			return false
+		}
+		if t = t.Field(i).Type; t == reflect.TypeFor[storage.Record]() || t == reflect.TypeFor[storage.PatientRecord]() {
+			return true
+		}
 	}
 	return false
 }

@@ -110,6 +110,7 @@ func says() map[string]string {
 		"the stored bytes":          "the database holds",
 		"the statements' log":       "GORM's log holds",
 		"the trail":                 "Create is not in the trail",
+		"Outside and Bind":          "another tenant binds it",
 	}
 }
 
@@ -158,8 +159,9 @@ func saboteurs(t *testing.T) map[string]func(*checked) {
 				}
 			}))
 		},
-		"raw SQL":        func(c *checked) { c.ctx = storage.Outside(c.ctx, audit.ReasonRepair) },
-		"another client": func(c *checked) { c.unguard() },
+		"raw SQL":          func(c *checked) { c.ctx = storage.Outside(c.ctx, audit.ReasonRepair) },
+		"Outside and Bind": func(c *checked) { c.other = c.ctx },
+		"another client":   func(c *checked) { c.unguard() },
 		"a cell of another record": func(c *checked) {
 			c.sql("CREATE TRIGGER t BEFORE UPDATE ON victims WHEN NEW.version = OLD.version BEGIN SELECT RAISE(IGNORE); END")
 		},

@@ -49,6 +49,7 @@ func checkPaths() []checkPath {
 		{"a mask sent back", (*checked).checkMask},
 		{"upsert", (*checked).checkUpsert},
 		{"raw SQL", (*checked).checkRaw},
+		{"Outside and Bind", (*checked).checkBind},
 		{"another client", (*checked).checkClient},
 		{"a cell of another record", (*checked).checkMoved},
 		{"conditions", (*checked).checkConditions},
@@ -500,6 +501,47 @@ func (c *checked) checkRaw() {
 		c.refused(f.Name, "Pluck into texts", db.Model(reflect.New(c.typ).Interface()).Pluck(f.DBName, &[]string{}).Error)
 	}
 	c.unharmed(id, before)
+}
+
+// checkBind reads by SQL that storage did not build, as maintenance does.
+func (c *checked) checkBind() {
+	m := c.create()
+	id := c.id(m.v)
+	query := "SELECT * FROM " + quote(c.db, c.schema.Table) + " WHERE " + c.column(c.schema.PrioritizedPrimaryField) + " = ?"
+	read := func() reflect.Value {
+		v := reflect.New(c.typ)
+		if err := c.as(storage.Outside(c.ctx, audit.ReasonRepair)).Raw(query, id).Scan(v.Interface()).Error; err != nil {
+			c.fault("", fmt.Sprintf("Raw and Scan in a context of Outside: %v", err), report)
+		}
+		return v
+	}
+	v := read()
+	_ = storage.Reveal(c.ctx, v.Interface())
+	for _, f := range c.sealed {
+		if _, ok := m.want[f.Name]; !ok {
+			continue
+		}
+		if _, err := get(c.ctx, f.ReflectValueOf(c.ctx, v.Elem())); err == nil {
+			c.fault(f.Name, "read past storage and not bound, it is revealed", report)
+		}
+	}
+	if err := storage.Bind(c.other, c.db, read().Interface()); err == nil {
+		c.fault("", "another tenant binds it", report)
+	}
+	v = read()
+	if err := errors.Join(storage.Bind(c.ctx, c.db, v.Interface()), storage.Reveal(c.ctx, v.Interface())); err != nil {
+		c.fault("", fmt.Sprintf("Bind and Reveal: %v", err), report)
+		return
+	}
+	for _, f := range c.sealed {
+		want, ok := m.want[f.Name]
+		if !ok {
+			continue
+		}
+		if got, err := get(c.ctx, f.ReflectValueOf(c.ctx, v.Elem())); err != nil || want != any(unknown{}) && !same(want, got) {
+			c.fault(f.Name, fmt.Sprintf("bound and revealed, it is not what was sealed (%v)", err), report)
+		}
+	}
 }
 
 // checkClient writes plaintext as another program would.

@@ -57,6 +57,11 @@ func (outboxRow) TableName() string  { return "phi_outbox" }
 func (tableRow) TableName() string   { return "phi_tables" }
 func (metaRow) TableName() string    { return "phi_meta" }
 
+// ownModels are the SDK's own tables. A change here needs its step in migrations/.
+func ownModels() []any {
+	return []any{&metaRow{}, &tenantKey{}, &subjectKey{}, &outboxRow{}, &indexRow{}, &tableRow{}, &jobRow{}, &mergeRow{}, &fileRecord{}}
+}
+
 var ownTables = map[string]bool{"phi_tenant_keys": true, "phi_subject_keys": true, "phi_outbox": true, "phi_meta": true, "phi_tables": true, "phi_index": true, "phi_jobs": true, "phi_merges": true, filesTable: true, refusedTable: true}
 
 // keyRows reads and writes key rows on one connection. It implements

@@ -29,14 +29,10 @@ func Migrate(ctx context.Context, db *gorm.DB, models ...any) error {
 	if err != nil {
 		return err
 	}
-	if err := p.tables(ctx, &metaRow{}, &tenantKey{}, &subjectKey{}, &outboxRow{}, &indexRow{}, &tableRow{}, &jobRow{}, &mergeRow{}, &fileRecord{}); err != nil {
+	if err := p.tables(ctx, ownModels()...); err != nil {
 		return fmt.Errorf("storage: migrate: own tables: %w", err)
 	}
-	meta := metaRow{ID: 1, DatabaseID: uuid.NewString(), Generation: 1}
-	if err := p.own(ctx, inner(p.pool)).Clauses(clause.OnConflict{DoNothing: true}).Create(&meta).Error; err != nil {
-		return fmt.Errorf("storage: migrate: phi_meta: %w", err)
-	}
-	if err := p.signMeta(ctx); err != nil {
+	if err := p.makeMeta(ctx); err != nil {
 		return fmt.Errorf("storage: migrate: %w", err)
 	}
 	if err := p.constrainFiles(ctx); err != nil {
@@ -72,6 +68,32 @@ func Migrate(ctx context.Context, db *gorm.DB, models ...any) error {
 		}
 	}
 	return nil
+}
+
+// adoptMeta gives a database its identity whose tables were made by
+// [Migrations]. It does so only where no key was ever made: a database with keys
+// and without its identity has lost it.
+func (p *plugin) adoptMeta(ctx context.Context) error {
+	own := func() *gorm.DB { return p.own(ctx, inner(p.pool)) }
+	if !own().Migrator().HasTable(&metaRow{}) || !own().Migrator().HasTable(&tenantKey{}) {
+		return nil
+	}
+	for _, m := range []any{&metaRow{}, &tenantKey{}} {
+		var n int64
+		if err := own().Model(m).Count(&n).Error; err != nil || n > 0 {
+			return err
+		}
+	}
+	return p.makeMeta(ctx)
+}
+
+// makeMeta gives a new database its identity.
+func (p *plugin) makeMeta(ctx context.Context) error {
+	meta := metaRow{ID: 1, DatabaseID: uuid.NewString(), Generation: 1}
+	if err := p.own(ctx, inner(p.pool)).Clauses(clause.OnConflict{DoNothing: true}).Create(&meta).Error; err != nil {
+		return fmt.Errorf("phi_meta: %w", err)
+	}
+	return p.signMeta(ctx)
 }
 
 // tables makes missing tables, columns and indexes. On SQLite AutoMigrate would
@@ -126,64 +148,79 @@ func (p *plugin) constrain(ctx context.Context, m *model, f *field) error {
 	if bad > 0 {
 		return fmt.Errorf("storage: migrate %s.%s: %d rows hold something that is no cell: give the sealed field a new column with from=%s in its phi tag, and run the job SealColumns", m.table, f.DBName, bad, f.DBName)
 	}
-	return p.addCheck(ctx, m, f.DBName, cellPrefix, p.isCell, "takes sealed cells only")
+	return p.addCheck(ctx, m, f.DBName, cellPrefix, p.isCell, takesCells)
 }
 
 // addCheck puts a constraint on one column, if it is not there.
 func (p *plugin) addCheck(ctx context.Context, m *model, columnName, prefix string, condition func(column string) string, message string) error {
-	conn := inner(p.pool)
-	run := func(sql string, args ...any) error {
-		if _, err := conn.ExecContext(ctx, sql, args...); err != nil {
-			return fmt.Errorf("storage: migrate %s.%s: constraint: %w", m.table, columnName, err)
+	statements, err := p.checkSQL(m, columnName, prefix, condition, message)
+	if err != nil {
+		return err
+	}
+	fail := func(err error) error {
+		return fmt.Errorf("storage: migrate %s.%s: constraint: %w", m.table, columnName, err)
+	}
+	if p.db.Name() != "sqlite" {
+		if there, err := p.hasCheck(ctx, m, constraintName(prefix, m.table, columnName)); err != nil || there {
+			return err
+		}
+		for _, sql := range statements {
+			if _, err := inner(p.pool).ExecContext(ctx, sql); err != nil {
+				return fail(err)
+			}
 		}
 		return nil
 	}
+	// The triggers anew, in one transaction, because other processes may write,
+	// or start too.
+	tx, err := p.pool.begin(ctx, nil)
+	if err != nil {
+		return fail(err)
+	}
+	if err := p.dropCheckOn(ctx, tx.Tx, m, columnName, prefix); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	for _, sql := range statements {
+		if _, err := tx.Tx.ExecContext(ctx, sql); err != nil {
+			return errors.Join(fail(err), tx.Rollback())
+		}
+	}
+	return tx.Commit()
+}
+
+// checkSQL is the statements that put a constraint on one column.
+func (p *plugin) checkSQL(m *model, columnName, prefix string, condition func(column string) string, message string) (statements []string, err error) {
 	table, column, name := p.quote(m.table), p.quote(columnName), constraintName(prefix, m.table, columnName)
 	switch p.db.Name() {
 	case "sqlite":
 		// Triggers, because adding a CHECK would rebuild the table, which
-		// fires its children's cascades. In one transaction, because other
-		// processes may write, or start too.
-		tx, err := p.pool.begin(ctx, nil)
-		if err != nil {
-			return fmt.Errorf("storage: migrate %s.%s: begin: %w", m.table, columnName, err)
-		}
-		conn = tx.Tx
+		// fires its children's cascades.
 		for _, on := range []string{"INSERT", "UPDATE"} {
 			trigger, bare := p.triggerName(m, name, on)
-			err := errors.Join(
-				run("DROP TRIGGER IF EXISTS "+trigger),
-				run(fmt.Sprintf("CREATE TRIGGER %s BEFORE %s ON %s WHEN NOT (%s) BEGIN SELECT RAISE(ABORT, '%s'); END",
-					trigger, on, p.quote(bare), condition("NEW."+column), "part164: "+m.table+"."+columnName+" "+message)))
-			if err != nil {
-				return errors.Join(err, tx.Rollback())
-			}
+			statements = append(statements, fmt.Sprintf("CREATE TRIGGER %s BEFORE %s ON %s WHEN NOT (%s) BEGIN SELECT RAISE(ABORT, '%s'); END",
+				trigger, on, p.quote(bare), condition("NEW."+column), "part164: "+m.table+"."+columnName+" "+message))
 		}
-		return tx.Commit()
+		return statements, nil
 	case "postgres":
-		there, err := p.hasCheck(ctx, m, name)
-		if err != nil || there {
-			return err
-		}
-		if err := run(fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s CHECK (%s) NOT VALID", table, p.quote(name), condition(column))); err != nil {
-			return err
-		}
-		return run(fmt.Sprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s", table, p.quote(name)))
+		return []string{
+			fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s CHECK (%s) NOT VALID", table, p.quote(name), condition(column)),
+			fmt.Sprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s", table, p.quote(name)),
+		}, nil
 	case "mysql":
-		there, err := p.hasCheck(ctx, m, name)
-		if err != nil || there {
-			return err
-		}
-		return run(fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s CHECK (%s)", table, p.quote(name), condition(column)))
+		return []string{fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s CHECK (%s)", table, p.quote(name), condition(column))}, nil
 	}
-	return fmt.Errorf("storage: migrate: no constraint is known for %s: use SQLite, PostgreSQL or MariaDB", p.db.Name())
+	return nil, fmt.Errorf("storage: migrate: no constraint is known for %s: use SQLite, PostgreSQL or MariaDB", p.db.Name())
 }
 
 // dropCheck takes away what addCheck has put there.
 func (p *plugin) dropCheck(ctx context.Context, m *model, columnName, prefix string) error {
+	return p.dropCheckOn(ctx, inner(p.pool), m, columnName, prefix)
+}
+
+func (p *plugin) dropCheckOn(ctx context.Context, conn gorm.ConnPool, m *model, columnName, prefix string) error {
 	name := constraintName(prefix, m.table, columnName)
 	drop := func(sql string) error {
-		if _, err := inner(p.pool).ExecContext(ctx, sql); err != nil {
+		if _, err := conn.ExecContext(ctx, sql); err != nil {
 			return fmt.Errorf("storage: %s.%s: drop constraint: %w", m.table, columnName, err)
 		}
 		return nil
@@ -238,7 +275,10 @@ func (p *plugin) isCell(column string) string {
 // maxName is the longest identifier that every database takes, less a suffix.
 const maxName = 60
 
-const cellPrefix = "phi_cell_"
+const (
+	cellPrefix = "phi_cell_"
+	takesCells = "takes sealed cells only"
+)
 
 // constraintName is the prefix, then table_column, shortened by a hash where it
 // is too long.

@@ -131,6 +131,10 @@ type models struct {
 	links  map[string]*link  // join tables, by name in lower case
 }
 
+func newModels() models {
+	return models{tables: make(map[string]*model), links: make(map[string]*link)}
+}
+
 // of returns the model of a statement, or nil where its type has no phi tags.
 func (p *plugin) modelOf(db *gorm.DB) (*model, error) { return p.modelFor(db.Statement.Schema) }
 

@@ -209,7 +209,7 @@ func New(cfg Config) (gorm.Plugin, error) {
 	if err != nil {
 		return nil, fmt.Errorf("storage: Config.KEK, KEKOutage: %w", err)
 	}
-	return &plugin{cfg: cfg, deviations: deviations, anyWay: anyWay, keys: ring, ring: ringConfig, models: models{tables: map[string]*model{}, links: map[string]*link{}}}, nil
+	return &plugin{cfg: cfg, deviations: deviations, anyWay: anyWay, keys: ring, ring: ringConfig, models: newModels()}, nil
 }
 
 // isFile reports whether a KEK, or one of those of a crypto.RotatingKEK, is a file.
@@ -292,6 +292,9 @@ func (p *plugin) Initialize(db *gorm.DB) error {
 	}
 	if err := p.recordDeviations(ctx); err != nil {
 		return err
+	}
+	if err := p.adoptMeta(ctx); err != nil {
+		return fmt.Errorf("storage: open: %w", err)
 	}
 	if err := p.checkRestored(ctx); err != nil && !errors.Is(err, ErrRestored) {
 		return err

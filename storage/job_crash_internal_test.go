@@ -262,6 +262,11 @@ func (c *crasher) check(reason audit.Reason, fields map[string]int, owner func(i
 			}
 		}
 	}
+	maintain, end := access.Job(c.Context(), service(), access.RecordManagement)
+	defer end()
+	if r, err := Check(maintain, db, nil); err != nil || len(r.Findings) > 0 {
+		c.Errorf("after %s: Check: %+v, %v", reason, r, err)
+	}
 	if checked != crashSize*len(fields) {
 		c.Errorf("after %s: %d cells were looked at", reason, checked)
 	}

@@ -74,6 +74,41 @@
 // unless its tag says guessable. A search option that is added to a field with
 // data, and a normal form that a release changes, need the index rebuilt.
 //
+// # Jobs
+//
+// [RunJob] does what goes over many records, while the app reads and writes:
+// it seals existing columns, turns keys over, makes the index anew, merges the
+// two records of one patient, and puts data back in clear for those who leave.
+// A job may be killed at any point and is taken up where it was; nobody sees a
+// record between two states, and an editor who has read a record that a job
+// then seals anew saves it without a conflict.
+//
+// Plaintext that is in a database already is sealed in five steps:
+//
+//  1. Give each value a sealed field with a column of its own, and name the old
+//     column in its tag: `gorm:"column:name_sealed" phi:"name,search=name,from=name"`.
+//     Embed [PatientRecord], or [Record] with a `phi:"subject"`, in the model.
+//     IDs must be UUIDs, in lower case.
+//  2. Deploy it with [Migrate] on every node. Rows of a table that had no
+//     tenant are seen by nobody until step 3. All other values are read from
+//     the old column, in the same act of [Reveal], and each write moves the
+//     field that it writes.
+//  3. Run [SealColumns], with Adopt where the table had no tenant, and with
+//     DryRun first. Searches find a record once it is sealed.
+//  4. Run [DropColumns]. The database has refused new plaintext in the old
+//     columns since the end of step 3.
+//  5. Take from= out of the tags. Then destroy what still holds the plaintext
+//     outside the tables: backups, replicas' log files, PostgreSQL's dead rows
+//     until VACUUM FULL and its write-ahead log until it is recycled, MariaDB's
+//     binary and undo logs and free pages until OPTIMIZE TABLE. storage/sqlite
+//     overwrites what is deleted in its file.
+//
+// A rotation of patients' keys leaves the old key for [Job].Grace, and no row
+// that does not open is left behind by it: the key then stays. Each kind walks
+// every table with PHI that the database knows; one whose model this process
+// has not been given is an error. The lasting damage of a stolen copy of the
+// database is not undone by a rotation: whoever has cells and keys keeps them.
+//
 // # Limits
 //
 // Go cannot keep plaintext out of a memory dump. A value that was revealed and

@@ -174,6 +174,14 @@ func (p *plugin) allModels(ctx context.Context) ([]*model, error) {
 		return nil, err
 	}
 	p.models.mu.RLock()
+	m, known := p.models.tables[filesTable]
+	p.models.mu.RUnlock()
+	if known && m == nil { // another process has opened the files
+		if _, err := p.fileModel(); err != nil {
+			return nil, err
+		}
+	}
+	p.models.mu.RLock()
 	defer p.models.mu.RUnlock()
 	var out []*model
 	var unknown []string

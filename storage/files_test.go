@@ -793,3 +793,76 @@ func TestFilesTakeConstantMemory(t *testing.T) {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// Files follow the jobs as rows do: their keys are sealed anew, their bytes are
+// left alone; and Check holds them against the trail.
+func TestFilesFollowTheJobs(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		w := newWard(t, d, 3)
+		ctx := physician(t)
+		blobs := new(storagetest.Blobs)
+		files, err := storage.OpenFiles(w.db.DB, storage.FilesConfig{Store: blobs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		into, dup := w.patients[0], w.patients[1]
+		text := strings.Repeat("scan ", 30_000)
+		id, err := files.Put(ctx, dup, minimize.Clinical, strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := blobs.Names()[0]
+		sealed := blobs.Bytes(name)
+		opens := func(when string) {
+			t.Helper()
+			r, err := files.Open(ctx, id)
+			if err != nil {
+				t.Fatalf("%s: Open = %v", when, err)
+			}
+			if b, err := io.ReadAll(r); err != nil || string(b) != text || r.Close() != nil {
+				t.Errorf("%s: %d bytes, %v", when, len(b), err)
+			}
+			if !bytes.Equal(blobs.Bytes(name), sealed) {
+				t.Errorf("%s: the bytes in the store were changed", when)
+			}
+		}
+		lists := func(when, subject string, want int) {
+			t.Helper()
+			if list, err := files.List(ctx, subject); err != nil || len(list) != want {
+				t.Errorf("%s: List = %+v, %v, want %d", when, list, err, want)
+			}
+		}
+		opens("new")
+		cell := storagetest.RawColumn(t, w.db.DB, "phi_files", "content", id)
+		runJob(t, w.db, storage.Job{Kind: storage.RotateSubjectKeys, Subject: dup, Grace: time.Millisecond})
+		if bytes.Equal(cell, storagetest.RawColumn(t, w.db.DB, "phi_files", "content", id)) {
+			t.Error("the key of the file was not sealed anew")
+		}
+		opens("after the rotation of its patient's key")
+		runJob(t, w.db, storage.Job{Kind: storage.MergePatients, Subject: dup, Into: into})
+		opens("after a merge")
+		lists("after a merge", into, 1)
+		lists("after a merge", dup, 0)
+		runJob(t, w.db, storage.Job{Kind: storage.UnmergePatients, Subject: dup, Into: into})
+		opens("after the merge was undone")
+		lists("after the merge was undone", dup, 1)
+		if err := storage.Settle(t.Context(), w.db.DB); err != nil {
+			t.Fatal(err)
+		}
+		report, err := storage.Check(maintenance(t), w.db.DB, nil)
+		if err != nil || len(report.Findings) != 0 {
+			t.Errorf("Check = %+v, %v", report.Findings, err)
+		}
+		raw, err := w.db.DB.DB()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := raw.Exec(mark(w.db.Name(), "UPDATE phi_files SET content = ? WHERE id = ?"), cell, id); err != nil {
+			t.Fatal(err)
+		}
+		if report, err = storage.Check(maintenance(t), w.db.DB, nil); err != nil || len(report.Findings) == 0 {
+			t.Errorf("Check of an older key put back = %+v, %v", report.Findings, err)
+		}
+	})
+}

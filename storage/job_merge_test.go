@@ -5,13 +5,17 @@ package storage_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"gorm.io/gorm"
 
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/crypto"
+	"github.com/part164/part164/minimize"
 	"github.com/part164/part164/storage"
 	"github.com/part164/part164/storage/storagetest"
 )
@@ -129,5 +133,45 @@ func TestMergeAndUnmerge(t *testing.T) {
 		if n := w.count(t, "phi_merges", "1 = 1"); n != 0 {
 			t.Errorf("%d rows of phi_merges are left", n)
 		}
+	})
+}
+
+// A file of a merged patient follows, and survives a rotation of the keys.
+func TestFilesFollowJobs(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		w := newWard(t, d, 2)
+		files, err := storage.OpenFiles(w.db.DB, storage.FilesConfig{Folder: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := physician(t)
+		dup, into := w.patients[0], w.patients[1]
+		id, err := files.Put(ctx, dup, minimize.Clinical, strings.NewReader("a scan"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		read := func(when string, subject string) {
+			t.Helper()
+			r, err := files.Open(ctx, id)
+			if err != nil {
+				t.Errorf("%s: Open = %v", when, err)
+				return
+			}
+			b, err := io.ReadAll(r)
+			if string(b) != "a scan" || errors.Join(err, r.Close()) != nil {
+				t.Errorf("%s: %q, %v", when, b, err)
+			}
+			if list, err := files.List(ctx, subject); err != nil || len(list) != 1 {
+				t.Errorf("%s: %d files of the patient, %v", when, len(list), err)
+			}
+		}
+		runJob(t, w.db, storage.Job{Kind: storage.MergePatients, Subject: dup, Into: into})
+		read("merged", into)
+		runJob(t, w.db, storage.Job{Kind: storage.RotateSubjectKeys, Grace: time.Millisecond})
+		read("under a new key", into)
+		runJob(t, w.db, storage.Job{Kind: storage.UnmergePatients, Subject: dup, Into: into})
+		read("unmerged", dup)
+		clean(t, w.db)
 	})
 }

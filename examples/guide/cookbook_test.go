@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -149,6 +150,32 @@ func TestTransactions(t *testing.T) {
 		})
 	}
 	f.must(register(&Patient{Name: storage.Seal("Wei Ng")}))
+}
+
+func TestFiles(t *testing.T) {
+	t.Parallel()
+	f, _ := setup(t)
+	ctx, db, id := f.ctx, f.db, f.id
+	files, err := storage.OpenFiles(db, storage.FilesConfig{Folder: t.TempDir()})
+	f.must(err)
+	scan := strings.NewReader("a scan of any size")
+	var w bytes.Buffer
+	keep := func() error {
+		file, err := files.Put(ctx, id, minimize.Clinical, scan) // sealed under a key of its own, under the patient's
+		if err != nil {
+			return err
+		}
+		r, err := files.Open(ctx, file) // authorised and recorded; seeks
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(&w, r)
+		return errors.Join(err, r.Close())
+	}
+	f.must(keep())
+	if w.String() != "a scan of any size" {
+		t.Errorf("read %q", w.String())
+	}
 }
 
 func TestShredding(t *testing.T) {

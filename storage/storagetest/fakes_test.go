@@ -39,7 +39,7 @@ func fakes(t *testing.T) map[string]struct {
 	}
 	trail, authorizer, kek, keys := audittest.New(t), accesstest.Allow(), cryptotest.NewKEK(), cryptotest.NewStore()
 	store, recorder, sealer := sessiontest.NewStore(), &sessiontest.Recorder{}, sessiontest.NewSealer()
-	holds, stones := &storagetest.Holds{}, &storagetest.Tombstones{}
+	holds, stones, blobs := &storagetest.Holds{}, &storagetest.Tombstones{}, &storagetest.Blobs{}
 	event := audit.Event{Type: audit.Reported, Outcome: audit.Success, Actor: accesstest.Principal("t-1", "nurse")}
 	return map[string]one{
 		"audittest.Trail": {trail, func(ctx context.Context) error { _, err := trail.Record(ctx, event); return err }},
@@ -65,6 +65,7 @@ func fakes(t *testing.T) map[string]struct {
 			return err
 		}},
 		"storagetest.Holds": {holds, func(ctx context.Context) error { _, err := holds.Held(ctx, "t-1", "p-1"); return err }},
+		"storagetest.Blobs": {blobs, func(ctx context.Context) error { return blobs.Delete(ctx, "d/f") }},
 		"storagetest.Tombstones": {stones, func(ctx context.Context) error {
 			return stones.Append(ctx, tombstone.Entry{})
 		}},

@@ -255,7 +255,7 @@ func (r *checkRound) open(s *storedRow, f *field, raw []byte, keys map[crypto.Ke
 	if !f.indexed() {
 		return cellGood, ""
 	}
-	text, err := textOf(reflect.New(f.FieldType).Interface().(sealedField), opened)
+	text, err := textOf(reflect.New(f.sealedType()).Interface().(sealedField), opened)
 	if err != nil {
 		return cellBad, ""
 	}

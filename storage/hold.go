@@ -82,11 +82,28 @@ func (p *plugin) newest(ctx context.Context, models []*model, tenant, subject st
 	return newest, nil
 }
 
-// clearOf names the columns in which the patient's PHI lies in clear.
+// clearOf names the columns in which the patient's PHI lies in clear, after
+// emptyOlds: of old columns those with rows that no tenant has adopted.
 func (p *plugin) clearOf(ctx context.Context, conn gorm.ConnPool, models []*model, tenant, subject string) ([]string, error) {
 	var out []string
 	for _, m := range models {
-		if len(m.clear) == 0 || !m.own && m.subject == nil {
+		if !m.own && m.subject == nil {
+			continue
+		}
+		olds, err := p.heldOlds(ctx, conn, m)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range olds {
+			n, err := p.countStored(ctx, conn, selection{m: m, subject: subject, held: []string{f.tag.From}})
+			if err != nil {
+				return nil, err
+			}
+			if n > 0 {
+				out = append(out, m.table+"."+f.tag.From)
+			}
+		}
+		if len(m.clear) == 0 {
 			continue
 		}
 		n, err := p.countStored(ctx, conn, selection{m: m, tenant: tenant, subject: subject})

@@ -385,7 +385,7 @@ func (l *listing) open(by sortBy, e *entry, raw []byte, found map[crypto.KeyRef]
 	if err != nil {
 		return reflect.Value{}, buf, false
 	}
-	value, err := reflect.New(by.FieldType).Interface().(sealedField).open(plain)
+	value, err := reflect.New(by.phi.sealedType()).Interface().(sealedField).open(plain)
 	if err != nil {
 		return reflect.Value{}, plain, false
 	}

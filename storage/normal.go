@@ -33,7 +33,7 @@ func (f *field) values(plain string) []string {
 
 // valueType is the T of the field's Sealed[T].
 func (f *field) valueType() reflect.Type {
-	return reflect.New(f.FieldType).Interface().(sealedField).valueType()
+	return reflect.New(f.sealedType()).Interface().(sealedField).valueType()
 }
 
 // normal is the form in which two values of the field are equal for search and

@@ -17,6 +17,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/minimize"
 )
 
@@ -59,6 +60,34 @@ func (m *model) addOlds() error {
 // isOlder reports whether the value, if there is one, is in the old column.
 func (c *cell) isOlder() bool { return c != nil && c.shown != nil && c.shown.kind == older }
 
+// emptyOlds sets the old columns of a patient who is being shredded to NULL:
+// what they hold is under no key. It returns of how many rows it did so.
+func (p *plugin) emptyOlds(ctx context.Context, conn gorm.ConnPool, models []*model, tenant, subject string) (n int64, err error) {
+	for _, m := range models {
+		if !m.own && m.subject == nil {
+			continue
+		}
+		fields, err := p.heldOlds(ctx, conn, m)
+		if err != nil {
+			return n, err
+		}
+		if len(fields) == 0 {
+			continue
+		}
+		sets := map[string]any{}
+		for _, f := range fields {
+			sets[f.tag.From] = nil
+		}
+		s := selection{m: m, tenant: tenant, subject: subject, held: oldColumns(fields)}
+		db := p.rowsOf(ctx, conn, s).Updates(sets)
+		if db.Error != nil {
+			return n, fmt.Errorf("storage: update %s: its old columns could not be set to NULL: see that they take it", m.table) // the driver's text may quote values
+		}
+		n += db.RowsAffected
+	}
+	return n, nil
+}
+
 // A heldOld is what a Reveal found in the old column.
 type heldOld struct {
 	record int
@@ -78,14 +107,24 @@ func (b *batch) older() (map[heldOld]any, error) {
 		}
 	}
 	out := map[heldOld]any{}
+	if len(want) == 0 {
+		return out, nil
+	}
+	conn := inner(b.p.pool)
+	if tx, ok := b.ctx.Value(txKey{}).(*txConn); ok && tx.plugin == b.p {
+		conn = tx.Tx
+	}
+	// No key is looked up, which would tell that the database is too old.
+	if _, err := (&keyRows{plugin: b.p, conn: conn}).Generation(b.ctx); err != nil {
+		return nil, err
+	}
 	for m, records := range want {
-		conn := inner(b.p.pool)
-		if tx, ok := b.ctx.Value(txKey{}).(*txConn); ok && tx.plugin == b.p {
-			conn = tx.Tx
-		}
 		fields, err := b.p.heldOlds(b.ctx, conn, m)
-		if err != nil || len(fields) == 0 {
+		if err != nil {
 			return nil, err
+		}
+		if len(fields) == 0 {
+			continue
 		}
 		ids := make([]string, 0, len(records))
 		for id := range records {
@@ -96,14 +135,41 @@ func (b *batch) older() (map[heldOld]any, error) {
 			if err != nil {
 				return nil, err
 			}
+			// After the values: what was written since the patient was shredded
+			// is not shown either.
+			gone, err := b.p.tombstoned(b.ctx, conn, b.scope.Principal().Tenant, rows)
+			if err != nil {
+				return nil, err
+			}
 			for _, r := range rows {
 				for i, f := range fields {
+					if gone[r.subject] && r.extra[i] != nil {
+						b.shredded[r.record] = true
+						r.extra[i] = crypto.ErrShredded
+					}
 					if n := records[r.record]; r.extra[i] != nil && r.subject == b.records[n].subject {
 						out[heldOld{n, f}] = r.extra[i]
 					}
 				}
 			}
 		}
+	}
+	return out, nil
+}
+
+// tombstoned returns those of the rows' subjects that were shredded.
+func (p *plugin) tombstoned(ctx context.Context, conn gorm.ConnPool, tenant string, rows []*storedRow) (map[string]bool, error) {
+	var subjects, gone []string
+	for _, r := range rows {
+		subjects = append(subjects, r.subject)
+	}
+	out := map[string]bool{}
+	err := p.own(ctx, conn).Model(&subjectKey{}).Where("tenant_id = ? AND subject_id IN ? AND shredded = ?", tenant, unique(subjects), true).Pluck("subject_id", &gone).Error
+	if err != nil {
+		return nil, fmt.Errorf("storage: read phi_subject_keys: %w", err)
+	}
+	for _, s := range gone {
+		out[s] = true
 	}
 	return out, nil
 }
@@ -237,6 +303,9 @@ func (s *Sealed[T]) toColumn(opened []byte) (any, error) {
 
 // openOld returns the value of an old column as open does that of a cell.
 func openOld(s sealedField, v any) (any, error) {
+	if err, ok := v.(error); ok { // it is not to be shown
+		return nil, err
+	}
 	c, err := s.fromColumn(v)
 	if err != nil {
 		return nil, err
@@ -250,5 +319,5 @@ func openOld(s sealedField, v any) (any, error) {
 
 // empty returns a Sealed of the field's type, to reach its T.
 func (f *field) empty() sealedField {
-	return reflect.New(f.FieldType).Interface().(sealedField)
+	return reflect.New(f.sealedType()).Interface().(sealedField)
 }

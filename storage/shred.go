@@ -109,7 +109,9 @@ func (c Certificate) statement() string {
 // [ErrRetained] inside the retention period, unless the authority overrides
 // them; the principal needs the right to access.Shred.
 //
-// Duplicates that were merged into the patient go with it.
+// Duplicates that were merged into the patient go with it. Columns that a job
+// is to seal (from=column) are set to NULL for the patient: their backups hold
+// plaintext still, which no shredded key makes unreadable.
 //
 // The rows stay, and what they hold in clear: the certificate names the columns.
 // It is pending while copies of the key table live (Config.KeyBackups).
@@ -235,6 +237,8 @@ type erased struct {
 	keys   int
 	clear  []string
 	tokens int64
+
+	emptied int64 // rows whose old columns held something
 }
 
 // destroy deletes one patient's keys in one transaction, unless they are gone
@@ -252,7 +256,7 @@ func (s *shredding) destroy(id string) (g erased, err error) {
 	if err == nil {
 		g, err = s.erase(s.ctx, tx.Tx, s.mac, s.models, s.tenant, id, true)
 	}
-	if err == nil && g.keys == 0 && !g.before && id == s.subject {
+	if err == nil && g.keys == 0 && g.emptied == 0 && !g.before && id == s.subject {
 		err = fmt.Errorf("the patient has no key, so that there is nothing to destroy: %w", crypto.ErrNoKey)
 	}
 	if err != nil {
@@ -305,6 +309,9 @@ func (p *plugin) erase(ctx context.Context, conn gorm.ConnPool, mac metaMAC, mod
 		} else {
 			g.keys++
 		}
+	}
+	if g.emptied, err = p.emptyOlds(ctx, conn, models, tenant, subject); err != nil {
+		return g, err
 	}
 	if g.clear, err = p.clearOf(ctx, conn, models, tenant, subject); err != nil {
 		return g, err

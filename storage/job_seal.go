@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
+	"github.com/part164/part164/crypto"
 )
 
 // planSeal adopts rows without a tenant, seals what the old columns hold, and
@@ -50,10 +52,9 @@ func (j *jobRun) withOlds(models []*model) ([]*model, error) {
 // held narrows to the rows of which an old column holds something.
 func (j *jobRun) held(s *selection) {
 	fields, err := j.heldOlds(j.ctx, inner(j.pool), s.m)
-	if err == nil {
-		s.extra = oldColumns(fields)
-		s.held = s.extra
-	}
+	s.extra = oldColumns(fields)
+	s.held = s.extra
+	s.err = err
 }
 
 // adopt gives rows without a tenant to the principal's.
@@ -76,13 +77,9 @@ func (j *jobRun) sealOlds(b *jobBatch, rows []*storedRow) error {
 	if err != nil {
 		return err
 	}
-	var subjects []string
-	for _, r := range rows {
-		subjects = append(subjects, r.subject)
-	}
-	keys, err := b.tx.keys.SealingKeys(b.ctx, b.tenant, unique(subjects))
+	rows, keys, err := b.sealable(rows, fields)
 	if err != nil {
-		return fmt.Errorf("storage: job: %w", err)
+		return err
 	}
 	taken, err := b.taken(rows, fields)
 	if err != nil {
@@ -144,6 +141,62 @@ func (j *jobRun) sealOlds(b *jobBatch, rows []*storedRow) error {
 		b.sets = append(b.sets, s)
 	}
 	return nil
+}
+
+// sealable returns the keys of the rows' subjects, and the rows of those for
+// whom something may be sealed, a closed duplicate's included: nothing there is
+// new. Of a shredded patient the old columns are set to NULL, as Shred does it.
+func (b *jobBatch) sealable(rows []*storedRow, fields []*field) ([]*storedRow, map[string]*crypto.Key, error) {
+	var subjects, closed []string
+	for _, r := range rows {
+		subjects = append(subjects, r.subject)
+	}
+	subjects = unique(subjects)
+	for {
+		keys, err := b.tx.keys.SealingKeys(b.ctx, b.tenant, subjects)
+		if err == nil {
+			var more map[string]*crypto.Key
+			if more, err = b.tx.keys.ResealingKeys(b.ctx, b.tenant, closed); err == nil {
+				maps.Copy(keys, more)
+				return rows, keys, nil
+			}
+		}
+		var which *crypto.SubjectError
+		if !errors.As(err, &which) || !slices.Contains(subjects, which.Subject) {
+			return nil, nil, fmt.Errorf("storage: job: %w", err)
+		}
+		switch {
+		case gone(err):
+			rows = slices.DeleteFunc(rows, func(r *storedRow) bool {
+				if r.subject == which.Subject {
+					b.emptyOlds(r, fields)
+				}
+				return r.subject == which.Subject
+			})
+		case errors.Is(err, crypto.ErrClosed):
+			closed = append(closed, which.Subject)
+		default: // its key does not unwrap
+			rows = slices.DeleteFunc(rows, func(r *storedRow) bool {
+				if r.subject == which.Subject {
+					b.skip(r)
+				}
+				return r.subject == which.Subject
+			})
+		}
+		subjects = slices.DeleteFunc(subjects, func(s string) bool { return s == which.Subject })
+	}
+}
+
+// emptyOlds sets what a row's old columns hold to NULL.
+func (b *jobBatch) emptyOlds(r *storedRow, fields []*field) {
+	s := rowSet{r: r, sets: map[string]any{}}
+	for k, f := range fields {
+		if r.extra[k] != nil {
+			s.sets[f.tag.From] = nil
+			b.note(r, f.Name, r.cells[slices.Index(r.model.sealed, f)])
+		}
+	}
+	b.sets = append(b.sets, s)
 }
 
 // taken says which of the rows would bring a value into a unique field that

@@ -35,12 +35,17 @@ type selection struct {
 
 	everyone  bool   // rows of every tenant
 	movedFrom string // rows that a merge moved from this subject; "" is every one
+
+	err error // what came between: nothing is read
 }
 
 // stored reads a page of rows in the order of their IDs. The ID of the last
 // one is where the next page begins, so that a long walk holds no cursor and
 // no transaction.
 func (p *plugin) stored(ctx context.Context, conn gorm.ConnPool, s selection) ([]*storedRow, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
 	m := s.m
 	columns := []string{m.column("ID"), m.column("TenantID"), m.column("Version")}
 	if m.subject != nil {
@@ -110,6 +115,9 @@ func storedBytes(v any) []byte {
 
 // countStored counts the rows of a selection.
 func (p *plugin) countStored(ctx context.Context, conn gorm.ConnPool, s selection) (int64, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
 	var n int64
 	if err := p.rowsOf(ctx, conn, s).Count(&n).Error; err != nil {
 		return 0, fmt.Errorf("storage: count %s: %w", s.m.table, err)

@@ -38,6 +38,29 @@ func (w *world) isNew(id string) {
 	}
 }
 
+// doesNothing holds that an insert that meets a duplicate stores nothing, and
+// leaves the app's struct as it was.
+func (w *world) doesNothing(change func(*person), on clause.OnConflict) error {
+	w.Helper()
+	own := w.snapshot(w.tenant)
+	p := newPerson()
+	change(&p)
+	id := p.ID
+	tx := w.do().Clauses(on).Create(&p)
+	if tx.RowsAffected != 0 || p.ID != id || p.Version != 0 {
+		w.Errorf("%d rows affected, the struct is %+v", tx.RowsAffected, p.Record)
+	}
+	if got := w.snapshot(w.tenant); got != own {
+		w.Errorf("it changed rows: %s", differs(own, got))
+	}
+	if tx.Error == nil {
+		p.ID, p.MRN = "", storage.Sealed[string]{}
+		w.must(w.do().Create(&p).Error) // its values are there still
+		w.isNew(p.ID)
+	}
+	return tx.Error
+}
+
 func createPaths() []path {
 	return []path{
 		{"create/a pointer", works, func(w *world) error {
@@ -179,6 +202,100 @@ func createPaths() []path {
 			return nil
 		}},
 
+		{"create/maps", works, func(w *world) error {
+			one := map[string]any{"Name": storage.Seal(nameNew), "seen": seenAt(), "status": "new"}
+			name := storage.Seal("Second One")
+			more := []map[string]any{{"name": &name, "Nick": nil}, {"SSN": storage.Seal(ssnAlice)}}
+			if err := errors.Join(w.do().Model(&person{}).Create(one).Error, w.do().Model(&person{}).Create(&more).Error); err != nil {
+				return err
+			}
+			w.isNew(one["id"].(string))
+			w.found("second", more[0]["id"].(string))
+			wants(w, "SSN", w.read(more[1]["id"].(string)).SSN, ssnAlice)
+			return nil
+		}},
+		{"create/pointers and embedded structs", works, func(w *world) error {
+			nick := storage.Seal("Fiddler")
+			p := newPerson()
+			p.Nick = &nick
+			p.Home.Geo.Lat = storage.Seal(52.5)
+			p.Work = &place{Street: storage.Seal(streetAlice), Geo: point{Lat: storage.Seal(-1.25)}}
+			if err := w.do().Create(&p).Error; err != nil {
+				return err
+			}
+			w.must(storage.Reveal(w.ctx, &p))
+			wants(w, "Nick of what was created", *p.Nick, "Fiddler")
+			got := w.read(p.ID)
+			wants(w, "Nick", *got.Nick, "Fiddler")
+			wants(w, "Home.Geo.Lat", got.Home.Geo.Lat, 52.5)
+			wants(w, "Work.Street", got.Work.Street, streetAlice)
+			wants(w, "Work.Geo.Lat", got.Work.Geo.Lat, -1.25)
+			if w.read(w.alice.ID).Nick != nil {
+				w.Error("NULL is not nil")
+			}
+			return nil
+		}},
+		{"create/DoNothing on nothing", works, func(w *world) error {
+			p := newPerson()
+			tx := w.do().Clauses(clause.OnConflict{DoNothing: true}).Create(&p)
+			if tx.RowsAffected != 1 {
+				w.Errorf("%d rows affected, want 1", tx.RowsAffected)
+			}
+			w.isNew(p.ID)
+			return tx.Error
+		}},
+		{"create/DoNothing on an ID that is there", works, func(w *world) error {
+			return w.doesNothing(func(p *person) { p.ID = w.alice.ID }, clause.OnConflict{DoNothing: true})
+		}},
+		{"create/DoNothing on the ID that is there, named", works, func(w *world) error {
+			return w.doesNothing(func(p *person) { p.ID = w.alice.ID }, clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoNothing: true})
+		}},
+		{"create/DoNothing on another tenant's ID", works, func(w *world) error {
+			return w.doesNothing(func(p *person) { p.ID = w.foreign.ID }, clause.OnConflict{DoNothing: true})
+		}},
+		{"create/DoNothing on a unique sealed value", works, func(w *world) error {
+			return w.doesNothing(func(p *person) { p.MRN = storage.Seal(mrnAlice) }, clause.OnConflict{DoNothing: true})
+		}},
+		{"create/DoNothing on the ID, where a unique value is taken", works, func(w *world) error {
+			p := newPerson()
+			p.MRN = storage.Seal(mrnAlice)
+			own := w.snapshot(w.tenant)
+			err := w.do().Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoNothing: true}).Create(&p).Error
+			if !errors.Is(err, storage.ErrDuplicate) || !errors.Is(err, gorm.ErrDuplicatedKey) || w.snapshot(w.tenant) != own {
+				w.Errorf("%v, want ErrDuplicate and nothing stored", err)
+			}
+			return nil
+		}},
+		{"create/DoNothing of a slice", works, func(w *world) error {
+			taken := newPerson()
+			taken.ID = w.alice.ID
+			ps := []person{newPerson(), taken, {MRN: storage.Seal(mrnBob)}, {Name: storage.Seal("Second One")}}
+			tx := w.do().Clauses(clause.OnConflict{DoNothing: true}).Create(&ps)
+			if tx.RowsAffected != 2 {
+				w.Errorf("%d rows affected, want 2", tx.RowsAffected)
+			}
+			w.kept()
+			w.found("kettle", ps[0].ID)
+			w.found("second", ps[3].ID)
+			return tx.Error
+		}},
+		{"create/an ID that is there, of one's own and of another tenant", works, func(w *world) error {
+			own := w.snapshot(w.tenant)
+			var texts []string
+			for _, id := range []string{w.alice.ID, w.foreign.ID} {
+				p := newPerson()
+				p.ID = id
+				err := w.do().Create(&p).Error
+				if !errors.Is(err, storage.ErrDuplicate) {
+					w.Errorf("%v, want ErrDuplicate", err)
+				}
+				texts = append(texts, fmt.Sprint(err))
+			}
+			if texts[0] != texts[1] || w.snapshot(w.tenant) != own {
+				w.Errorf("%q and %q", texts[0], texts[1])
+			}
+			return nil
+		}},
 		{"create/a value", refused, func(w *world) error { return w.do().Create(newPerson()).Error }},
 		{"create/a map", refused, func(w *world) error {
 			return w.do().Model(&person{}).Create(map[string]any{"name": nameNew, "status": "new"}).Error
@@ -549,6 +666,89 @@ func updatePaths() []path {
 			return tx.Error
 		}},
 
+		{"update/one sealed value for several records", works, func(w *world) error {
+			tx := w.do().Model(&person{}).Where("1 = 1").Updates(map[string]any{"name": storage.Seal(nameNew), "status": "moved"})
+			if tx.RowsAffected != 2 {
+				w.Errorf("%d rows affected, want 2", tx.RowsAffected)
+			}
+			for _, id := range []string{w.alice.ID, w.bob.ID} {
+				p := w.read(id)
+				wants(w, "Name", p.Name, nameNew)
+				if p.Status != "moved" || p.Version != 2 {
+					w.Errorf("Status %q in version %d", p.Status, p.Version)
+				}
+			}
+			if a, b := w.stored("dialect_people", "name", w.alice.ID), w.stored("dialect_people", "name", w.bob.ID); string(a) == string(b) {
+				w.Error("two records have one cell")
+			}
+			w.kept("name", "status")
+			w.found("kettle", w.alice.ID, w.bob.ID)
+			return tx.Error
+		}},
+		{"update/one sealed value for the records of a slice", works, func(w *world) error {
+			var ps []person
+			w.must(w.do().Find(&ps).Error)
+			if err := w.do().Model(&ps).Update("name", storage.Seal(nameNew)).Error; err != nil {
+				return err
+			}
+			w.must(storage.Reveal(w.ctx, ps))
+			wants(w, "Name of the model", ps[0].Name, nameNew)
+			wants(w, "Name of the model", ps[1].Name, nameNew)
+			ps[0].Status = "moved"
+			return w.do().Save(&ps[0]).Error
+		}},
+		{"update/a pointer", works, func(w *world) error {
+			p := load(w)
+			nick := storage.Seal("Fiddler")
+			p.Nick = &nick
+			copied := *p
+			w.must(w.do().Save(p).Error)
+			got := w.read(p.ID)
+			wants(w, "Nick", *got.Nick, "Fiddler")
+			if got := copied.Nick; got != &nick {
+				w.Error("the copy changed")
+			}
+			w.kept()
+			p.Nick = nil
+			err := w.do().Save(p).Error
+			if w.stored("dialect_people", "nick", p.ID) != nil {
+				w.Error("nil is not NULL")
+			}
+			return err
+		}},
+		{"update/a struct that is embedded by pointer", works, func(w *world) error {
+			p := load(w)
+			p.Work = &place{Street: storage.Seal("1 New Street")}
+			w.must(w.do().Save(p).Error)
+			w.must(w.do().Model(p).Update("work_geo_lat", storage.Seal(1.5)).Error)
+			got := w.read(p.ID)
+			wants(w, "Work.Street", got.Work.Street, "1 New Street")
+			wants(w, "Work.Geo.Lat", got.Work.Geo.Lat, 1.5)
+			w.kept()
+			return nil
+		}},
+		{"update/FirstOrCreate with Assign of a sealed value", works, func(w *world) error {
+			var p person
+			err := w.do().Where("id = ?", w.alice.ID).Assign(map[string]any{"name": storage.Seal(nameNew)}).FirstOrCreate(&p).Error
+			if err != nil {
+				w.onlyRefused(err)
+				w.kept()
+				return nil
+			}
+			renamed(w)
+			return nil
+		}},
+		{"update/restored with Unscoped", works, func(w *world) error {
+			w.must(w.do().Delete(&visit{}, "id = ?", w.visit.ID).Error)
+			if err := w.do().Unscoped().Model(&visit{}).Where("id = ?", w.visit.ID).Update("deleted_at", nil).Error; err != nil {
+				return err
+			}
+			var v visit
+			w.must(w.do().Take(&v, "id = ?", w.visit.ID).Error)
+			w.must(storage.Reveal(w.ctx, &v))
+			wants(w, "Reason", v.Reason, reasonAlice)
+			return nil
+		}},
 		{"update/a bare value in a map", refused, func(w *world) error {
 			return w.do().Model(load(w)).Updates(map[string]any{"name": nameNew}).Error
 		}},

@@ -131,6 +131,7 @@ func TestMigrateLosesNothingOfAnOldDatabase(t *testing.T) {
 	type OldPatient struct {
 		storage.PatientRecord
 		Name   storage.Sealed[string] `phi:"name"`
+		MRN    storage.Sealed[string] `phi:"mrn,search=exact"` // new
 		Status string                 `phi:"operational,clear" gorm:"size:80;not null;default:'new';check:old_status,status <> 'bad'"`
 		Note   string                 `phi:"-" gorm:"size:200"`
 	}
@@ -177,13 +178,19 @@ func TestMigrateLosesNothingOfAnOldDatabase(t *testing.T) {
 		if err := db.WithContext(ctx).Take(&p, "id = ?", id).Error; err != nil {
 			t.Fatal(err)
 		}
-		p.Name, p.Note = storage.Seal("Jane Roe"), "x"
+		p.Name, p.MRN, p.Note = storage.Seal("Jane Roe"), storage.Seal("MRN-123456"), "x"
 		if err := db.WithContext(ctx).Save(&p).Error; err != nil {
 			t.Fatal(err)
 		}
 		count("old_log", 1) // the trigger is still there
-		if _, err := raw.Exec("UPDATE old_patients SET name = 'plain'"); err == nil {
-			t.Error("the column takes plaintext")
+		for _, column := range []string{"name", "mrn"} {
+			if _, err := raw.Exec("UPDATE old_patients SET " + column + " = 'plain'"); err == nil {
+				t.Errorf("the column %s takes plaintext", column)
+			}
+		}
+		var found []OldPatient
+		if err := db.WithContext(ctx).Where(storage.Match("MRN", "mrn123456")).Find(&found).Error; err != nil || len(found) != 1 {
+			t.Errorf("a search of the new column found %d, %v; want 1", len(found), err)
 		}
 		run("DELETE FROM old_patients")
 		count("old_children", 0) // and the cascade

@@ -23,7 +23,9 @@ import (
 // and transactions carry their keys and outbox tickets.
 type pool struct {
 	gorm.ConnPool
-	plugin *plugin
+	plugin  *plugin
+	tenants sync.Map      // that have keys, as far as this process knows
+	making  chan struct{} // held by whoever makes a tenant's first keys
 }
 
 var (
@@ -57,6 +59,9 @@ func (c *pool) begin(ctx context.Context, opts *sql.TxOptions) (*txConn, error) 
 			read.ReadOnly = opts.ReadOnly
 		}
 		opts = &read
+	}
+	if c.plugin.db.Name() == "mysql" && !opts.ReadOnly {
+		c.firstKeys(ctx)
 	}
 	start := c.start
 	if c.plugin.db.Name() == "sqlite" && ctx.Done() != nil {

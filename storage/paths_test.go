@@ -230,6 +230,37 @@ func TestFirstWritersOfATenant(t *testing.T) {
 	})
 }
 
+// The first writer of a tenant takes back what those behind wait for.
+func TestFirstWriterOfATenantRollsBack(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		db := storagetest.Open(t, d, func(c *storage.Config) { c.Access, c.NewID = accesstest.Allow(), nil }, &Patient{})
+		for round := range 5 {
+			ctx := accesstest.AsIn(t, t.Context(), fmt.Sprintf("new-%d", round), "physician", access.Treatment)
+			first := db.WithContext(ctx).Begin()
+			p := jane()
+			if err := first.Create(&p).Error; err != nil {
+				t.Fatal(err)
+			}
+			var wg sync.WaitGroup
+			for i := range 6 {
+				wg.Go(func() {
+					p := jane()
+					p.MRN = storage.Seal(fmt.Sprintf("MRN-%d-%d", round, i))
+					if err := db.WithContext(ctx).Create(&p).Error; err != nil {
+						t.Errorf("round %d: Create = %v", round, err)
+					}
+				})
+			}
+			time.Sleep(30 * time.Millisecond) // they wait for the first now, or will not wait at all: both are right
+			if err := first.Rollback().Error; err != nil {
+				t.Error(err)
+			}
+			wg.Wait()
+		}
+	})
+}
+
 // What a transaction made and took back is the key of nobody: another process
 // may make the patient's first key, and this one must then use that.
 func TestKeysThatRolledBackOpenNothing(t *testing.T) {

@@ -265,7 +265,7 @@ func (p *plugin) Initialize(db *gorm.DB) error {
 		return &RefusedError{Op: "open", Why: "GORM's logger prints the arguments of statements, which hold clear PHI", Mend: "set ParameterizedQueries in its Config, or use logger.Discard"}
 	}
 	p.db = db
-	p.pool = &pool{ConnPool: db.ConnPool, plugin: p}
+	p.pool = &pool{ConnPool: db.ConnPool, plugin: p, making: make(chan struct{}, 1)}
 	if db.Name() != "sqlite" && !p.anyWay {
 		switch db.ConnPool.(type) {
 		case *sql.DB, *gorm.PreparedStmtDB: // whose cache would run statements on connections unseen

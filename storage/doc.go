@@ -23,12 +23,42 @@
 // A write selects and locks the rows that it will touch, records the attempt
 // with their patients, and carries a ticket in its own transaction, from which
 // the trail learns that it committed. Only columns that were read and have
-// changed are written; a version that is not the stored one is [ErrConflict].
+// changed are written; a version that is not the stored one is [ErrConflict]. A
+// write that fails leaves nothing, also in a transaction of the app's that goes
+// on.
+//
+// Associations. New records that hang on one that is created or saved are
+// created with it, about the same patient; what was read is left alone, or with
+// FullSaveAssociations written where it was changed. A record of another patient
+// or tenant is refused. What would take away the key that names the patient is
+// refused: Association(...).Unscoped() deletes instead. The rows of join tables
+// are in scope where the records that they link are.
+//
+// Joins and Preload. A joined association has tenant and relationship in its
+// ON, and its cells are bound. Tables without PHI may be joined by text, and
+// stand in subqueries.
+//
+// Other targets. Find reads into other structs, whose sealed fields are Sealed
+// like the model's and which have the ID, and into maps, whose values are
+// Sealed. Pluck, Scan, Row and Rows take columns that are not sealed. What is
+// not read into the model is looked up first, so that the trail names whose PHI
+// it was; count, min, max, sum and avg are the functions of a select list.
+// [Bind] does it for what raw SQL has read in a context of [Outside].
+//
+// Upserts. OnConflict{DoNothing: true} stores nothing of what meets a duplicate:
+// no row, no token, no key. Others would overwrite what nobody has read and are
+// refused, as is Save of a slice. An ID that is taken is [ErrDuplicate] in the
+// same words whoever has it.
+//
+// One sealed value for many records is sealed for each of them. A *Sealed that
+// is nil is NULL. Setting a soft delete's column, or taking it back, needs the
+// right to delete too.
 //
 // What storage cannot make safe it refuses, and the error says what to do
-// instead: raw SQL that names a PHI table, upserts, bare values for sealed
-// fields, conditions on sealed columns, joins and subqueries, reads into
-// another type than the model.
+// instead: raw SQL that names a table with PHI, bare values for sealed fields,
+// conditions on sealed columns or on what the caller does not see, joins of
+// many records into one, subqueries on tables with PHI, RETURNING, LIMIT in a
+// write, more than 10,000 records in one write.
 //
 // # Values
 //

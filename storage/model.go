@@ -219,7 +219,7 @@ func (p *plugin) parse(s *schema.Schema) (*model, error) {
 		if err != nil {
 			return nil, fail("field %s: %v", f.Name, err)
 		}
-		inRecord := m.record != nil && len(f.StructField.Index) > 0 && hasPrefix(f.StructField.Index, m.record)
+		inRecord := m.record != nil && len(f.StructField.Index) > 0 && (hasPrefix(f.StructField.Index, m.record) || m.isMergedInto(f))
 		switch {
 		case inRecord:
 			continue

@@ -129,7 +129,7 @@ func (r *reading) run(db *gorm.DB, next func(*gorm.DB)) {
 	_, selected := stmt.Clauses["SELECT"]
 	from, fromSet := stmt.Clauses["FROM"]
 	r.join(stmt)
-	if r.seen != nil {
+	if r.seen != nil && !db.DryRun {
 		ids := make([]any, 0, len(r.seen))
 		for id := range r.seen {
 			ids = append(ids, id)

@@ -27,7 +27,7 @@ type pick struct {
 
 // pickText is what an app may select by text: a column, or one of the five
 // functions of one, with or without another name.
-var pickText = regexp.MustCompile(`(?i)^(?:(count|min|max|sum|avg)\s*\(\s*(?:distinct\s*)?\(?\s*)?["` + "`" + `]?(?:[a-z_]\w*["` + "`" + `]?\.["` + "`" + `]?)?([a-z_]\w*|\*)["` + "`" + `]?\s*\)?\s*\)?(?:\s+as\s+["` + "`" + `]?([a-z_]\w*)["` + "`" + `]?)?$`)
+var pickText = regexp.MustCompile(`(?i)^(?:(count|min|max|sum|avg)\s*\(\s*(?:distinct\s*)?\(?\s*)?["` + "`" + `]?(?:([a-z_]\w*)["` + "`" + `]?\.["` + "`" + `]?)?([a-z_]\w*|\*)["` + "`" + `]?\s*\)?\s*\)?(?:\s+as\s+["` + "`" + `]?([a-z_]\w*)["` + "`" + `]?)?$`)
 
 var (
 	scannerType = reflect.TypeFor[sql.Scanner]()
@@ -61,6 +61,10 @@ func (r *reading) targets(stmt *gorm.Statement, rows bool) error {
 		if rows || t != stmt.Schema.ModelType && !counts {
 			return r.refuse("rows with a joined model's PHI are not read into the model", "Find into the model with its associations")
 		}
+		_, by := stmt.Clauses["SELECT"]
+		if len(r.joins) > 0 && !counts && (by || len(stmt.Selects) > 0) {
+			return r.refuse("a select list beside a joined model's PHI", "select columns of the association: Joins(\"Person\", db.Select(\"name\"))")
+		}
 		return nil
 	}
 	if err := r.pick(stmt); err != nil {
@@ -89,13 +93,16 @@ func (r *reading) pick(stmt *gorm.Statement) error {
 	case nil:
 	case clause.Select: // as Pluck makes it
 		for _, c := range e.Columns {
+			if c.Table != "" && c.Table != clause.CurrentTable && c.Table != r.main.table || c.Alias != "" {
+				return r.expression()
+			}
 			texts = append(texts, c.Name)
 		}
 	case clause.Expr: // as Count makes it
 		column := "*"
 		if len(e.Vars) == 1 {
 			c, ok := e.Vars[0].(clause.Column)
-			if !ok {
+			if !ok || c.Table != "" {
 				return r.expression()
 			}
 			column = c.Name
@@ -147,9 +154,12 @@ func (r *reading) parse(texts []string) error {
 		if parts == nil || strings.Count(text, "(") != strings.Count(text, ")") {
 			return r.expression()
 		}
-		p := pick{call: strings.ToLower(parts[1]), as: parts[3]}
-		if parts[2] != "*" {
-			if p.field = r.main.schema.LookUpField(parts[2]); p.field == nil || p.field.DBName == "" {
+		p := pick{call: strings.ToLower(parts[1]), as: parts[4]}
+		if parts[2] != "" && !strings.EqualFold(parts[2], r.main.table) { // of a joined table
+			return r.expression()
+		}
+		if parts[3] != "*" {
+			if p.field = r.main.schema.LookUpField(parts[3]); p.field == nil || p.field.DBName == "" {
 				return r.expression()
 			}
 		} else if p.call != "count" {

@@ -36,6 +36,9 @@ func (p *plugin) update(o *op) (bool, error) {
 	if save && len(named) == 1 && named[0].load == nil {
 		return false, o.m.refuse("save", "the record was not read through storage, so that what it lacks would be lost", "read it first, or set single columns with Updates")
 	}
+	if save && len(named) == 1 && named[0].Version == 0 {
+		return false, o.m.refuse("save", "the record was read without its version, so that another's change would be overwritten unseen", "select "+o.m.schema.LookUpField("Version").DBName+" too, or set single columns with Updates")
+	}
 	set, err := o.assignments()
 	if err != nil {
 		return false, err

@@ -794,6 +794,18 @@ func joinPaths() []path {
 			_, err := gorm.G[visit](w.db.DB).Joins(clause.LeftJoin.AssociationFrom("Person", gorm.G[person](w.db.DB).Select("id")).As("p"), nil).Find(w.ctx)
 			return err
 		}),
+		not("a column of the joined table as one's own", func(w *world) error {
+			return w.do().Joins("Person").Select("dialect_visits.id", "dialect_visits.tenant_id", "Person.status AS ward").Find(&[]visit{}).Error
+		}),
+		not("a column of the joined table under its own name", func(w *world) error {
+			return w.do().Joins("Person").Select("id", "Person.tenant_id").Find(&[]visit{}).Error
+		}),
+		not("a column of the joined table as a clause", func(w *world) error {
+			return w.do().Joins("Person").Clauses(clause.Select{Columns: []clause.Column{{Table: "Person", Name: "id"}}}).Find(&[]visit{}).Error
+		}),
+		not("a column of the joined table into a model without PHI", func(w *world) error {
+			return w.do().Joins("Person").Select("dialect_gadgets.id", `"Person"."status" AS label`).Find(&[]gadget{}).Error
+		}),
 		not("a subquery on the index", func(w *world) error {
 			return w.do().Where("id IN (SELECT record_id FROM phi_index)").Find(&[]person{}).Error
 		}),

@@ -807,6 +807,12 @@ func updatePaths() []path {
 			p.Notes = p.SSN
 			return w.do().Save(p).Error
 		}},
+		{"update/Save of what was read without its version", refused, func(w *world) error {
+			var p person
+			w.must(w.do().Select("id", "tenant_id", "status").Take(&p, "id = ?", w.alice.ID).Error)
+			p.Status = "moved"
+			return w.do().Save(&p).Error
+		}},
 		{"update/Save of what was not read", refused, func(w *world) error {
 			p := newPerson()
 			p.ID = w.alice.ID

@@ -138,13 +138,44 @@
 // every table with PHI that the database knows; one whose model this process
 // has not been given is an error. The lasting damage of a stolen copy of the
 // database is not undone by a rotation: whoever has cells and keys keeps them.
+// # Shred
+//
+// [Shred] destroys a patient for good, and says under whose authority:
+//
+//	c, err := storage.Shred(ctx, db, patient.ID, storage.Authority{
+//		Basis: storage.RetentionOver, Approver: "u-31", Reference: "schedule-2031",
+//	})
+//
+// It deletes the patient's wrapped keys and search tokens and leaves a
+// tombstone, under a lock that conflicts with sealing: a write of the patient
+// commits before, and cannot be opened after, or gets crypto.ErrShredded. This
+// is cryptographic erase in the sense of NIST SP 800-88 Rev. 2: the cells, in
+// the database and in every copy of it, stay, and nobody can open them. What
+// lies in clear stays readable; the [Certificate] names its columns. Other
+// processes drop the key within Config.KeyBound.
+//
+// A copy of the key table brings the key back: in a backup, in the database's
+// own logs, in the free space of its files. So a certificate is pending until
+// Config.KeyBackups has passed, and then [Certificate.Confirm] makes it
+// complete. An older copy that is put in the database's place is found by what
+// is remembered outside of it, in Config.Tombstones or the audit trail: Open
+// then gives [ErrRestored], and so does a process that runs on, until [Reapply]
+// has shredded the same patients again. Without either nothing is found, and a
+// deviation says so.
+//
+// # Check
+//
+// [Check] holds a tenant's rows, search tokens and keys against the audit trail,
+// where each write has left the version and a digest of every cell, and names
+// what does not fit: see the kinds of [Finding]. It sees what Reveal cannot: an
+// older cell put back, a NULL, a row that is gone. Run it as a job, every night.
 //
 // # Limits
 //
 // Go cannot keep plaintext out of a memory dump. A value that was revealed and
 // taken with Get is the app's to guard. PHI stored in clear is printed by fmt
 // like any Go field. An older cell of the same record and field, put back by
-// somebody who can write to the database, opens. The pool of db.DB() is not
-// guarded: what it reads is sealed, and what it writes is stopped only by the
-// constraints.
+// somebody who can write to the database, opens: Check names it. The pool of
+// db.DB() is not guarded: what it reads is sealed, and what it writes is
+// stopped only by the constraints.
 package storage

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/rbac"
@@ -198,4 +199,71 @@ func ExampleList() {
 	// --
 	// Roe
 	// Smith
+}
+
+func ExampleShred() {
+	tb := &exampleTB{}
+	defer tb.end()
+	db := storagetest.NewDB(tb, &Patient{}, &Encounter{})
+	doctor := access.Principal{ID: "u-7", Tenant: "t-1", Kind: access.Human, Roles: []string{"physician"}}
+	ctx := access.With(context.Background(), doctor, access.Treatment)
+	p := Patient{Name: storage.Seal("Jane Roe"), NextVisit: time.Date(2026, 5, 6, 0, 0, 0, 0, time.UTC)}
+	if err := db.WithContext(ctx).Create(&p).Error; err != nil {
+		fmt.Println(err)
+		return
+	}
+	officer := access.With(context.Background(), access.Principal{ID: "u-9", Tenant: "t-1", Kind: access.Human, Roles: []string{"privacy-officer"}}, access.Operations)
+	_, err := storage.Shred(officer, db.DB, p.ID, storage.Authority{Basis: storage.RetentionOver, Approver: "u-31", Reference: "schedule-2031"})
+	fmt.Println(errors.Is(err, storage.ErrRetained))
+	c, err := storage.Shred(officer, db.DB, p.ID, storage.Authority{Basis: storage.CourtOrder, Approver: "u-31", Reference: "order-17"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(c.State, c.Keys, c.Clear)
+	var q Patient
+	if err := db.WithContext(ctx).First(&q, "id = ?", p.ID).Error; err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(errors.Is(storage.Reveal(ctx, &q), crypto.ErrShredded))
+	// Output:
+	// true
+	// pending 1 [patients.next_visit]
+	// true
+}
+
+func ExampleCheck() {
+	tb := &exampleTB{}
+	defer tb.end()
+	db := storagetest.NewDB(tb, &Patient{}, &Encounter{})
+	doctor := access.Principal{ID: "u-7", Tenant: "t-1", Kind: access.Human, Roles: []string{"physician"}}
+	ctx := access.With(context.Background(), doctor, access.Treatment)
+	p := Patient{Name: storage.Seal("Jane Roe"), MRN: storage.Seal("MRN-123456")}
+	if err := db.WithContext(ctx).Create(&p).Error; err != nil {
+		fmt.Println(err)
+		return
+	}
+	// Somebody gets around the SDK.
+	raw, err := db.DB.DB()
+	if err == nil {
+		_, err = raw.Exec("UPDATE patients SET mrn = NULL")
+	}
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	service := access.Principal{ID: "svc-check", Tenant: "t-1", Kind: access.Service, Roles: []string{"maintenance"}}
+	job, end := access.Job(context.Background(), service, access.SystemAdmin)
+	defer end()
+	r, err := storage.Check(job, db.DB, os.Stderr)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, f := range r.Findings {
+		fmt.Println(f.Kind, f.Table, f.Field, f.Record == p.ID)
+	}
+	// Output:
+	// cell.nulled patients MRN true
 }

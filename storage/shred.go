@@ -164,8 +164,10 @@ func Shred(ctx context.Context, db *gorm.DB, subject string, a Authority) (Certi
 			return Certificate{}, fmt.Errorf("storage: shred: %w", err)
 		}
 	}
-	if err := p.shredFiles(ctx, who.Tenant, subject); err != nil {
-		return Certificate{}, fmt.Errorf("storage: shred: the keys are gone, but %w: call Shred again", err)
+	for _, id := range s.all() {
+		if err := p.shredFiles(ctx, who.Tenant, id); err != nil {
+			return Certificate{}, fmt.Errorf("storage: shred: the keys are gone, but %w: call Shred again", err)
+		}
 	}
 	return s.certify(gone, a, who)
 }

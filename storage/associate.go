@@ -22,7 +22,7 @@ import (
 func (p *plugin) insert(db *gorm.DB, next func(*gorm.DB)) {
 	stmt := db.Statement
 	m, err := p.modelOf(db)
-	if err != nil || m == nil || db.Error != nil || db.DryRun || stmt.SQL.Len() > 0 || isOwn(stmt.Context) {
+	if err != nil || m == nil || db.Error != nil || db.DryRun || stmt.SQL.Len() > 0 || isOwn(stmt) {
 		p.write(db, next, access.Create, p.create)
 		return
 	}

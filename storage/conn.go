@@ -176,15 +176,42 @@ func (p *plugin) unbuilt(db *gorm.DB, next func(*gorm.DB)) {
 	switch before.(type) {
 	case *pool, *txConn: // look by themselves
 	default:
-		if !isOwn(stmt.Context) {
+		if !isOwn(stmt) {
 			stmt.ConnPool = &guarded{before, p}
 			defer func() { stmt.ConnPool = before }()
+		}
+	}
+	if stmt.Context.Value(outsideKey{}) != nil {
+		if err := p.fit(db); err != nil {
+			_ = db.AddError(err)
+			return
 		}
 	}
 	next(db)
 	if stmt.Context.Value(outsideKey{}) != nil {
 		db.Error = p.clean("raw statement", stmt.Table, db.Error)
 	}
+}
+
+// fit refuses a statement on PHI whose session would print its arguments, or
+// whose connection nobody has measured: another plugin's, or one of
+// db.Connection that is no verified TLS.
+func (p *plugin) fit(db *gorm.DB) error {
+	stmt := db.Statement
+	if printsArguments(db.Logger) {
+		return &RefusedError{Op: "statement", Table: stmt.Table, Why: "the session's logger prints the arguments of statements, which hold clear PHI", Mend: "set ParameterizedQueries in its Config, or use logger.Discard"}
+	}
+	v, measured := p.pool.ConnPool.(*verifiedDB)
+	if !measured { // this machine, Development, or a deviation
+		return nil
+	}
+	switch c := unwrap(stmt.ConnPool).(type) {
+	case *pool, *txConn:
+		return nil
+	case *sql.Conn:
+		return c.Raw(v.measure)
+	}
+	return &RefusedError{Op: "statement", Table: stmt.Table, Why: "it runs on a connection that is not the pool's, and that nobody has measured", Mend: "leave tables with PHI to the database that storage.Open opened"}
 }
 
 // A guarded is a connection on which the guard looks at each text.
@@ -509,17 +536,21 @@ func inner(c gorm.ConnPool) gorm.ConnPool {
 	}
 }
 
-type internalKey struct{}
+const ownKey = "part164:own"
 
 // own returns a session for the plugin's own statements on a connection: it
-// is not scoped, not recorded, and logs nothing.
+// is not scoped, not recorded, and logs nothing. The mark is on its statements
+// and not in their context, which an app's callback hands on to its own.
 func (p *plugin) own(ctx context.Context, conn gorm.ConnPool) *gorm.DB {
-	db := p.db.Session(&gorm.Session{NewDB: true, SkipDefaultTransaction: true, SkipHooks: true, Logger: logger.Discard, Context: context.WithValue(ctx, internalKey{}, true)})
+	db := p.db.Session(&gorm.Session{NewDB: true, SkipDefaultTransaction: true, SkipHooks: true, Logger: logger.Discard, Context: ctx}).Set(ownKey, true)
 	db.Statement.ConnPool = conn
-	return db
+	return db.Session(&gorm.Session{})
 }
 
-func isOwn(ctx context.Context) bool { return ctx.Value(internalKey{}) != nil }
+func isOwn(stmt *gorm.Statement) bool {
+	_, ok := stmt.Settings.Load(ownKey)
+	return ok
+}
 
 type txKey struct{}
 

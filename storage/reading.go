@@ -70,7 +70,7 @@ func (p *plugin) row(db *gorm.DB, next func(*gorm.DB)) {
 // the statement has no PHI and has run, or it is refused.
 func (p *plugin) prepare(db *gorm.DB, next func(*gorm.DB), rows bool) *reading {
 	stmt := db.Statement
-	if db.Error != nil || isOwn(stmt.Context) {
+	if db.Error != nil || isOwn(stmt) {
 		next(db)
 		return nil
 	}
@@ -90,10 +90,18 @@ func (p *plugin) prepare(db *gorm.DB, next func(*gorm.DB), rows bool) *reading {
 	}
 	if m == nil && len(r.allowed) == 0 {
 		if l := p.linkOf(stmt); l != nil {
+			if err := p.fit(db); err != nil {
+				p.refuseQuery(db, err)
+				return nil
+			}
 			p.queryLink(db, l, next)
 		} else {
 			p.unbuilt(db, next)
 		}
+		return nil
+	}
+	if err = p.fit(db); err != nil {
+		p.refuseQuery(db, err)
 		return nil
 	}
 	if m != nil {
@@ -240,7 +248,10 @@ func (r *reading) check(query string) error {
 		if bad == nil && from && called(query[end:]) && !mayCall(w) {
 			bad = r.refuse("a call of "+w+" in a condition or order", "compute the value in the program and pass it as a parameter")
 		}
-		if t, ok := r.aliases[w]; ok && (before == t || beforeColumn(query[end:])) {
+		if t, ok := r.aliases[w]; ok {
+			if bad == nil && from && before != t && !beforeColumn(query[end:]) {
+				bad = r.refuse("a condition or order on the whole row of "+w, "name its columns, and no column as the table")
+			}
 			return
 		}
 		if bad == nil && from {

@@ -25,7 +25,7 @@ const spanKey = "part164:span"
 // begin opens the span of a write on a table with PHI.
 func (p *plugin) begin(db *gorm.DB) {
 	stmt := db.Statement
-	if db.Error != nil || db.DryRun || stmt.SQL.Len() > 0 || isOwn(stmt.Context) {
+	if db.Error != nil || db.DryRun || stmt.SQL.Len() > 0 || isOwn(stmt) {
 		return
 	}
 	m, err := p.modelOf(db)

@@ -264,6 +264,9 @@ func (p *plugin) Initialize(db *gorm.DB) error {
 	if printsArguments(db.Logger) {
 		return &RefusedError{Op: "open", Why: "GORM's logger prints the arguments of statements, which hold clear PHI", Mend: "set ParameterizedQueries in its Config, or use logger.Discard"}
 	}
+	if db.Name() == "mysql" {
+		p.cfg.Access = caseless{p.cfg.Access}
+	}
 	p.db = db
 	p.pool = &pool{ConnPool: db.ConnPool, plugin: p, making: make(chan struct{}, 1)}
 	if db.Name() != "sqlite" && !p.anyWay {

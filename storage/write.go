@@ -60,7 +60,7 @@ type change struct {
 // checks and narrows the statement. The attempt is durable before the SQL
 // runs, and its ticket is in the outbox of the same transaction.
 func (p *plugin) write(db *gorm.DB, next func(*gorm.DB), kind access.Action, prepare func(*op) (run bool, err error)) {
-	if db.Error != nil || isOwn(db.Statement.Context) {
+	if db.Error != nil || isOwn(db.Statement) {
 		next(db)
 		return
 	}
@@ -122,6 +122,9 @@ func (o *op) run(next func(*gorm.DB), prepare func(*op) (bool, error)) error {
 	if _, ok := stmt.Clauses["RETURNING"]; ok {
 		return o.m.refuse("write", "RETURNING", "read the record again")
 	}
+	if err := errors.Join(o.fit(o.db), o.checkClauses()); err != nil {
+		return err
+	}
 	run, err := prepare(o)
 	if err != nil {
 		return err
@@ -145,6 +148,27 @@ func (o *op) run(next func(*gorm.DB), prepare func(*op) (bool, error)) error {
 	}
 	for _, f := range o.done {
 		f()
+	}
+	return nil
+}
+
+// checkClauses refuses texts that the app puts into the statement's own
+// clauses: OR REPLACE and IGNORE would drop or keep rows behind our back, and
+// what stands behind SET sets more.
+func (o *op) checkClauses() error {
+	for name, c := range o.db.Statement.Clauses {
+		own := c.BeforeExpression == nil && c.AfterNameExpression == nil && c.AfterExpression == nil && c.Builder == nil
+		switch e := c.Expression.(type) {
+		case clause.Insert:
+			own = own && e.Modifier == "" && e.Table.Name == ""
+		case clause.Update:
+			own = own && e.Modifier == "" && e.Table.Name == ""
+		case clause.Delete:
+			own = own && e.Modifier == ""
+		}
+		if !own {
+			return o.m.refuse("write", "a modifier, hint or expression in the clause "+name, "leave it out: storage writes each record once, or says why not")
+		}
 	}
 	return nil
 }

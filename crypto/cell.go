@@ -209,7 +209,11 @@ func appendPart(dst []byte, s string) []byte {
 // joinParts joins parts into the associated data of a wrapped key or an index
 // domain. The first part is a label that no other use has.
 func joinParts(label string, parts ...string) []byte {
-	dst := appendPart(nil, label)
+	size := 4 + len(label)
+	for _, p := range parts {
+		size += 4 + len(p)
+	}
+	dst := appendPart(make([]byte, 0, size+4), label) // 4 for a version behind
 	for _, p := range parts {
 		dst = appendPart(dst, p)
 	}

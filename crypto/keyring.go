@@ -431,42 +431,59 @@ func (r *Keyring) call(ctx context.Context, id flightID) (key *tenantKey, err er
 // load fills in what is missing in found from the rows, with one query, and
 // returns the keys that it unwrapped.
 func load(ctx context.Context, rows KeyRows, tenant string, refs []KeyRef, found []Found, tests bool, wrapKey func() (*tenantKey, error)) ([]*Key, error) {
-	var subjects []string
+	subjects := make([]string, 0, len(refs))
 	for i, ref := range refs {
 		if found[i].Key == nil {
 			subjects = append(subjects, ref.Subject)
 		}
 	}
+	missing := len(subjects)
 	slices.Sort(subjects)
-	bySubject, err := readSubjects(ctx, rows, tenant, slices.Compact(subjects), false)
+	subjects = slices.Compact(subjects)
+	bySubject, err := readSubjects(ctx, rows, tenant, subjects, false)
 	if err != nil {
 		return nil, err
 	}
-	var fresh []*Key
-	unwrapped := make(map[KeyRef]Found)
+	var wrap *tenantKey // asked for once, and only for a row that is there
+	var failed error    // nothing opens
+	unwrap := func(ref KeyRef) (*Key, error) {
+		row, err := bySubject[ref.Subject].version(ref.Version)
+		switch {
+		case ref.Test && !tests:
+			return nil, fmt.Errorf("crypto: look up key: %w", ErrTestKey)
+		case err != nil:
+			return nil, err
+		case wrap == nil:
+			if wrap, err = wrapKey(); err != nil {
+				if !errors.Is(err, ErrNoKey) {
+					failed = err
+				}
+				return nil, err
+			}
+		}
+		return wrap.unwrapSubjectKey(row)
+	}
+	fresh := make([]*Key, 0, len(subjects))
+	var before map[KeyRef]Found // where a subject is asked for twice
+	if missing > len(subjects) {
+		before = make(map[KeyRef]Found, len(subjects))
+	}
 	for i, ref := range refs {
 		if found[i].Key != nil {
 			continue
 		}
-		f, ok := unwrapped[ref]
+		f, ok := before[ref]
 		if !ok {
-			row, err := bySubject[ref.Subject].version(ref.Version)
-			if ref.Test && !tests {
-				err = fmt.Errorf("crypto: look up key: %w", ErrTestKey)
+			f.Key, f.Err = unwrap(ref)
+			if failed != nil {
+				return nil, failed
 			}
-			if err == nil {
-				var wrap *tenantKey
-				if wrap, err = wrapKey(); err != nil && !errors.Is(err, ErrNoKey) {
-					return nil, err
-				}
-				if err == nil {
-					f.Key, err = wrap.unwrapSubjectKey(row)
-				}
-			}
-			if f.Err = err; err == nil {
+			if f.Err == nil {
 				fresh = append(fresh, f.Key)
 			}
-			unwrapped[ref] = f
+			if before != nil {
+				before[ref] = f
+			}
 		}
 		found[i] = f
 	}
@@ -488,13 +505,17 @@ func readSubjects(ctx context.Context, rows KeyRows, tenant string, subjects []s
 	if err != nil {
 		return nil, fmt.Errorf("crypto: read subject keys: %w", err)
 	}
-	for _, row := range all {
+	for i, row := range all {
 		if row.Tenant != tenant {
 			return nil, fmt.Errorf("crypto: read subject keys: the key table gave a row of another tenant: %w", ErrUnwrap)
 		}
 		s := bySubject[row.Subject]
 		s.shredded = s.shredded || row.Shredded
-		s.rows = append(s.rows, row)
+		if s.rows == nil {
+			s.rows = all[i : i+1 : i+1] // most subjects have one row
+		} else {
+			s.rows = append(s.rows, row)
+		}
 		bySubject[row.Subject] = s
 	}
 	return bySubject, nil

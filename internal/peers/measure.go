@@ -22,6 +22,12 @@ func (v value) String() string {
 	return fmt.Sprintf("%.2f%s (best %.2f%s)", v.median, v.unit, v.best, v.unit)
 }
 
+// absent says why a figure could not be measured on this machine, such as a
+// program that is not installed. It is no failure, and no verdict either.
+type absent string
+
+func (a absent) Error() string { return string(a) }
+
 // A goal bounds the median. The zero goal asks for nothing.
 type goal struct {
 	most, least float64

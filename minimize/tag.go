@@ -23,6 +23,7 @@ type Tag struct {
 	Clear   bool     // stored in clear so that it sorts and ranges: still PHI, still minimised
 	Unique  bool     // no two rows of a tenant have the same value; needs search=exact
 	As      string   // the field's logical name, kept when the column is renamed; empty means its own
+	Was     string   // the logical name that it had, or will have, which opens too; empty means none
 	From    string   // the old column that is being sealed into this one; empty means none
 	Pad     int      // the stored length is hidden: values are padded to this many bytes, doubled until they fit; 0 = not padded
 	Search  []string // kinds of index, among [SearchExact], [SearchName], [SearchWords] and [SearchYear]
@@ -47,7 +48,7 @@ const defaultPad = 64
 
 // ParseTag reads the value of a phi tag:
 //
-//	class[,as=name][,search=exact|name|words|year]...[,unique][,clear][,from=column][,pad[=bytes]][,guessable]
+//	class[,as=name][,was=name][,search=exact|name|words|year]...[,unique][,clear][,from=column][,pad[=bytes]][,guessable]
 //	subject
 //	-
 //
@@ -56,6 +57,9 @@ const defaultPad = 64
 // two bytes included that the padding itself takes. pad alone is pad=64. It may
 // be added, changed and removed at any time; a value has the padding of its
 // last write.
+//
+// as is the field's logical name, to which what is sealed is bound; was is one
+// more that opens and is searched, while a job moves what is bound to it.
 //
 // guessable allows a search index of a field with few or unevenly spread
 // values, which whoever has a copy of the index can tell by how often each
@@ -91,6 +95,8 @@ func ParseTag(s string) (Tag, error) {
 		return Tag{}, fmt.Errorf("minimize: parse tag: class %s: a clear column has its own index: remove search= and unique, or clear", head)
 	case t.Clear && t.Pad != 0:
 		return Tag{}, fmt.Errorf("minimize: parse tag: class %s: pad is for sealed values: remove it, or clear", head)
+	case t.Clear && t.Was != "":
+		return Tag{}, fmt.Errorf("minimize: parse tag: class %s: was= is for sealed values: remove it, or clear", head)
 	case t.Clear && t.From != "":
 		return Tag{}, fmt.Errorf("minimize: parse tag: class %s: from= seals a column: remove it, or clear", head)
 	case t.Guessable && len(t.Search) == 0:
@@ -113,11 +119,8 @@ func (t *Tag) option(opt string) error {
 			return fmt.Errorf("option %s takes no value: write %s", key, key)
 		}
 		twice, *flag = *flag, true
-	case "as", "from":
-		name := &t.As
-		if key == "from" {
-			name = &t.From
-		}
+	case "as", "was", "from":
+		name := map[string]*string{"as": &t.As, "was": &t.Was, "from": &t.From}[key]
 		if !isIdent(val) {
 			return fmt.Errorf("option %s needs a name of letters, digits, _ and . that begins with a letter, at most 60 long", key)
 		}
@@ -138,7 +141,7 @@ func (t *Tag) option(opt string) error {
 		twice = slices.Contains(t.Search, val)
 		t.Search = append(t.Search, val)
 	default:
-		return fmt.Errorf("unknown option %q: take as=, search=, unique, clear, from=, pad= or guessable", opt)
+		return fmt.Errorf("unknown option %q: take as=, was=, search=, unique, clear, from=, pad= or guessable", opt)
 	}
 	if twice {
 		return fmt.Errorf("option %q is given twice: remove one", opt)

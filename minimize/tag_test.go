@@ -20,6 +20,7 @@ func TestParseTag(t *testing.T) {
 		"date,clear":                           {Class: Date, Clear: true},
 		"dob,search=exact,search=year":         {Class: DOB, Search: []string{"exact", "year"}},
 		"text,search=words":                    {Class: Text, Search: []string{"words"}},
+		"name,as=p.name,was=patients.name":     {Class: Name, As: "p.name", Was: "patients.name"},
 		"zip,search=exact,guessable":           {Class: ZIP, Search: []string{"exact"}, Guessable: true},
 		"ssn,as=patients.ssn,from=ssn_v1":      {Class: SSN, As: "patients.ssn", From: "ssn_v1"},
 		"name,pad":                             {Class: Name, Pad: 64},

@@ -247,7 +247,7 @@ func (r *checkRound) open(s *storedRow, f *field, raw []byte, keys map[crypto.Ke
 	case k.Key == nil:
 		return cellLost, ""
 	}
-	opened, err := k.Key.Open(nil, raw, s.binding(f))
+	opened, err := s.openCell(nil, k.Key, f, raw)
 	if err != nil {
 		return cellBad, ""
 	}

@@ -142,5 +142,12 @@ func (o *op) index(r *row, f *field, plain []byte) error {
 		o.indexKeys = keys
 	}
 	o.tokens[r] = append(o.tokens[r], indexRows(o.indexKeys, r, f, string(plain))...)
+	if f.former != nil && f.tag.Unique {
+		if _, _, unique := indexTerms(f, string(plain)); unique != "" {
+			for _, key := range o.indexKeys {
+				o.formerly = append(o.formerly, indexRow{TenantID: r.tenant, Field: f.former.logical, RecordID: r.record, UniqueToken: key.Token(f.former.logical, kindUnique, unique)})
+			}
+		}
+	}
 	return nil
 }

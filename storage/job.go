@@ -49,6 +49,13 @@ const (
 	// anew, and drops the old key and its tokens.
 	RotateIndexKey JobKind = "rotate.index"
 
+	// RenameFields binds what is sealed, and its tokens, to the logical names of
+	// the fields whose tag has was=, from the names given there. Both open and
+	// are searched while the tags say so. With several nodes, deploy
+	// as=old,was=new on all of them first, then as=new,was=old, then run it,
+	// then take was= out.
+	RenameFields JobKind = "rename"
+
 	// RebuildIndex makes the search tokens of every record anew.
 	RebuildIndex JobKind = "rebuild"
 

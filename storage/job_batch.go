@@ -217,9 +217,14 @@ func (b *jobBatch) open(r *storedRow, i int) ([]byte, error) {
 // there is nothing left to do for it.
 func gone(err error) bool { return errors.Is(err, crypto.ErrShredded) }
 
-// openCell opens a cell of the row.
+// openCell opens a cell of the row, bound to the field's name or, with was= in
+// its tag, to the other one.
 func (r *row) openCell(dst []byte, key *crypto.Key, f *field, raw []byte) ([]byte, error) {
-	return key.Open(dst, raw, r.binding(f))
+	out, err := key.Open(dst, raw, r.binding(f))
+	if errors.Is(err, crypto.ErrOpen) && f.former != nil {
+		return key.Open(dst, raw, r.binding(f.former))
+	}
+	return out, err
 }
 
 // skip leaves a row as it is.

@@ -4,7 +4,9 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"gorm.io/gorm"
 
@@ -124,4 +126,93 @@ func dropTokens(b *jobBatch, records []string) error {
 	}
 	b.next.Changed += int64(len(records))
 	return nil
+}
+
+// planRename binds cells and tokens to the new names.
+func (j *jobRun) planRename(models []*model) (jobPlan, error) {
+	p := jobPlan{event: audit.Sealed, reason: audit.ReasonRename}
+	var with []*model
+	for _, m := range models {
+		if slices.ContainsFunc(m.sealed, func(f *field) bool { return f.former != nil }) {
+			with = append(with, m)
+		}
+	}
+	if len(with) == 0 {
+		return p, errors.New("storage: job rename: no field has was= in its tag")
+	}
+	p.steps = []jobStep{{back: true, models: with, rows: rename}}
+	return p, nil
+}
+
+// rename seals the cells that are bound to the former name anew.
+func rename(b *jobBatch, rows []*storedRow) error {
+	var subjects []string
+	for _, r := range rows {
+		subjects = append(subjects, r.subject)
+	}
+	keys, err := b.tx.keys.ResealingKeys(b.ctx, b.tenant, unique(subjects))
+	if err != nil {
+		return fmt.Errorf("storage: job: %w", err)
+	}
+	for _, r := range rows {
+		s, ok := rowSet{r: r}, true
+		fresh, texts := map[int][]byte{}, map[int]string{}
+		for i, f := range r.model.sealed {
+			raw := r.cells[i]
+			if f.former == nil || raw == nil || keys[r.subject] == nil || b.bound(r, i) {
+				continue
+			}
+			cell, err := b.reseal(r, i, keys[r.subject], &r.row)
+			if err == nil && f.indexed() {
+				texts[i], err = b.text(r, i)
+			}
+			if err != nil {
+				ok = false
+				break
+			}
+			fresh[i] = cell
+		}
+		if !ok {
+			b.skip(r)
+			continue
+		}
+		for i, f := range r.model.sealed {
+			if text, ok := texts[i]; ok {
+				if err := b.o.index(&r.row, f, []byte(text)); err != nil {
+					return err
+				}
+				b.o.drop[&r.row] = append(b.o.drop[&r.row], f.logical)
+			}
+		}
+		if len(fresh) > 0 {
+			b.setAll(&s, fresh)
+		}
+	}
+	return nil
+}
+
+// bound reports whether a cell is bound to its field's name already.
+func (b *jobBatch) bound(r *storedRow, i int) bool {
+	h, err := crypto.ParseHeader(r.cells[i])
+	if err != nil {
+		return false
+	}
+	key := b.found[crypto.KeyRef{Subject: r.subject, Version: h.KeyVersion, Test: h.Test}].Key
+	if key == nil {
+		return false
+	}
+	opened, err := key.Open(nil, r.cells[i], r.binding(r.model.sealed[i]))
+	clear(opened)
+	return err == nil
+}
+
+// withFormer adds to logical names of fields the others that they have.
+func (m *model) withFormer(names []string) []string {
+	out := slices.Clone(names)
+	for _, f := range m.sealed {
+		if f.former != nil && slices.Contains(names, f.logical) {
+			out = append(out, f.former.logical)
+		}
+	}
+	return out
 }

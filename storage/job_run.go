@@ -199,6 +199,8 @@ func (j *jobRun) planOf(models []*model) (jobPlan, error) {
 		return j.planSubjectKeys(), nil
 	case RotateIndexKey:
 		return j.planIndexKey(), nil
+	case RenameFields:
+		return j.planRename(models)
 	case RebuildIndex:
 		return j.planRebuild(models), nil
 	case MergePatients:

@@ -381,7 +381,7 @@ func (l *listing) open(by sortBy, e *entry, raw []byte, found map[crypto.KeyRef]
 		return reflect.Value{}, buf, false
 	}
 	e.key = f.Key
-	plain, err := f.Key.Open(buf[:0], raw, e.row.binding(by.phi))
+	plain, err := e.row.openCell(buf[:0], f.Key, by.phi, raw)
 	if err != nil {
 		return reflect.Value{}, buf, false
 	}

@@ -42,6 +42,7 @@ type field struct {
 	logical string // table.column, or the tag's as=: what cells are bound to
 	sealed  bool
 	self    func() *field // what cells keep of it
+	former  *field        // the same field under the logical name of was=; nil: none
 }
 
 // sealedType is the field's Sealed type, of a pointer the one that it points to.
@@ -261,6 +262,14 @@ func (p *plugin) parse(s *schema.Schema) (*model, error) {
 		}
 		fd := &field{Field: f, tag: tag, sealed: isSealed, logical: cmp.Or(tag.As, s.Table+"."+f.DBName)}
 		fd.self = func() *field { return fd }
+		if tag.Was != "" {
+			if tag.Was == fd.logical || !isSealed {
+				return nil, fail("field %s: was=%s is the field's own name, or it is no Sealed: was= is the logical name that the sealed field had", f.Name, tag.Was)
+			}
+			former := *fd
+			former.logical = tag.Was
+			fd.former = &former
+		}
 		switch {
 		case isSealed && tag.Clear:
 			return nil, fail("field %s: Sealed and clear at once: drop one", f.Name)

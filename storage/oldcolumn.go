@@ -49,6 +49,9 @@ func oldColumns(fields []*field) []string {
 func (m *model) addOlds() error {
 	for _, f := range m.olds() {
 		from := strings.ToLower(f.tag.From)
+		if f.FieldType.Kind() == reflect.Pointer {
+			return fmt.Errorf("field %s: from= on a pointer to a Sealed: use the Sealed itself, whose zero value is NULL", f.Name)
+		}
 		if _, ok := m.schema.FieldsByDBName[f.tag.From]; ok || m.columns[from] != nil {
 			return fmt.Errorf("field %s: from=%s names a column that a field of the model has: give the sealed field a new column, such as gorm:\"column:%s_sealed\", and drop the old field", f.Name, f.tag.From, from)
 		}

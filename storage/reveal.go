@@ -485,7 +485,7 @@ func (b *batch) open(keys map[crypto.KeyRef]crypto.Found, olds map[heldOld]any) 
 			if c.raw == nil {
 				value, err = openOld(s.s, olds[heldOld{s.record, s.field}])
 			} else if f := keys[ref]; ok && f.Key != nil && f.Err == nil {
-				if buf, err = f.Key.Open(buf[:0], c.raw, r.binding(s.field)); err == nil {
+				if buf, err = r.openCell(buf[:0], f.Key, s.field, c.raw); err == nil {
 					value, err = s.s.open(buf)
 				}
 			} else {

@@ -185,6 +185,11 @@ func (p *plugin) resolveOne(db *gorm.DB, m *model, q *search, e match) (clause.E
 	if err != nil {
 		return nil, fmt.Errorf("storage: query %s: %w", m.table, err)
 	}
+	for _, f := range slices.Clone(fields) { // while a job renames it, a field has two names
+		if f.former != nil {
+			fields = append(fields, f.former)
+		}
+	}
 	names := make([]any, len(fields))
 	for i, f := range fields {
 		names[i] = f.logical

@@ -371,7 +371,7 @@ func (o *op) checkChange(f *field, r *row, s sealedField, old *cell, input strin
 	if len(found) != 1 || found[0].Err != nil {
 		return minimize.CheckInput(class, input) // it cannot have been shown either
 	}
-	plain, err := found[0].Key.Open(nil, old.raw, r.binding(f))
+	plain, err := r.openCell(nil, found[0].Key, f, old.raw)
 	if err != nil {
 		return minimize.CheckInput(class, input)
 	}

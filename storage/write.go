@@ -41,6 +41,7 @@ type op struct {
 	drop    map[*row][]string   // logical names of fields whose tokens go; nil entry: all of the record
 
 	indexKeys []*crypto.IndexKey // the tenant's, once a token was made
+	formerly  []indexRow         // unique tokens that no other record may have under a field's other name
 }
 
 // A sealing is a cell to write to one of several rows.
@@ -746,7 +747,7 @@ func (o *op) writeIndex() error {
 	for r, fields := range o.drop {
 		db := o.own(o.ctx, o.tx.Tx).Where("tenant_id = ? AND record_id = ?", r.tenant, r.record)
 		if fields != nil {
-			db = db.Where("field IN ?", fields)
+			db = db.Where("field IN ?", o.m.withFormer(fields))
 		}
 		if err := db.Delete(&indexRow{}).Error; err != nil {
 			return fmt.Errorf("storage: delete from phi_index: %w", err)
@@ -758,6 +759,16 @@ func (o *op) writeIndex() error {
 	}
 	if len(rows) == 0 {
 		return nil
+	}
+	for _, f := range o.formerly {
+		var n int64
+		err := o.own(o.ctx, o.tx.Tx).Model(&indexRow{}).Where("tenant_id = ? AND field = ? AND unique_token = ? AND record_id <> ?", f.TenantID, f.Field, f.UniqueToken, f.RecordID).Count(&n).Error
+		if err != nil {
+			return fmt.Errorf("storage: read phi_index: %w", err)
+		}
+		if n > 0 {
+			return ErrDuplicate
+		}
 	}
 	return o.clean("insert into", "phi_index", o.own(o.ctx, o.tx.Tx).CreateInBatches(rows, 500).Error)
 }

@@ -15,6 +15,7 @@ import (
 const (
 	minPrefix = 2  // letters of a word that name search starts with; 1 of a script whose letters are words
 	maxPrefix = 16 // longer beginnings find nothing more
+	maxParts  = 32 // of a name, and words of a part
 )
 
 // Names have parts: "Mary Smith-Jones" has two, "Ada de la Cruz" too, since
@@ -152,7 +153,10 @@ func nameParts(name string) [][]string {
 	var parts [][]string
 	for field := range strings.FieldsFuncSeq(name, func(r rune) bool { return !isName(r) && r != '-' && r != '\'' }) {
 		if part := strings.FieldsFunc(field, func(r rune) bool { return !isName(r) }); len(part) > 0 {
-			parts = append(parts, part)
+			parts = append(parts, part[:min(len(part), maxParts)])
+		}
+		if len(parts) == maxParts {
+			break
 		}
 	}
 	for i := len(parts) - 2; i >= 0; i-- {

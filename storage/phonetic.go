@@ -28,6 +28,7 @@ func soundsOf(word string) []string {
 	if word == "" {
 		return nil
 	}
+	word = word[:min(len(word), 2*maxPrefix)] // six digits are full by then
 	type reading struct{ code, last string }
 	readings := []reading{{}}
 	for at := 0; at < len(word); {

@@ -26,6 +26,7 @@ type search struct {
 	fields  []string // names of the fields searched
 	selects int      // subselects on phi_index
 	warn    bool     // the principal nears its limit of searches
+	narrow  bool     // a Match must hold of every row, so that only what it finds needs reading
 }
 
 // scope puts what the app wrote in brackets and adds the rows in reach:
@@ -50,7 +51,7 @@ func (p *plugin) scope(db *gorm.DB, m *model, q *search) error {
 		return err
 	}
 	bracket(stmt)
-	stmt.AddClause(clause.Where{Exprs: reach(m, f)})
+	stmt.AddClause(clause.Where{Exprs: p.reach(m, f, q)})
 	return nil
 }
 

@@ -86,12 +86,42 @@ func (p *plugin) resolve(db *gorm.DB, m *model, q *search) error {
 	if err != nil {
 		return err
 	}
+	q.narrow = narrow(exprs)
 	c.Expression = clause.Where{Exprs: exprs}
 	db.Statement.Clauses["WHERE"] = c
 	if listingOf(db) != nil {
 		return nil // counted once, for both of its statements
 	}
 	return p.limit(db.Statement.Context, m, q)
+}
+
+// narrow reports whether a Match is one of conditions that must all hold.
+func narrow(exprs []clause.Expression) bool {
+	found := false
+	for _, e := range exprs {
+		switch e := e.(type) {
+		case resolved:
+			found = true
+		case brackets:
+			found = found || narrow(e.where.Exprs)
+		case clause.AndConditions:
+			found = found || narrow(e.Exprs)
+		case clause.OrConditions:
+			return false
+		}
+	}
+	return found
+}
+
+// reach is reach for a statement that may search. SQLite gathers no statistics
+// by itself: it would rather read all rows of the tenant by their index than
+// the few that the search has found. A plus before a column keeps it from that.
+func (p *plugin) reach(m *model, f access.Filter, q *search) []clause.Expression {
+	out := reach(m, f)
+	if tenant, ok := out[0].(clause.Eq); ok && q.narrow && p.db.Name() == "sqlite" {
+		out[0] = clause.Expr{SQL: "+? = ?", Vars: []any{tenant.Column, tenant.Value}}
+	}
+	return out
 }
 
 func (p *plugin) resolveAll(db *gorm.DB, m *model, q *search, exprs []clause.Expression) ([]clause.Expression, error) {
@@ -149,8 +179,11 @@ func (p *plugin) resolveVars(db *gorm.DB, m *model, q *search, vars []any) ([]an
 	return out, nil
 }
 
-// maxTerms is how many subselects one search may have.
-const maxTerms = 64
+// A search has at most so many bytes and, as SQL, subselects.
+const (
+	maxQuery = 1000
+	maxTerms = 64
+)
 
 func (p *plugin) resolveOne(db *gorm.DB, m *model, q *search, e match) (clause.Expression, error) {
 	ctx := db.Statement.Context
@@ -169,6 +202,9 @@ func (p *plugin) resolveOne(db *gorm.DB, m *model, q *search, e match) (clause.E
 		if !slices.Contains(q.fields, f.Name) {
 			q.fields = append(q.fields, f.Name)
 		}
+	}
+	if len(e.query) > maxQuery {
+		return nil, m.refuse("query", fmt.Sprintf("a search for more than %d bytes", maxQuery), "ask for fewer words")
 	}
 	what, err := queryOf(fields[0], kind, e.query)
 	if err != nil {

@@ -134,7 +134,7 @@ func TestSearchKinds(t *testing.T) {
 		}
 		for _, bad := range []clause.Expression{
 			storage.Match("Name", ""), storage.Match("MRN", " - "), storage.Match("Note", "a"), storage.Match("Nickname", "x"), storage.Match("", "x"), storage.Match("Active", "true"), storage.Match("Name, MRN", "x"),
-			storage.SoundsLike("MRN", "smith"), storage.SoundsLike("Note", "knee"), storage.Match("Note", manyWords(65)),
+			storage.SoundsLike("MRN", "smith"), storage.SoundsLike("Note", "knee"), storage.Match("Note", manyWords(65)), storage.Match("Name", strings.Repeat("x", 1001)),
 		} {
 			var n int64
 			if err := db.WithContext(ctx).Model(&Searchable{}).Where(bad).Count(&n).Error; !errors.Is(err, storage.ErrRefused) {
@@ -579,4 +579,43 @@ func TestSearchLimitByDefault(t *testing.T) {
 		}
 	}
 	audittest.Want(t, db.Trail, audit.Event{Type: audit.Denied, Reason: audit.ReasonLimit, Count: 1})
+}
+
+// SQLite without statistics reads the records that a search has found, not all
+// of the tenant.
+func TestSearchReadsWhatItFinds(t *testing.T) {
+	t.Parallel()
+	d := openSQLite(t)
+	db := storagetest.Open(t, d, func(*storage.Config) {}, &Patient{})
+	created(t, db, physician(t), jane())
+	ctx, raw := physician(t), admin(t, d)
+	plan := func(q *gorm.DB) (out string) {
+		t.Helper()
+		stmt := q.Session(&gorm.Session{DryRun: true}).Find(&[]Patient{}).Statement
+		rows, err := raw.Query("EXPLAIN QUERY PLAN "+stmt.SQL.String(), stmt.Vars...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var a, b, c int
+			var detail string
+			if err := rows.Scan(&a, &b, &c, &detail); err != nil {
+				t.Fatal(err)
+			}
+			out += detail + "; "
+		}
+		return out
+	}
+	jane := storage.Match("Name", "ja ro")
+	for name, q := range map[string]*gorm.DB{"alone": db.Where(jane), "with another": db.Where("active = ?", true).Where(jane), "two": db.Where(jane).Where(storage.Match("MRN", "1")), "in a group": db.Where(db.Where(jane).Where("active"))} {
+		if p := plan(q.WithContext(ctx)); !strings.Contains(p, "(id=?)") || strings.Contains(p, "patients_tenant_id") {
+			t.Errorf("%s: %s", name, p)
+		}
+	}
+	for name, q := range map[string]*gorm.DB{"none": db.Where("active = ?", true), "or": db.Where(jane).Or("active"), "not": db.Not(jane)} {
+		if p := plan(q.WithContext(ctx)); !strings.Contains(p, "(tenant_id=?)") {
+			t.Errorf("%s: %s", name, p)
+		}
+	}
 }

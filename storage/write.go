@@ -577,7 +577,7 @@ func (o *op) lock(ids []string) (reflect.Value, error) {
 	if stmt.Unscoped {
 		db = db.Unscoped()
 	}
-	for _, e := range append(where, reach(o.m, f)...) {
+	for _, e := range append(where, o.reach(o.m, f, q)...) {
 		db = db.Where(e)
 	}
 	err = db.Clauses(clause.Locking{Strength: "UPDATE"}).Order(clause.OrderByColumn{Column: clause.Column{Table: clause.CurrentTable, Name: o.m.schema.PrioritizedPrimaryField.DBName}}).

@@ -3,6 +3,7 @@
 package storage
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -332,4 +333,33 @@ func TestARetiredKeyHasItsGrace(t *testing.T) {
 		t.Errorf("Reveal of what was read before the rotation = %v, want a RevealError", err)
 	}
 	s.opens(t)
+}
+
+type jobbedOld struct {
+	PatientRecord
+	Name Sealed[string] `gorm:"column:name_sealed" phi:"name,from=name"`
+}
+
+// Without its columns a job reads no rows, which it would take for ones
+// without anything to seal.
+func TestALostCatalogueEndsTheJob(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, 0)
+	if err := Migrate(t.Context(), s.db, &jobbedOld{}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := pluginOf(s.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost, cancel := context.WithCancel(t.Context())
+	cancel()
+	sel := selection{m: p.models.tables["jobbed_olds"], tenant: accesstest.Tenant}
+	(&jobRun{plugin: p, ctx: lost}).held(&sel)
+	if rows, err := p.stored(t.Context(), inner(p.pool), sel); !errors.Is(err, context.Canceled) {
+		t.Errorf("stored = %d rows, %v; want what the catalogue gave", len(rows), err)
+	}
+	if n, err := p.countStored(t.Context(), inner(p.pool), sel); !errors.Is(err, context.Canceled) {
+		t.Errorf("countStored = %d, %v; want what the catalogue gave", n, err)
+	}
 }

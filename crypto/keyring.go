@@ -399,7 +399,9 @@ func (r *Keyring) fly(ctx context.Context, f *flight, id flightID) {
 	case err == nil:
 		h, held = heldTenant{key: key, at: start}, true
 	case held:
-		h.asked, h.refused = now, !errors.Is(err, ErrUnreachable)
+		// Who was refused stays so until the KEK says otherwise: an outage
+		// brings no revoked key back.
+		h.asked, h.refused = now, h.refused || !errors.Is(err, ErrUnreachable)
 	}
 	until := h.at.Add(r.ttl + r.outage)
 	goesOn := err != nil && held && !h.refused && now.Before(until)

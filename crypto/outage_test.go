@@ -143,6 +143,19 @@ func TestRevocationIsNoOutage(t *testing.T) {
 		if err := look(); !errors.Is(err, cryptotest.ErrRevoked) {
 			t.Errorf("revoked in an outage: %v, want ErrRevoked", err)
 		}
+		kek.Restore()
+		kek.Fail(cryptotest.ErrDown)
+		for range 5 {
+			s.advance(11 * time.Second)
+			if err := look(); err == nil {
+				t.Error("an outage brought a revoked key back")
+			}
+		}
+		kek.Fail(nil)
+		s.advance(11 * time.Second)
+		if err := look(); err != nil {
+			t.Errorf("restored and reachable: %v", err)
+		}
 	})
 }
 

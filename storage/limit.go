@@ -105,6 +105,11 @@ func (p *plugin) limit(ctx context.Context, m *model, q *search) error {
 	who := scope.Principal()
 	most := p.searchLimit(who.Roles)
 	st := p.searchers.add(searcher{who.Tenant, who.ID}, most, p.now())
+	for i := 1; i < q.matches && st.refused == 0; i++ { // each Match is a search
+		first := st.first
+		st = p.searchers.add(searcher{who.Tenant, who.ID}, most, p.now())
+		st.first = st.first || first
+	}
 	q.warn = st.warning
 	switch {
 	case st.first:

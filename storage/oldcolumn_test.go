@@ -142,3 +142,30 @@ func TestSealColumnsGoesPastTheShreddedAndMerged(t *testing.T) {
 		clean(t, db)
 	})
 }
+
+// SELECT * would bring the old columns, whose model has them no more.
+func TestMapsHoldNoOldColumns(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		db, ids := halfSealed(t, d, 3)
+		ctx := physician(t)
+		var all []map[string]any
+		q := db.WithContext(ctx).Model(&Client{}).Where("id IN ?", ids)
+		if err := q.Find(&all).Error; err != nil || len(all) != 3 {
+			t.Fatalf("%d maps, %v", len(all), err)
+		}
+		for _, m := range all {
+			for _, column := range []string{"name", "born", "visits", "seen", "plan"} {
+				if v, ok := m[column]; ok {
+					t.Errorf("the map has %s: %v", column, v)
+				}
+			}
+			if m["id"] == nil {
+				t.Error("the map has no id")
+			}
+		}
+		if got := one(t, db, ctx, ids[0]); got.Name.IsNull() {
+			t.Error("the model lost its name")
+		}
+	})
+}

@@ -25,6 +25,8 @@ const refusedTable = "phi_refused"
 type search struct {
 	fields  []string // names of the fields searched
 	selects int      // subselects on phi_index
+	matches int      // how many Matches there are
+	terms   int      // things asked for, of all of them
 	warn    bool     // the principal nears its limit of searches
 	narrow  bool     // a Match must hold of every row, so that only what it finds needs reading
 }

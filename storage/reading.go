@@ -26,6 +26,7 @@ type reading struct {
 	joins []*joined
 
 	allowed map[string]int    // how often the text may name another table with PHI
+	columns []string          // what to select where neither the app nor GORM says it
 	aliases map[string]string // what joined tables are called, and their names
 
 	picks []pick          // what the app selects by itself; nil: the model's columns
@@ -136,6 +137,10 @@ func (r *reading) run(db *gorm.DB, next func(*gorm.DB)) {
 	pool, joins, where, limit := stmt.ConnPool, stmt.Joins, stmt.Clauses["WHERE"], stmt.Clauses["LIMIT"]
 	_, selected := stmt.Clauses["SELECT"]
 	from, fromSet := stmt.Clauses["FROM"]
+	if r.columns != nil {
+		stmt.Selects = r.columns
+		defer func() { stmt.Selects = nil }()
+	}
 	r.join(stmt)
 	if r.seen != nil && !db.DryRun {
 		ids := make([]any, 0, len(r.seen))

@@ -210,7 +210,8 @@ func (p *plugin) resolveOne(db *gorm.DB, m *model, q *search, e match) (clause.E
 	if err != nil {
 		return nil, m.refuse("query", err.Error(), "ask for more, or for something else")
 	}
-	if n := what.size(); n > maxTerms {
+	q.matches++
+	if q.terms += what.size(); q.terms > maxTerms {
 		return nil, m.refuse("query", fmt.Sprintf("a search for more than %d things", maxTerms), "ask for fewer words")
 	}
 	tenant := scope.Principal().Tenant

@@ -619,3 +619,23 @@ func TestSearchReadsWhatItFinds(t *testing.T) {
 		}
 	}
 }
+
+// One statement with many a Match is many searches.
+func TestEachMatchIsASearch(t *testing.T) {
+	t.Parallel()
+	db := storagetest.NewDBWith(t, func(c *storage.Config) { c.SearchLimits = map[string]int{"": 10} }, &Patient{})
+	find := func(n int) error {
+		q := db.WithContext(physician(t)).Where("1 = 0")
+		for i := range n {
+			q = q.Or(storage.Match("MRN", fmt.Sprint("MRN-", i)))
+		}
+		return q.Find(&[]Patient{}).Error
+	}
+	if err := find(8); err != nil {
+		t.Errorf("8 of 10: %v", err)
+	}
+	if err := find(8); !errors.Is(err, storage.ErrSearchLimit) {
+		t.Errorf("16 of 10: %v, want ErrSearchLimit", err)
+	}
+	wantRefused(t, "65 of them", find(65))
+}

@@ -258,6 +258,13 @@ func (r *reading) ofOther(stmt *gorm.Statement, t reflect.Type, rows bool) error
 			}
 		}
 	}
+	if len(r.picks) == 0 && to.kind != reflect.Struct && len(stmt.Joins) == 0 && len(stmt.Selects) == 0 && len(stmt.Omits) == 0 {
+		// GORM would select all columns of the table: also those in clear
+		// that the model has no more, or reads as from=.
+		for _, p := range picks {
+			r.columns = append(r.columns, p.as)
+		}
+	}
 	for _, p := range picks {
 		if p.field == nil {
 			continue

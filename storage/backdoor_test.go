@@ -16,6 +16,7 @@ import (
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/accesstest"
+	"github.com/part164/part164/audit"
 	"github.com/part164/part164/storage"
 	"github.com/part164/part164/storage/storagetest"
 )
@@ -89,6 +90,11 @@ func TestNoLoggerOfASessionPrintsArguments(t *testing.T) {
 	buf.Reset()
 	if err := quiet.Create(&p).Error; err != nil {
 		t.Error(err)
+	}
+	var got []string // GORM's Scan has a logger of its own
+	raw := quiet.WithContext(storage.Outside(ctx, audit.ReasonRepair)).Raw("SELECT id FROM patients WHERE next_visit = ?", p.NextVisit)
+	if err := raw.Scan(&got).Error; err != nil || len(got) != 1 {
+		t.Errorf("Scan: %d, %v", len(got), err)
 	}
 	if buf.Len() == 0 || strings.Contains(buf.String(), "1999") {
 		t.Errorf("printed: %s", buf.String())

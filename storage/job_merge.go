@@ -68,7 +68,7 @@ func (j *jobRun) closeDuplicate(b *jobBatch) error {
 	for _, r := range rows {
 		switch {
 		case r.Shredded:
-			return fmt.Errorf("storage: job merge: %w", crypto.ErrShredded)
+			return fmt.Errorf("storage: job merge: %w: where it is Job.Into, and the merge had begun, UnmergePatients opens the duplicate again", crypto.ErrShredded)
 		case r.Closed && r.Subject == j.job.Into:
 			return &RefusedError{Op: "job merge", Why: "Job.Into was merged into another patient", Mend: "merge into that one"}
 		}
@@ -86,25 +86,35 @@ func (j *jobRun) closeDuplicate(b *jobBatch) error {
 	return j.recordMerge(b)
 }
 
+// openDuplicate lets the duplicate take new data again. The other patient may
+// have been shredded, and the merge may have ended before it moved a record.
 func (j *jobRun) openDuplicate(b *jobBatch) error {
 	rows, err := j.twoPatients(b)
 	if err != nil {
 		return err
 	}
+	closed := false
 	for _, r := range rows {
-		if r.Shredded {
+		if r.Shredded && r.Subject == j.job.Subject {
 			return fmt.Errorf("storage: job unmerge: %w", crypto.ErrShredded)
 		}
+		closed = closed || r.Closed && r.Subject == j.job.Subject
 	}
-	var n int64
-	if err := b.own(b.ctx, b.tx.Tx).Model(&mergeRow{}).Where("tenant_id = ? AND from_id = ? AND into_id = ?", b.tenant, j.job.Subject, j.job.Into).Count(&n).Error; err != nil {
+	var into []string
+	if err := b.own(b.ctx, b.tx.Tx).Model(&mergeRow{}).Distinct("into_id").Where("tenant_id = ? AND from_id = ?", b.tenant, j.job.Subject).Pluck("into_id", &into).Error; err != nil {
 		return fmt.Errorf("storage: job unmerge: read phi_merges: %w", err)
 	}
-	if n == 0 {
+	if !slices.Contains(into, j.job.Into) && (!closed || len(into) > 0) {
 		return &RefusedError{Op: "job unmerge", Why: "Job.Subject was not merged into Job.Into", Mend: "give the two of the merge"}
 	}
 	if err := b.setClosed(false); err != nil {
 		return err
+	}
+	// A merge that was cut off would go on behind the step that closes.
+	merge := *j
+	merge.job.Kind = MergePatients
+	if err := b.own(b.ctx, b.tx.Tx).Where("id = ? AND state <> ?", merge.id(), jobDone).Delete(&jobRow{}).Error; err != nil {
+		return fmt.Errorf("storage: job unmerge: delete from phi_jobs: %w", err)
 	}
 	return j.recordMerge(b)
 }

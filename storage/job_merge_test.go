@@ -3,6 +3,7 @@
 package storage_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -173,5 +174,51 @@ func TestFilesFollowJobs(t *testing.T) {
 		runJob(t, w.db, storage.Job{Kind: storage.UnmergePatients, Subject: dup, Into: into})
 		read("unmerged", dup)
 		clean(t, w.db)
+	})
+}
+
+// A merge that was cut off before it moved anything leaves nothing behind that
+// names it. The other patient is shredded then: the duplicate opens again.
+func TestAMergeCutOffIsUndone(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		w := newWard(t, d, 3)
+		ctx := physician(t)
+		into, dup := w.patients[0], w.patients[1]
+		merge := storage.Job{Kind: storage.MergePatients, Subject: dup, Into: into, Lease: time.Millisecond}
+		cut, cancel := context.WithCancel(maintenance(t))
+		cutOff := merge
+		cutOff.Progress = func(storage.JobReport) { cancel() }
+		if _, err := storage.RunJob(cut, w.db.DB, cutOff); !errors.Is(err, context.Canceled) {
+			t.Fatalf("RunJob, cancelled = %v", err)
+		}
+		if n := w.count(t, "phi_merges", "1 = 1"); n != 0 {
+			t.Fatalf("%d records were moved", n)
+		}
+		fresh := func() error {
+			return w.db.WithContext(ctx).Create(&Encounter{PatientID: dup, Reason: storage.Seal("new")}).Error
+		}
+		if err := fresh(); !errors.Is(err, crypto.ErrClosed) {
+			t.Fatalf("Create for the duplicate = %v, want ErrClosed", err)
+		}
+		unmerge := storage.Job{Kind: storage.UnmergePatients, Subject: dup, Into: into}
+		never := unmerge
+		never.Subject = w.patients[2]
+		if _, err := storage.RunJob(maintenance(t), w.db.DB, never); !errors.Is(err, storage.ErrRefused) {
+			t.Errorf("unmerge of a patient who was never merged = %v, want ErrRefused", err)
+		}
+		if _, err := storage.Shred(officer(t), w.db.DB, into, order); err != nil {
+			t.Fatal(err)
+		}
+		runJob(t, w.db, unmerge)
+		if err := fresh(); err != nil {
+			t.Errorf("Create after the unmerge = %v", err)
+		}
+		if _, err := storage.RunJob(maintenance(t), w.db.DB, merge); !errors.Is(err, crypto.ErrShredded) || !strings.Contains(err.Error(), "UnmergePatients") {
+			t.Errorf("merge into the shredded patient = %v, want ErrShredded and the way out", err)
+		}
+		if err := fresh(); err != nil {
+			t.Errorf("Create after the refused merge = %v", err)
+		}
 	})
 }

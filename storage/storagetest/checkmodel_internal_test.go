@@ -108,7 +108,7 @@ func says() map[string]string {
 		"rollback":                  "undone is stored",
 		"Delete":                    "Delete: storage: conflict",
 		"the stored bytes":          "the database holds",
-		"the statements' log":       "GORM's log holds",
+		"the statements' log":       "the session's logger prints the arguments",
 		"the trail":                 "Create is not in the trail",
 		"Outside and Bind":          "another tenant binds it",
 	}

@@ -5,17 +5,14 @@ package storagetest
 import (
 	"errors"
 	"fmt"
-	"log"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/audittest"
@@ -108,7 +105,7 @@ func says() map[string]string {
 		"rollback":                  "undone is stored",
 		"Delete":                    "Delete: storage: conflict",
 		"the stored bytes":          "the database holds",
-		"the statements' log":       "the session's logger prints the arguments",
+		"the statements' log":       "GORM's log holds",
 		"the trail":                 "Create is not in the trail",
 		"Outside and Bind":          "another tenant binds it",
 	}
@@ -192,8 +189,8 @@ func saboteurs(t *testing.T) map[string]func(*checked) {
 		},
 		"the stored bytes": func(c *checked) { c.fill.hidden = append(c.fill.hidden, "CREATE TABLE `victims`") },
 		"the statements' log": func(c *checked) {
-			c.db.Logger = logger.New(log.New(&c.log, "", 0), logger.Config{LogLevel: logger.Info, SlowThreshold: time.Hour})
 			c.create()
+			_, _ = c.log.Write([]byte(c.fill.hidden[0])) // storage itself refuses a logger that prints arguments
 		},
 		"the trail": func(c *checked) { c.trail = audittest.New(c) },
 	}

@@ -39,7 +39,7 @@ func (p *plugin) clean(op, table string, err error) error {
 	if errors.Is(err, gorm.ErrDuplicatedKey) || p.db.Name() == "sqlite" && strings.Contains(err.Error(), "UNIQUE constraint failed") {
 		return ErrDuplicate // translated already, or by a driver of other types
 	}
-	cause, state, number := answer(err)
+	state, number, cause := answer(err)
 	if cause == nil {
 		return err
 	}
@@ -77,23 +77,23 @@ func (p *plugin) clean(op, table string, err error) error {
 
 // answer finds a server's answer in err: by the methods and fields that the
 // drivers' errors have, since storage imports no driver.
-func answer(err error) (cause error, state, number string) {
+func answer(err error) (state, number string, cause error) {
 	for err != nil {
 		if _, ours := err.(*databaseError); ours {
-			return nil, "", ""
+			return "", "", nil
 		}
 		if s, ok := err.(interface{ SQLState() string }); ok {
-			return err, s.SQLState(), ""
+			return s.SQLState(), "", err
 		}
 		if s, ok := err.(interface{ Code() int }); ok {
-			return err, "", fmt.Sprint(s.Code())
+			return "", fmt.Sprint(s.Code()), err
 		}
 		if v := reflect.Indirect(reflect.ValueOf(err)); v.Kind() == reflect.Struct && v.Type().Name() == "MySQLError" {
 			if n := v.FieldByName("Number"); n.IsValid() && n.CanUint() {
 				if s, ok := v.FieldByName("SQLState").Interface().([5]byte); ok && s != [5]byte{} {
 					state = string(s[:])
 				}
-				return err, state, fmt.Sprint(n.Uint())
+				return state, fmt.Sprint(n.Uint()), err
 			}
 		}
 		switch e := err.(type) {
@@ -101,14 +101,14 @@ func answer(err error) (cause error, state, number string) {
 			err = e.Unwrap()
 		case interface{ Unwrap() []error }:
 			for _, inner := range e.Unwrap() {
-				if cause, state, number = answer(inner); cause != nil {
-					return cause, state, number
+				if state, number, cause = answer(inner); cause != nil {
+					return state, number, cause
 				}
 			}
-			return nil, "", ""
+			return "", "", nil
 		default:
-			return nil, "", ""
+			return "", "", nil
 		}
 	}
-	return nil, "", ""
+	return "", "", nil
 }

@@ -280,7 +280,7 @@ func canonical[T any](t *testing.T, b []byte) {
 	}
 }
 
-type sneaky struct{ in string }
+type sneaky struct{ _ string }
 
 type oneWay struct{ A int }
 

@@ -273,9 +273,6 @@ func (AVeryLongNameForAModelThatHoldsSomethingAboutPatients) TableName() string 
 
 func TestMigrateRefusesBadModels(t *testing.T) {
 	t.Parallel()
-	type inner struct {
-		Street storage.Sealed[string] `phi:"street"`
-	}
 	db := storagetest.NewDB(t)
 	for want, m := range map[string]any{
 		"no phi tag": &struct {

@@ -98,16 +98,6 @@ func (n *node) wait(t *testing.T, word string) {
 	}
 }
 
-// end lets the node end by itself.
-func (n *node) end(t *testing.T) {
-	t.Helper()
-	_ = n.in.Close()
-	rest, _ := io.ReadAll(n.out)
-	if err := n.cmd.Wait(); err != nil {
-		t.Errorf("a node ended with %v: %s", err, rest)
-	}
-}
-
 func dsnOf(t *testing.T, d gorm.Dialector) string {
 	t.Helper()
 	switch d := d.(type) {

@@ -28,12 +28,19 @@ const (
 	UnrecordedRow    = "row.unrecorded"    // a newer version than the trail knows
 	ExtraRow         = "row.extra"         // the trail knows of no such record
 	MissingRow       = "row.missing"       // the trail knows of no deletion
+	HiddenRow        = "row.hidden"        // marked as deleted, so that nobody reads it, and the trail knows of no deletion
+	MovedRow         = "row.moved"         // about another patient than the trail knows
 	MissingToken     = "token.missing"     // a search would not find the record
 	ExtraToken       = "token.extra"       // a search would find the record for a value that it does not have
 	OldToken         = "token.old"         // of a key that is no more
 	OrphanToken      = "token.orphan"      // of a record that is not there
 	MissingKey       = "key.missing"       // a cell's key is gone, or does not unwrap
 	MissingTombstone = "tombstone.missing" // the trail knows that the patient was shredded
+	MergeForged      = "merge.forged"      // a row of phi_merges that storage did not write
+	OldMerge         = "merge.old"         // a row of phi_merges of a merge that was undone: put back, or the unmerge was cut off
+	MissingMerge     = "merge.missing"     // the row of phi_merges by which an unmerge would move the record back is gone
+	UnrecordedMerge  = "merge.unrecorded"  // a patient was marked as merged, or closed, or neither any more, and the trail knows of no such merge
+	UnlistedTable    = "table.unlisted"    // of a model, and not in phi_tables, so that processes without the model do not know that it holds PHI
 	OutboxRemoved    = "outbox.removed"    // a write's outbox row was removed: its data is there, and its commit is not in the trail
 	OutboxForged     = "outbox.forged"     // an outbox row that its trail never issued
 )
@@ -182,7 +189,7 @@ func (c *checker) conn() gorm.ConnPool { return inner(c.pool) }
 // A found is a finding with what a second look needs.
 type found struct {
 	Finding
-	model     *model // of the row to look at again; nil where the finding is about none
+	model     *model // of the row to look at again; nil where it is a patient's, or the finding is about none
 	row       string
 	version   int64  // of the row
 	trail     int    // of a missing row: whose pseudonym it is, counted from 1
@@ -202,7 +209,7 @@ func (c *checker) round(only *suspects, bar *progress) ([]found, error) {
 		c.report.Writes = t.writes
 	}
 	r := &checkRound{checker: c, t: t, only: only, bar: bar}
-	steps := []func() error{r.readIndexKeys, r.outbox, r.rows, r.missing, r.keys, r.orphans}
+	steps := []func() error{r.readIndexKeys, r.outbox, r.rows, r.missing, r.keys, r.closed, r.merges, r.tables, r.orphans}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err

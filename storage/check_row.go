@@ -26,6 +26,8 @@ type checkRound struct {
 
 	noKey   map[crypto.KeyRef]bool // keys that are missing
 	noStone map[string]bool        // patients whose tombstone is missing
+
+	shut []string // duplicates whose keys must be closed
 }
 
 func (r *checkRound) add(kind, table, field, record string) {
@@ -42,6 +44,9 @@ func (r *checkRound) rows() error {
 	r.noKey, r.noStone = map[crypto.KeyRef]bool{}, map[string]bool{}
 	for _, m := range r.models {
 		sel := selection{m: m, tenant: r.tenant, limit: checkPage, extra: deletedColumns(m)}
+		if m.own {
+			sel.extra = append(sel.extra, m.column("MergedInto")) // the last: see mergedInto
+		}
 		ids := []string(nil)
 		if r.only != nil {
 			ids = slices.Clone(r.only.rows[m])
@@ -94,7 +99,11 @@ func deletedColumns(m *model) []string {
 
 // marked reports whether a row is marked as deleted.
 func marked(s *storedRow) bool {
-	for _, v := range s.extra {
+	marks := s.extra
+	if s.model.own {
+		marks = marks[:len(marks)-1]
+	}
+	for _, v := range marks {
 		if v == nil {
 			continue
 		}
@@ -117,6 +126,9 @@ func (r *checkRound) page(m *model, page []*storedRow) error {
 		if texts[i], err = r.row(s, keys); err != nil {
 			return err
 		}
+	}
+	if err := r.moved(m, page); err != nil {
+		return err
 	}
 	return r.tokens(m, page, texts)
 }
@@ -161,12 +173,14 @@ func (r *checkRound) row(s *storedRow, keys map[crypto.KeyRef]crypto.Found) (map
 	case k == nil || k.version == 0 && !k.created:
 		r.addRow(ExtraRow, s, "")
 		whole = false
-	case k.end == deleted, k.end == softly && !marked(s), s.version < k.version:
+	case k.end == deleted, k.marks.deleted() == markSet && !marked(s), s.version < k.version:
 		r.addRow(OldRow, s, "")
 		whole = false
 	case s.version > k.version:
 		r.addRow(UnrecordedRow, s, "")
 		whole = false
+	default:
+		r.place(k, s)
 	}
 	texts := map[*field]*string{}
 	for i, f := range s.model.sealed {
@@ -293,7 +307,7 @@ func (r *checkRound) settle(k *known, s *storedRow) *known {
 func isThere(k *known, w *openWrite, s *storedRow) bool {
 	o := &w.object
 	if w.action == access.Delete {
-		return k.end == written && marked(s)
+		return len(o.Fields) > 0 && k.end == written && k.marks.deleted() != markSet && marked(s)
 	}
 	if s.version != o.Version {
 		return false

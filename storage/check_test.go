@@ -102,6 +102,20 @@ func (c *checked) newChart(db *gorm.DB, p *Patient) *Chart {
 	return ch
 }
 
+// merged is a patient with a chart who was merged into another.
+func (c *checked) merged() (from, into *Patient, ch *Chart) {
+	c.Helper()
+	from, into = c.newPatient(c.g()), c.newPatient(c.g())
+	ch = c.newChart(c.g(), from)
+	runJob(c, c.DB, storage.Job{Kind: storage.MergePatients, Subject: from.ID, Into: into.ID})
+	return from, into, ch
+}
+
+func (c *checked) unmerge(from, into *Patient) {
+	c.Helper()
+	runJob(c, c.DB, storage.Job{Kind: storage.UnmergePatients, Subject: from.ID, Into: into.ID})
+}
+
 func (c *checked) check() storage.Report {
 	c.Helper()
 	r, err := storage.Check(maintainer(c), c.DB.DB, nil)
@@ -122,7 +136,7 @@ func (c *checked) wantClean(when string) {
 func (c *checked) legal() {
 	c.Helper()
 	var all []Patient
-	c.must(c.g().Order("id").Find(&all).Error)
+	c.must(c.g().Where("merged_into = ''").Order("id").Find(&all).Error)
 	var p *Patient
 	if len(all) > 0 {
 		p = &all[c.rng.IntN(len(all))]
@@ -134,7 +148,7 @@ func (c *checked) legal() {
 			c.Fatal(err)
 		}
 	}
-	what := c.rng.IntN(14)
+	what := c.rng.IntN(19)
 	if p == nil {
 		what = 0
 	}
@@ -182,6 +196,20 @@ func (c *checked) legal() {
 	case 13: // the constraint refuses the second one, and the statement leaves nothing
 		if err := c.g().Create(&Patient{Name: storage.Seal("X"), MRN: storage.Seal("MRN-777777")}).Error; err != nil && !errors.Is(err, storage.ErrDuplicate) {
 			c.Fatal(err)
+		}
+	case 14:
+		c.must(c.g().Unscoped().Model(&Chart{}).Where("patient_id = ?", p.ID).Update("closed", c.rng.IntN(2) == 0).Error)
+	case 15:
+		c.must(c.g().Unscoped().Model(&Chart{}).Where("patient_id = ?", p.ID).Update("deleted_at", time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)).Error)
+	case 16:
+		c.must(c.g().Create(&Chart{PatientID: p.ID, DeletedAt: gorm.DeletedAt{Time: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), Valid: true}}).Error)
+	case 17, 18:
+		dup := c.newPatient(c.g())
+		c.newChart(c.g(), dup)
+		c.must(c.g().Create(&Chart{PatientID: dup.ID}).Error)
+		runJob(c, c.DB, storage.Job{Kind: storage.MergePatients, Subject: dup.ID, Into: p.ID})
+		if what == 18 {
+			c.unmerge(dup, p)
 		}
 	}
 }
@@ -257,7 +285,22 @@ var attacks = map[string]func(c *checked) []storage.Finding{
 		a, b := c.newPatient(c.g()), c.newPatient(c.g())
 		ch := c.newChart(c.g(), a)
 		c.sql("UPDATE charts SET patient_id = ? WHERE id = ?", b.ID, ch.ID)
-		return []storage.Finding{find(storage.BadCell, "charts", "Text", ch.ID), find(storage.BadCell, "charts", "Title", ch.ID)}
+		return []storage.Finding{find(storage.BadCell, "charts", "Text", ch.ID), find(storage.BadCell, "charts", "Title", ch.ID), find(storage.MovedRow, "charts", "", ch.ID)}
+	},
+	"another patient's empty record": func(c *checked) []storage.Finding {
+		a, b := c.newPatient(c.g()), c.newPatient(c.g())
+		e := &Encounter{PatientID: a.ID}
+		c.must(c.g().Create(e).Error)
+		c.sql("UPDATE encounters SET patient_id = ? WHERE id = ?", b.ID, e.ID)
+		return []storage.Finding{find(storage.MovedRow, "encounters", "", e.ID)}
+	},
+	"another patient's empty record, written to since": func(c *checked) []storage.Finding {
+		a, b := c.newPatient(c.g()), c.newPatient(c.g())
+		ch := &Chart{PatientID: a.ID}
+		c.must(c.g().Create(ch).Error)
+		c.sql("UPDATE charts SET patient_id = ? WHERE id = ?", b.ID, ch.ID)
+		c.must(c.g().Model(&Chart{}).Where("id = ?", ch.ID).Update("closed", true).Error)
+		return []storage.Finding{find(storage.MovedRow, "charts", "", ch.ID)}
 	},
 	"an older cell": func(c *checked) []storage.Finding {
 		p := c.newPatient(c.g())
@@ -285,6 +328,85 @@ var attacks = map[string]func(c *checked) []storage.Finding{
 		c.must(c.g().Delete(ch).Error)
 		c.sql("UPDATE charts SET deleted_at = NULL WHERE id = ?", ch.ID)
 		return []storage.Finding{find(storage.OldRow, "charts", "", ch.ID)}
+	},
+	"a softly deleted row that was written to since": func(c *checked) []storage.Finding {
+		ch := c.newChart(c.g(), c.newPatient(c.g()))
+		c.must(c.g().Delete(ch).Error)
+		c.must(c.g().Unscoped().Model(&Chart{}).Where("id = ?", ch.ID).Update("closed", true).Error)
+		c.sql("UPDATE charts SET deleted_at = NULL WHERE id = ?", ch.ID)
+		return []storage.Finding{find(storage.OldRow, "charts", "", ch.ID)}
+	},
+	"a row hidden": func(c *checked) []storage.Finding {
+		ch := c.newChart(c.g(), c.newPatient(c.g()))
+		c.sql("UPDATE charts SET deleted_at = '2026-01-01 00:00:00' WHERE id = ?", ch.ID)
+		return []storage.Finding{find(storage.HiddenRow, "charts", "", ch.ID)}
+	},
+	"a row hidden again": func(c *checked) []storage.Finding {
+		ch := c.newChart(c.g(), c.newPatient(c.g()))
+		c.must(c.g().Delete(ch).Error)
+		c.must(c.g().Unscoped().Model(&Chart{}).Where("id = ?", ch.ID).Update("deleted_at", nil).Error)
+		c.sql("UPDATE charts SET deleted_at = '2026-01-01 00:00:00' WHERE id = ?", ch.ID)
+		return []storage.Finding{find(storage.HiddenRow, "charts", "", ch.ID)}
+	},
+	"a patient marked as merged": func(c *checked) []storage.Finding {
+		a, b := c.newPatient(c.g()), c.newPatient(c.g())
+		c.sql("UPDATE patients SET merged_into = ? WHERE id = ?", b.ID, a.ID)
+		return []storage.Finding{find(storage.UnrecordedMerge, "patients", "MergedInto", a.ID)}
+	},
+	"a duplicate marked as none": func(c *checked) []storage.Finding {
+		a, _, _ := c.merged()
+		c.sql("UPDATE patients SET merged_into = '' WHERE id = ?", a.ID)
+		return []storage.Finding{find(storage.UnrecordedMerge, "patients", "MergedInto", a.ID)}
+	},
+	"a duplicate marked as another's": func(c *checked) []storage.Finding {
+		a, _, _ := c.merged()
+		c.sql("UPDATE patients SET merged_into = ? WHERE id = ?", c.newPatient(c.g()).ID, a.ID)
+		return []storage.Finding{find(storage.UnrecordedMerge, "patients", "MergedInto", a.ID)}
+	},
+	"a patient's key closed": func(c *checked) []storage.Finding {
+		p := c.newPatient(c.g())
+		c.sql("UPDATE phi_subject_keys SET closed = ? WHERE subject_id = ?", true, p.ID)
+		return []storage.Finding{find(storage.UnrecordedMerge, "phi_subject_keys", "", p.ID)}
+	},
+	"the key of a patient who was unmerged closed": func(c *checked) []storage.Finding {
+		a, b, _ := c.merged()
+		c.unmerge(a, b)
+		c.sql("UPDATE phi_subject_keys SET closed = ? WHERE subject_id = ?", true, a.ID)
+		return []storage.Finding{find(storage.UnrecordedMerge, "phi_subject_keys", "", a.ID)}
+	},
+	"a duplicate's key opened": func(c *checked) []storage.Finding {
+		a, _, _ := c.merged()
+		c.sql("UPDATE phi_subject_keys SET closed = ? WHERE subject_id = ?", false, a.ID)
+		return []storage.Finding{find(storage.UnrecordedMerge, "phi_subject_keys", "", a.ID)}
+	},
+	"a forged row of phi_merges": func(c *checked) []storage.Finding {
+		a, b, _ := c.merged()
+		ch := c.newChart(c.g(), b)
+		c.sql("INSERT INTO phi_merges (tenant_id, from_id, entity, record_id, into_id, mac) SELECT tenant_id, from_id, entity, ?, into_id, mac FROM phi_merges WHERE from_id = ? AND entity = 'charts'", ch.ID, a.ID)
+		return []storage.Finding{find(storage.MergeForged, "phi_merges", "", ch.ID)}
+	},
+	"a row of phi_merges without a MAC": func(c *checked) []storage.Finding {
+		a, b := c.newPatient(c.g()), c.newPatient(c.g())
+		c.sql("INSERT INTO phi_merges (tenant_id, from_id, entity, record_id, into_id) VALUES (?, ?, 'patients', ?, ?)", accesstest.Tenant, a.ID, a.ID, b.ID)
+		return []storage.Finding{find(storage.MergeForged, "phi_merges", "", a.ID)}
+	},
+	"rows of phi_merges removed": func(c *checked) []storage.Finding {
+		a, _, ch := c.merged()
+		c.sql("DELETE FROM phi_merges WHERE from_id = ? AND entity <> 'encounters'", a.ID)
+		return []storage.Finding{find(storage.MissingMerge, "charts", "", ch.ID), find(storage.MissingMerge, "patients", "", a.ID)}
+	},
+	"a row of phi_merges put back after the unmerge": func(c *checked) []storage.Finding {
+		a, b, ch := c.merged()
+		c.nextID++
+		bak := fmt.Sprintf("keep_%d", c.nextID)
+		c.sql("CREATE TABLE " + bak + " AS SELECT * FROM phi_merges WHERE record_id = '" + ch.ID + "'")
+		c.unmerge(a, b)
+		c.sql("INSERT INTO phi_merges SELECT * FROM " + bak)
+		return []storage.Finding{find(storage.OldMerge, "phi_merges", "", ch.ID)}
+	},
+	"a table taken off the list": func(c *checked) []storage.Finding {
+		c.sql("DELETE FROM phi_tables WHERE name = 'charts'")
+		return []storage.Finding{find(storage.UnlistedTable, "charts", "", "")}
 	},
 	"a nulled cell": func(c *checked) []storage.Finding {
 		p := c.newPatient(c.g())

@@ -17,6 +17,7 @@ type trails struct {
 	c         *checker
 	histories []*trail
 	models    map[string]int // model by resource name, as an index into checker.models
+	deletes   [][]string     // of each model, the fields that mark a row as deleted
 	writes    int64
 }
 
@@ -25,13 +26,18 @@ type trail struct {
 	h        audit.History
 	records  map[string]*known // by pseudonym of the record
 	open     map[string][]*openWrite
-	shredded map[string]bool // pseudonyms of patients
+	shredded map[string]bool       // pseudonyms of patients
+	merges   map[string]mergeEvent // by pseudonym of the duplicate, the newest
 }
 
 // A known is what one history says of one record.
 type known struct {
 	model   int    // index into checker.models; -1: none of this process
-	patient string // pseudonym
+	patient string // pseudonym of whom it was made about, or moved to by a merge or unmerge
+	by      *trail // whose pseudonym that is; nil where no write is known
+	home    int64  // version at which it was; 0 where only later writes are known
+	moved   bool   // by a merge that was not undone
+	marks   *marks // nil where no write has set or cleared one
 	version int64
 	at      time.Time
 	end     ending // how the newest write left it
@@ -48,8 +54,7 @@ type ending uint8
 
 const (
 	written ending = iota
-	deleted
-	softly // deleted, but the row stays
+	deleted        // and the row is gone
 )
 
 // A knownCell is the newest digest of one field; "" where there is none.
@@ -62,7 +67,9 @@ type knownCell struct {
 // An openWrite is an attempt of which the history does not say how it ended.
 type openWrite struct {
 	action access.Action
+	reason audit.Reason
 	object audit.Object
+	by     *trail
 	at     time.Time
 	outbox bool // its row is in the outbox: it has committed
 }
@@ -73,12 +80,17 @@ func (c *checker) readTrails(only *suspects) (*trails, error) {
 	t := &trails{c: c, models: map[string]int{}}
 	for i, m := range c.models {
 		t.models[m.name] = i
+		var names []string
+		for _, column := range deletedColumns(m) {
+			names = append(names, m.schema.LookUpField(column).Name)
+		}
+		t.deletes = append(t.deletes, names)
 	}
 	for i, h := range c.histories {
-		tr := &trail{h: h, records: map[string]*known{}, open: map[string][]*openWrite{}, shredded: map[string]bool{}}
+		tr := &trail{h: h, records: map[string]*known{}, open: map[string][]*openWrite{}, shredded: map[string]bool{}, merges: map[string]mergeEvent{}}
 		t.histories = append(t.histories, tr)
 		committed, rolledBack := map[string]bool{}, map[string]bool{}
-		for ev, err := range h.Replay(c.ctx, c.tenant, audit.WriteAttempt, audit.Committed, audit.RolledBack, audit.Shredded) {
+		for ev, err := range h.Replay(c.ctx, c.tenant, audit.WriteAttempt, audit.Committed, audit.RolledBack, audit.Shredded, audit.Merged) {
 			if err != nil {
 				return nil, fmt.Errorf("read the trail: %w", err)
 			}
@@ -91,6 +103,12 @@ func (c *checker) readTrails(only *suspects) (*trails, error) {
 				for _, o := range ev.Objects {
 					if ev.Reason == audit.ReasonPending && o.Patient != "" && o.Tenant == c.tenant {
 						tr.shredded[o.Patient] = true
+					}
+				}
+			case audit.Merged:
+				if from, into, ok := mergeOf(&ev, c.tenant); ok {
+					if _, seen := tr.merges[from]; !seen {
+						tr.merges[from] = mergeEvent{tr, into, ev.Reason == audit.ReasonUnmerge, ev.Time}
 					}
 				}
 			case audit.WriteAttempt:
@@ -128,7 +146,7 @@ func (t *trails) attempt(i int, tr *trail, ev *audit.Stored, id string, done boo
 	}
 	for n := range ev.Objects {
 		o := &ev.Objects[n]
-		if o.Tenant != t.c.tenant || o.Record == "" || !only.hasPseudonym(i, o.Record) {
+		if o.Tenant != t.c.tenant || o.Record == "" || ofLink(ev.Action, o) || !only.hasPseudonym(i, o.Record) {
 			continue
 		}
 		k := tr.records[o.Record]
@@ -137,16 +155,15 @@ func (t *trails) attempt(i int, tr *trail, ev *audit.Stored, id string, done boo
 			if only != nil {
 				k.all = map[string]bool{}
 			}
-			k.patient = o.Patient
 			tr.records[o.Record] = k
 		}
 		if !done {
-			w := &openWrite{action: ev.Action, object: *o, at: ev.Time}
+			w := &openWrite{action: ev.Action, reason: ev.Reason, object: *o, by: tr, at: ev.Time}
 			k.open = append(k.open, w)
 			tr.open[id] = append(tr.open[id], w)
 			continue
 		}
-		t.replayed(k, ev.Action, o, ev.Time)
+		t.replayed(k, &openWrite{action: ev.Action, reason: ev.Reason, object: *o, by: tr, at: ev.Time})
 	}
 }
 
@@ -161,7 +178,8 @@ func (t *trails) newKnown(typ string) *known {
 
 // replayed takes a committed write of a record, the newest first: what is known
 // already stays, and what was before its creation is another life.
-func (t *trails) replayed(k *known, action access.Action, o *audit.Object, at time.Time) {
+func (t *trails) replayed(k *known, w *openWrite) {
+	o := &w.object
 	if k.all != nil {
 		for _, d := range o.Digests {
 			k.all[d] = k.all[d] || d != noDigest
@@ -171,12 +189,16 @@ func (t *trails) replayed(k *known, action access.Action, o *audit.Object, at ti
 		return
 	}
 	if k.at.IsZero() {
-		k.version, k.at, k.end = o.Version, at, endOf(action, o)
+		k.version, k.at, k.end = o.Version, w.at, endOf(w.action, o)
 	}
-	k.created = action == access.Create
+	k.created = w.action == access.Create
+	if k.home == 0 { // of those that do not move it, the oldest: a later one tells where the row was by then
+		k.settles(w)
+	}
+	k.marks = t.marked(k, w)
 	t.eachDigest(k, o, func(i int, digest string) {
 		if k.cells[i].digest == "" {
-			k.cells[i] = knownCell{digest, o.Version, at}
+			k.cells[i] = knownCell{digest, o.Version, w.at}
 		}
 	})
 }
@@ -188,6 +210,10 @@ func (t *trails) settled(k *known, w *openWrite) {
 		k.version, k.at, k.end = o.Version, w.at, endOf(w.action, o)
 	}
 	k.created = k.created || w.action == access.Create
+	if k.by == nil || w.moves() && o.Version >= k.home {
+		k.settles(w)
+	}
+	k.marks = t.marked(k, w)
 	t.eachDigest(k, o, func(i int, digest string) {
 		if c := &k.cells[i]; c.digest == "" || newer(o.Version, w.at, c.version, c.at) {
 			*c = knownCell{digest, o.Version, w.at}
@@ -212,8 +238,8 @@ func endOf(action access.Action, o *audit.Object) ending {
 	switch {
 	case action != access.Delete:
 		return written
-	case len(o.Fields) > 0: // the columns that mark it
-		return softly
+	case len(o.Fields) > 0: // the columns that mark it: the row stays
+		return written
 	}
 	return deleted
 }
@@ -281,6 +307,10 @@ func merge(a, b *known) *known {
 		out.version, out.at, out.end = b.version, b.at, b.end
 	}
 	out.created = a.created || b.created
+	if b.home > a.home || a.by == nil {
+		out.patient, out.by, out.home, out.moved = b.patient, b.by, b.home, b.moved
+	}
+	out.marks = a.marks.join(b.marks)
 	out.cells = slices.Clone(a.cells)
 	for i := range b.cells {
 		if i < len(out.cells) && newer(b.cells[i].version, b.cells[i].at, out.cells[i].version, out.cells[i].at) {
@@ -324,14 +354,22 @@ func newSuspects(c *checker, all []found) *suspects {
 	for i := range s.pseudonyms {
 		s.pseudonyms[i] = map[string]bool{}
 	}
-	seen := map[string]bool{}
+	type place struct {
+		model *model
+		row   string
+	}
+	seen := map[place]bool{}
 	for _, f := range all {
 		switch {
 		case f.trail > 0:
 			s.pseudonyms[f.trail-1][f.pseudonym] = true
-		case f.model != nil && !seen[f.row]:
-			seen[f.row] = true
-			s.rows[f.model] = append(s.rows[f.model], f.row)
+		case f.row != "":
+			for _, m := range c.models {
+				if at := (place{m, f.row}); (m == f.model || f.model == nil && m.own) && !seen[at] {
+					seen[at] = true
+					s.rows[m] = append(s.rows[m], f.row)
+				}
+			}
 			for i, h := range c.histories {
 				s.pseudonyms[i][h.Pseudonym(c.tenant, f.row)] = true
 			}

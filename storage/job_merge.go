@@ -3,11 +3,12 @@
 package storage
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
-	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
 	"github.com/part164/part164/access"
@@ -24,10 +25,84 @@ type mergeRow struct {
 	Entity    string `gorm:"primaryKey;size:64"` // table of the record
 	RecordID  string `gorm:"primaryKey;size:36"`
 	IntoID    string `gorm:"size:36;not null;index"`
+	MAC       []byte `gorm:"column:mac"` // over all but CreatedAt
 	CreatedAt time.Time
 }
 
 func (mergeRow) TableName() string { return "phi_merges" }
+
+// mergeField is the domain of the rows' MACs.
+const mergeField = "phi_merges"
+
+func (m *mergeRow) statement() string {
+	var b strings.Builder
+	for _, s := range []string{m.TenantID, m.FromID, m.Entity, m.RecordID, m.IntoID} {
+		fmt.Fprintf(&b, "%d:%s", len(s), s)
+	}
+	return b.String()
+}
+
+func (m *mergeRow) signed(mac metaMAC) bool { return mac.valid(mergeField, m.statement(), m.MAC) }
+
+// forgedMerge refuses what would follow a row of phi_merges that no merge has
+// written, or whose merge was undone.
+func forgedMerge(op string, m *mergeRow, why string) error {
+	id := func(s string) string { // whoever wrote it chose the text
+		if isUUID(s) {
+			return s
+		}
+		return "(no ID)"
+	}
+	return &RefusedError{Op: op, Why: "phi_merges says that record " + id(m.RecordID) + " came from patient " + id(m.FromID) + " to " + id(m.IntoID) + ", " + why,
+		Mend: "find out who wrote it, see what storage.Check says, and delete that row of phi_merges, or put back the one that was there"}
+}
+
+const unsigned = "and storage did not write that"
+
+// remember stores rows of phi_merges under their MACs, in place of what
+// somebody may have put there before.
+func (b *jobBatch) remember(rows []mergeRow) error {
+	keys, err := b.tx.keys.IndexingKeys(b.ctx, metaTenant)
+	if err != nil {
+		return fmt.Errorf("storage: job: key of phi_merges: %w", err)
+	}
+	mac := metaMAC{keys}
+	for i := range rows {
+		rows[i].MAC = mac.sum(mergeField, rows[i].statement())
+	}
+	over := clause.OnConflict{
+		Columns:   []clause.Column{{Name: "tenant_id"}, {Name: "from_id"}, {Name: "entity"}, {Name: "record_id"}},
+		DoUpdates: clause.AssignmentColumns([]string{"into_id", "mac"}),
+	}
+	if err := b.own(b.ctx, b.tx.Tx).Clauses(over).Create(&rows).Error; err != nil {
+		return fmt.Errorf("storage: job: insert into phi_merges: %w", err)
+	}
+	return nil
+}
+
+// remembered reads the rows of phi_merges of the duplicate, those of some
+// records of one table, or all. One that storage did not write is an error.
+func (j *jobRun) remembered(b *jobBatch, entity string, records []string) ([]mergeRow, error) {
+	op := "job " + string(j.job.Kind)
+	keys, err := b.tx.keys.IndexingKeys(b.ctx, metaTenant)
+	if err != nil {
+		return nil, fmt.Errorf("storage: %s: key of phi_merges: %w", op, err)
+	}
+	db := b.own(b.ctx, b.tx.Tx).Where("tenant_id = ? AND from_id = ?", b.tenant, j.job.Subject)
+	if entity != "" {
+		db = db.Where("entity = ? AND record_id IN ?", entity, records)
+	}
+	var rows []mergeRow
+	if err := db.Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("storage: %s: read phi_merges: %w", op, err)
+	}
+	for i := range rows {
+		if !rows[i].signed(metaMAC{keys}) {
+			return nil, forgedMerge(op, &rows[i], unsigned)
+		}
+	}
+	return rows, nil
+}
 
 // aboutPatients are the models whose rows are about a patient who is another
 // record.
@@ -73,11 +148,11 @@ func (j *jobRun) closeDuplicate(b *jobBatch) error {
 			return &RefusedError{Op: "job merge", Why: "Job.Into was merged into another patient", Mend: "merge into that one"}
 		}
 	}
-	var other int64
-	if err := b.own(b.ctx, b.tx.Tx).Model(&mergeRow{}).Where("tenant_id = ? AND from_id = ? AND into_id <> ?", b.tenant, j.job.Subject, j.job.Into).Count(&other).Error; err != nil {
-		return fmt.Errorf("storage: job merge: read phi_merges: %w", err)
+	moved, err := j.remembered(b, "", nil)
+	if err != nil {
+		return err
 	}
-	if other > 0 {
+	if slices.ContainsFunc(moved, func(m mergeRow) bool { return m.IntoID != j.job.Into }) {
 		return &RefusedError{Op: "job merge", Why: "Job.Subject was merged into another patient", Mend: "unmerge it first"}
 	}
 	if err := b.setClosed(true); err != nil {
@@ -100,11 +175,12 @@ func (j *jobRun) openDuplicate(b *jobBatch) error {
 		}
 		closed = closed || r.Closed && r.Subject == j.job.Subject
 	}
-	var into []string
-	if err := b.own(b.ctx, b.tx.Tx).Model(&mergeRow{}).Distinct("into_id").Where("tenant_id = ? AND from_id = ?", b.tenant, j.job.Subject).Pluck("into_id", &into).Error; err != nil {
-		return fmt.Errorf("storage: job unmerge: read phi_merges: %w", err)
+	moved, err := j.remembered(b, "", nil)
+	if err != nil {
+		return err
 	}
-	if !slices.Contains(into, j.job.Into) && (!closed || len(into) > 0) {
+	into := func(m mergeRow) bool { return m.IntoID == j.job.Into }
+	if !slices.ContainsFunc(moved, into) && (!closed || len(moved) > 0) {
 		return &RefusedError{Op: "job unmerge", Why: "Job.Subject was not merged into Job.Into", Mend: "give the two of the merge"}
 	}
 	if err := b.setClosed(false); err != nil {
@@ -172,6 +248,11 @@ func (j *jobRun) moveTo(subject string, remember bool) func(*jobBatch, []*stored
 		}
 		var moved []mergeRow
 		var ids []string
+		if !remember {
+			if err := j.known(b, rows); err != nil {
+				return err
+			}
+		}
 		for _, r := range rows {
 			as := r.row
 			as.subject, as.version = subject, r.version+1
@@ -214,7 +295,7 @@ func (j *jobRun) moveTo(subject string, remember bool) func(*jobBatch, []*stored
 		b.after = append(b.after, func() error {
 			err := b.own(b.ctx, b.tx.Tx).Model(&indexRow{}).Where("tenant_id = ? AND record_id IN ?", b.tenant, ids).Update("subject_id", subject).Error
 			if err == nil && remember {
-				err = b.own(b.ctx, b.tx.Tx).Clauses(clause.OnConflict{DoNothing: true}).Create(&moved).Error
+				err = b.remember(moved)
 			}
 			if err != nil {
 				return fmt.Errorf("storage: job: follow the records: %w", err)
@@ -223,6 +304,25 @@ func (j *jobRun) moveTo(subject string, remember bool) func(*jobBatch, []*stored
 		})
 		return nil
 	}
+}
+
+// known makes sure that a merge has moved each of the rows: phi_merges may have
+// been written to since the step before.
+func (j *jobRun) known(b *jobBatch, rows []*storedRow) error {
+	var ids []string
+	for _, r := range rows {
+		ids = append(ids, r.record)
+	}
+	moved, err := j.remembered(b, rows[0].model.bare(), ids)
+	if err != nil {
+		return err
+	}
+	for _, m := range moved {
+		if m.IntoID != j.job.Into {
+			return forgedMerge("job unmerge", &m, "which is not Job.Into")
+		}
+	}
+	return nil
 }
 
 // mark sets or clears MergedInto of the duplicate's own record.
@@ -235,12 +335,7 @@ func (j *jobRun) mark(into string) func(*jobBatch, []*storedRow) error {
 			r.row.version = was + 1
 			if into != "" {
 				m := mergeRow{TenantID: b.tenant, FromID: r.record, Entity: r.model.bare(), RecordID: r.record, IntoID: into}
-				b.after = append(b.after, func() error {
-					if err := b.own(b.ctx, b.tx.Tx).Clauses(clause.OnConflict{DoNothing: true}).Create(&m).Error; err != nil {
-						return fmt.Errorf("storage: job: insert into phi_merges: %w", err)
-					}
-					return nil
-				})
+				b.after = append(b.after, func() error { return b.remember([]mergeRow{m}) })
 			}
 		}
 		return nil
@@ -257,16 +352,61 @@ func (j *jobRun) forget(b *jobBatch) error {
 }
 
 // mergedInto returns the duplicates that were merged into a patient, those
-// merged into them included.
-func (p *plugin) mergedInto(db *gorm.DB, tenant, subject string) ([]string, error) {
+// merged into them included. A row of phi_merges that storage did not write,
+// or whose merge the trail knows to be undone, is an error: it would destroy
+// somebody else's keys.
+func (p *plugin) mergedInto(ctx context.Context, mac metaMAC, tenant, subject string) ([]string, error) {
 	var all []string
+	var rows []mergeRow
 	for next := []string{subject}; len(next) > 0; {
-		var from []string
-		if err := db.Model(&mergeRow{}).Distinct("from_id").Where("tenant_id = ? AND into_id IN ?", tenant, next).Pluck("from_id", &from).Error; err != nil {
+		var some []mergeRow
+		if err := p.own(ctx, inner(p.pool)).Where("tenant_id = ? AND into_id IN ?", tenant, next).Find(&some).Error; err != nil {
 			return nil, fmt.Errorf("storage: read phi_merges: %w", err)
 		}
-		next = slices.DeleteFunc(from, func(id string) bool { return id == subject || slices.Contains(all, id) })
-		all = append(all, next...)
+		next = nil
+		for i := range some {
+			id := some[i].FromID
+			if !some[i].signed(mac) {
+				return nil, forgedMerge("shred", &some[i], unsigned)
+			}
+			if id != subject && !slices.Contains(all, id) {
+				all, next, rows = append(all, id), append(next, id), append(rows, some[i])
+			}
+		}
 	}
-	return all, nil
+	return all, p.undone(ctx, tenant, rows)
+}
+
+// undone refuses merges of which the process's own trail says that they were
+// undone: rows of phi_merges that were true once can be put back.
+func (p *plugin) undone(ctx context.Context, tenant string, rows []mergeRow) error {
+	h, ok := p.cfg.Audit.(audit.History)
+	if !ok || len(rows) == 0 {
+		return nil
+	}
+	newest := map[string]bool{} // pseudonym of a duplicate
+	for ev, err := range h.Replay(ctx, tenant, audit.Merged) {
+		if err != nil {
+			return fmt.Errorf("storage: read the trail: %w", err)
+		}
+		if from, _, ok := mergeOf(&ev, tenant); ok {
+			if _, seen := newest[from]; !seen {
+				newest[from] = ev.Reason == audit.ReasonMerge
+			}
+		}
+	}
+	for i := range rows {
+		if merged, seen := newest[h.Pseudonym(tenant, rows[i].FromID)]; seen && !merged {
+			return forgedMerge("shred", &rows[i], "and the trail that the merge was undone (where another node has merged them again, shred there; where the unmerge was cut off, run it again)")
+		}
+	}
+	return nil
+}
+
+// mergeOf returns the pseudonyms of the two patients of a merge or unmerge.
+func mergeOf(ev *audit.Stored, tenant string) (from, into string, ok bool) {
+	if len(ev.Objects) != 2 || ev.Objects[0].Tenant != tenant || ev.Reason != audit.ReasonMerge && ev.Reason != audit.ReasonUnmerge {
+		return "", "", false
+	}
+	return ev.Objects[0].Record, ev.Objects[1].Record, true
 }

@@ -4,6 +4,7 @@ package storage_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/part164/part164/access/accesstest"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/minimize"
@@ -219,6 +221,142 @@ func TestAMergeCutOffIsUndone(t *testing.T) {
 		}
 		if err := fresh(); err != nil {
 			t.Errorf("Create after the refused merge = %v", err)
+		}
+	})
+}
+
+// Rows of phi_merges that somebody wrote who can write SQL are followed by
+// nothing: no record of another patient moves, and nobody else is shredded.
+func TestForgedMergesAreRefused(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		db := storagetest.Open(t, d, func(cfg *storage.Config) { cfg.Access = accesstest.Allow() }, &Patient{}, &Encounter{})
+		ctx := physician(t)
+		dup, into, victim := newPatient(t, db.DB, "Roe"), newPatient(t, db.DB, "Doe"), newPatient(t, db.DB, "Poe")
+		e := &Encounter{PatientID: dup.ID, Reason: storage.Seal("ache")}
+		theirs := &Encounter{PatientID: into.ID, Reason: storage.Seal("fever")}
+		if err := errors.Join(db.WithContext(ctx).Create(e).Error, db.WithContext(ctx).Create(theirs).Error); err != nil {
+			t.Fatal(err)
+		}
+		refused := func(what string, err error) {
+			t.Helper()
+			if !errors.Is(err, storage.ErrRefused) || !strings.Contains(err.Error(), "phi_merges") || !strings.Contains(err.Error(), "storage.Check") {
+				t.Errorf("%s = %v, want ErrRefused and the mend", what, err)
+			}
+		}
+		shred := func() error { _, err := storage.Shred(officer(t), db.DB, into.ID, order); return err }
+		alive := func(when string, p *Patient) {
+			t.Helper()
+			if n := count(t, db.DB, "SELECT count(*) FROM phi_subject_keys WHERE subject_id = ? AND shredded = ?", p.ID, true); n != 0 {
+				t.Fatalf("%s: another patient was shredded", when)
+			}
+		}
+		forge := func(from, entity, record string) {
+			t.Helper()
+			var mac []byte
+			if err := plain(t, db.DB).QueryRow("SELECT mac FROM phi_merges ORDER BY record_id LIMIT 1").Scan(&mac); err != nil && !errors.Is(err, sql.ErrNoRows) {
+				t.Fatal(err)
+			}
+			run(t, db.DB, "INSERT INTO phi_merges (tenant_id, from_id, entity, record_id, into_id, mac) VALUES (?, ?, ?, ?, ?, ?)", accesstest.Tenant, from, entity, record, into.ID, mac)
+		}
+		forge(victim.ID, "patients", victim.ID) // without a MAC: there is none yet
+		refused("Shred", shred())
+		alive("no MAC", victim)
+		run(t, db.DB, "DELETE FROM phi_merges")
+
+		merge := storage.Job{Kind: storage.MergePatients, Subject: dup.ID, Into: into.ID}
+		unmerge := storage.Job{Kind: storage.UnmergePatients, Subject: dup.ID, Into: into.ID}
+		runJob(t, db, merge)
+		forge(victim.ID, "patients", victim.ID) // under another row's
+		refused("Shred", shred())
+		alive("another row's MAC", victim)
+		run(t, db.DB, "DELETE FROM phi_merges WHERE from_id = ?", victim.ID)
+
+		forge(dup.ID, "encounters", theirs.ID)
+		_, err := storage.RunJob(maintenance(t), db.DB, unmerge)
+		refused("unmerge", err)
+		if got := stays(t, db, into.ID); !slices.Equal(got, []string{"ache", "cough", "cough", "fever"}) || len(stays(t, db, dup.ID)) != 0 {
+			t.Errorf("encounters after the refused unmerge: %v", got)
+		}
+		run(t, db.DB, "DELETE FROM phi_merges WHERE record_id = ?", theirs.ID)
+
+		// Written while the unmerge runs, after its look at the rows.
+		race := unmerge
+		race.Progress = func(r storage.JobReport) {
+			if r.Rows == 0 && count(t, db.DB, "SELECT count(*) FROM phi_merges WHERE record_id = ?", theirs.ID) == 0 {
+				forge(dup.ID, "encounters", theirs.ID)
+			}
+		}
+		_, err = storage.RunJob(maintenance(t), db.DB, race)
+		refused("unmerge, raced", err)
+		if got := stays(t, db, dup.ID); len(got) != 0 {
+			t.Errorf("encounters of the duplicate after the refused unmerge: %v", got)
+		}
+		run(t, db.DB, "DELETE FROM phi_merges WHERE record_id = ?", theirs.ID)
+
+		// One that was true, put back after the unmerge.
+		run(t, db.DB, "CREATE TABLE kept AS SELECT * FROM phi_merges")
+		runJob(t, db, unmerge)
+		if got := stays(t, db, dup.ID); !slices.Equal(got, []string{"ache", "cough"}) {
+			t.Errorf("encounters of the duplicate after the unmerge: %v", got)
+		}
+		run(t, db.DB, "INSERT INTO phi_merges SELECT * FROM kept")
+		refused("Shred", shred())
+		alive("an undone merge", dup)
+		run(t, db.DB, "DELETE FROM phi_merges")
+		if err := shred(); err != nil {
+			t.Errorf("Shred = %v", err)
+		}
+		alive("after all", dup)
+		alive("after all", victim)
+		clean(t, db)
+	})
+}
+
+// A row that somebody has put where a merge will write is overwritten; one of
+// the duplicate that is there before stops the merge.
+func TestMergeOverForgedRows(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		db := storagetest.Open(t, d, func(cfg *storage.Config) { cfg.Access = accesstest.Allow() }, &Patient{}, &Encounter{})
+		dup, into, other := newPatient(t, db.DB, "Roe"), newPatient(t, db.DB, "Doe"), newPatient(t, db.DB, "Poe")
+		forge := func() {
+			t.Helper()
+			run(t, db.DB, "INSERT INTO phi_merges (tenant_id, from_id, entity, record_id, into_id) VALUES (?, ?, 'patients', ?, ?)", accesstest.Tenant, dup.ID, dup.ID, other.ID)
+		}
+		forge()
+		merge := storage.Job{Kind: storage.MergePatients, Subject: dup.ID, Into: into.ID}
+		if _, err := storage.RunJob(maintenance(t), db.DB, merge); !errors.Is(err, storage.ErrRefused) {
+			t.Errorf("merge over a forged row = %v, want ErrRefused", err)
+		}
+		run(t, db.DB, "DELETE FROM phi_merges")
+		raced := false
+		merge.Progress = func(storage.JobReport) {
+			if !raced {
+				raced = true
+				forge()
+			}
+		}
+		runJob(t, db, merge)
+		clean(t, db)
+		c, err := storage.Shred(officer(t), db.DB, into.ID, order)
+		if err != nil || !slices.Equal(c.Merged, []string{dup.ID}) {
+			t.Errorf("Shred = %+v, %v", c, err)
+		}
+	})
+}
+
+// A database of before the MACs gets the column.
+func TestMigrateAddsTheMACOfMerges(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		db := storagetest.Open(t, d, func(*storage.Config) {}, &Patient{}, &Encounter{})
+		run(t, db.DB, "ALTER TABLE phi_merges DROP COLUMN mac")
+		if err := storage.Migrate(t.Context(), db.DB, &Patient{}, &Encounter{}); err != nil {
+			t.Fatal(err)
+		}
+		if n := count(t, db.DB, "SELECT count(*) FROM phi_merges WHERE mac IS NULL"); n != 0 {
+			t.Errorf("%d rows", n)
 		}
 	})
 }

@@ -109,7 +109,9 @@ func (c Certificate) statement() string {
 // [ErrRetained] inside the retention period, unless the authority overrides
 // them; the principal needs the right to access.Shred.
 //
-// Duplicates that were merged into the patient go with it. Columns that a job
+// Duplicates that were merged into the patient go with it. Where phi_merges names
+// one that no merge of storage put there, or whose merge the process's own trail
+// knows to be undone, the error is [ErrRefused] and nothing is destroyed. Columns that a job
 // is to seal (from=column) are set to NULL for the patient: their backups hold
 // plaintext still, which no shredded key makes unreadable.
 //
@@ -147,16 +149,16 @@ func Shred(ctx context.Context, db *gorm.DB, subject string, a Authority) (Certi
 	if err := s.allow(); err != nil {
 		return Certificate{}, err
 	}
-	if s.merged, err = p.mergedInto(p.own(ctx, inner(p.pool)), who.Tenant, subject); err != nil {
+	if s.mac, err = p.metaMAC(ctx); err != nil {
 		return Certificate{}, fmt.Errorf("storage: shred: %w", err)
+	}
+	if s.merged, err = p.mergedInto(ctx, s.mac, who.Tenant, subject); err != nil {
+		return Certificate{}, err
 	}
 	for _, id := range s.all() {
 		if reason, err := p.mayDestroy(ctx, models, who.Tenant, id, a); err != nil {
 			return Certificate{}, errors.Join(err, s.denied(reason, ""))
 		}
-	}
-	if s.mac, err = p.metaMAC(ctx); err != nil {
-		return Certificate{}, fmt.Errorf("storage: shred: %w", err)
 	}
 	gone := make(map[string]erased)
 	for _, id := range s.all() {

@@ -248,7 +248,7 @@ func (o *op) compare(set []assignment, stored reflect.Value) (clause.Set, error)
 					v.input(a.phi, minimize.CheckChange(a.phi.tag.Class, clearText(old), clearText(a.value)))
 					o.changes[r] = append(o.changes[r], change{a.phi, a.Name, nil})
 				} else {
-					o.changes[r] = append(o.changes[r], change{nil, a.Name, nil})
+					o.changes[r] = append(o.changes[r], change{nil, a.Name, o.m.mark(o.ctx, a.Field, a.value)})
 				}
 				assign(a, a.value)
 				continue

@@ -441,6 +441,14 @@ func (p *plugin) create(o *op) (bool, error) {
 		return false, err
 	}
 	o.parents()
+	for _, name := range deletedColumns(o.m) { // a row may be made deleted
+		f := o.m.schema.LookUpField(name)
+		for i, rv := range found {
+			if val, zero := f.ValueOf(o.ctx, rv); !zero && (columns == nil || columns[name]) {
+				o.changes[o.rows[i]] = append(o.changes[o.rows[i]], change{nil, f.Name, o.m.mark(o.ctx, f, val)})
+			}
+		}
+	}
 	for i, rv := range found {
 		rec := o.m.recordOf(rv)
 		o.done = append(o.done, func() { rec.load = &load{row: o.rows[i].ref()}; o.tx.make(rec.ID) })

@@ -11,7 +11,7 @@ CREATE INDEX IF NOT EXISTS "phi_index_record" ON "phi_index" ("tenant_id","recor
 CREATE UNIQUE INDEX IF NOT EXISTS "phi_index_unique" ON "phi_index" ("tenant_id","field","unique_token");
 CREATE TABLE "phi_tables" ("name" varchar(64),PRIMARY KEY ("name"));
 CREATE TABLE "phi_jobs" ("id" varchar(64),"tenant_id" varchar(64) NOT NULL,"kind" varchar(32) NOT NULL,"name" varchar(64) NOT NULL,"state" varchar(16) NOT NULL,"holder" varchar(36) NOT NULL,"beat" bigint NOT NULL,"step" bigint NOT NULL,"at_table" varchar(64) NOT NULL,"after_id" varchar(64) NOT NULL,"total" bigint NOT NULL,"rows" bigint NOT NULL,"changed" bigint NOT NULL,"skipped" bigint NOT NULL,"created_at" timestamptz,"updated_at" timestamptz,PRIMARY KEY ("id"));
-CREATE TABLE "phi_merges" ("tenant_id" varchar(64),"from_id" varchar(36),"entity" varchar(64),"record_id" varchar(36),"into_id" varchar(36) NOT NULL,"created_at" timestamptz,PRIMARY KEY ("tenant_id","from_id","entity","record_id"));
+CREATE TABLE "phi_merges" ("tenant_id" varchar(64),"from_id" varchar(36),"entity" varchar(64),"record_id" varchar(36),"into_id" varchar(36) NOT NULL,"mac" bytea,"created_at" timestamptz,PRIMARY KEY ("tenant_id","from_id","entity","record_id"));
 CREATE INDEX IF NOT EXISTS "idx_phi_merges_into_id" ON "phi_merges" ("into_id");
 CREATE TABLE "phi_files" ("id" varchar(36),"tenant_id" varchar(64) NOT NULL,"version" bigint NOT NULL,"created_at" timestamptz,"updated_at" timestamptz,"subject_id" varchar(36) NOT NULL,"class" varchar(20) NOT NULL,"size" bigint NOT NULL,"content" bytea,PRIMARY KEY ("id"));
 CREATE INDEX IF NOT EXISTS "idx_phi_files_subject_id" ON "phi_files" ("subject_id");

@@ -11,7 +11,7 @@ CREATE INDEX `phi_index_record` ON `phi_index`(`tenant_id`,`record_id`);
 CREATE UNIQUE INDEX `phi_index_unique` ON `phi_index`(`tenant_id`,`field`,`unique_token`);
 CREATE TABLE `phi_tables` (`name` text,PRIMARY KEY (`name`));
 CREATE TABLE `phi_jobs` (`id` text,`tenant_id` text NOT NULL,`kind` text NOT NULL,`name` text NOT NULL,`state` text NOT NULL,`holder` text NOT NULL,`beat` integer NOT NULL,`step` integer NOT NULL,`at_table` text NOT NULL,`after_id` text NOT NULL,`total` integer NOT NULL,`rows` integer NOT NULL,`changed` integer NOT NULL,`skipped` integer NOT NULL,`created_at` datetime,`updated_at` datetime,PRIMARY KEY (`id`));
-CREATE TABLE `phi_merges` (`tenant_id` text,`from_id` text,`entity` text,`record_id` text,`into_id` text NOT NULL,`created_at` datetime,PRIMARY KEY (`tenant_id`,`from_id`,`entity`,`record_id`));
+CREATE TABLE `phi_merges` (`tenant_id` text,`from_id` text,`entity` text,`record_id` text,`into_id` text NOT NULL,`mac` blob,`created_at` datetime,PRIMARY KEY (`tenant_id`,`from_id`,`entity`,`record_id`));
 CREATE INDEX `idx_phi_merges_into_id` ON `phi_merges`(`into_id`);
 CREATE TABLE `phi_files` (`id` text,`tenant_id` text NOT NULL,`version` integer NOT NULL,`created_at` datetime,`updated_at` datetime,`subject_id` text NOT NULL,`class` text NOT NULL,`size` integer NOT NULL,`content` blob,PRIMARY KEY (`id`));
 CREATE INDEX `idx_phi_files_subject_id` ON `phi_files`(`subject_id`);

@@ -103,15 +103,16 @@ func marked(s *storedRow) bool {
 	if s.model.own {
 		marks = marks[:len(marks)-1]
 	}
-	for _, v := range marks {
-		if v == nil {
-			continue
-		}
-		if n := reflect.ValueOf(v); !n.CanInt() || n.Int() != 0 {
-			return true
-		}
+	return slices.ContainsFunc(marks, isMark)
+}
+
+// isMark reports whether what is stored in a column marks its row as deleted.
+func isMark(v any) bool {
+	if v == nil {
+		return false
 	}
-	return false
+	n := reflect.ValueOf(v)
+	return !n.CanInt() || n.Int() != 0
 }
 
 // page looks at some rows: their cells with one look-up of keys, their tokens

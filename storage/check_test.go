@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"gorm.io/gorm"
 
 	"github.com/part164/part164/access"
@@ -782,4 +783,88 @@ func TestWhoMayCheck(t *testing.T) {
 	if _, err := storage.Check(maintainer(t), blind.DB, nil); !errors.Is(err, storage.ErrRefused) {
 		t.Errorf("Check without a history = %v, want ErrRefused", err)
 	}
+}
+
+// A CareGroup has patients through a join table.
+type CareGroup struct {
+	storage.PatientRecord
+	Name    storage.Sealed[string] `phi:"name"`
+	Members []Patient              `phi:"-" gorm:"many2many:care_group_members"`
+}
+
+// A link is a write of neither end's row.
+func TestCheckAfterLinks(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		db := storagetest.Open(t, d, func(cfg *storage.Config) { cfg.Access = accesstest.Allow() }, &Patient{}, &CareGroup{})
+		p := newPatientAlone(t, db)
+		ctx := physician(t)
+		g := CareGroup{Name: storage.Seal("Group")}
+		if err := db.WithContext(ctx).Create(&g).Error; err != nil {
+			t.Fatal(err)
+		}
+		clean(t, db)
+		if err := db.WithContext(ctx).Model(&g).Association("Members").Append(p); err != nil {
+			t.Fatal(err)
+		}
+		clean(t, db)
+		if err := db.WithContext(ctx).Model(&g).Association("Members").Delete(p); err != nil {
+			t.Fatal(err)
+		}
+		clean(t, db)
+	})
+}
+
+func newPatientAlone(t testing.TB, db *storagetest.DB) *Patient {
+	t.Helper()
+	p := &Patient{Name: storage.Seal("Roe"), MRN: storage.Seal("MRN-000001")}
+	if err := db.WithContext(physician(t)).Create(p).Error; err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// oldMemo is a table as an app without storage has it, and Memo what it becomes.
+type (
+	oldMemo struct {
+		ID        string `gorm:"primaryKey;size:36"`
+		Text      string
+		DeletedAt gorm.DeletedAt
+	}
+	Memo struct {
+		storage.PatientRecord
+		Text      storage.Sealed[string] `gorm:"column:text_sealed" phi:"text,from=text"`
+		DeletedAt gorm.DeletedAt         `phi:"-"`
+	}
+)
+
+func (oldMemo) TableName() string { return "memos" }
+
+// A row that was softly deleted before storage knew of it is not hidden, and
+// one that is hidden since is.
+func TestCheckOfAdoptedRows(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		old, err := gorm.Open(d, &gorm.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone, here := uuid.Must(uuid.NewV7()).String(), uuid.Must(uuid.NewV7()).String()
+		if err := errors.Join(old.AutoMigrate(&oldMemo{}), old.Create(&oldMemo{ID: here, Text: "a"}).Error, old.Create(&oldMemo{ID: gone, Text: "b"}).Error, old.Delete(&oldMemo{}, "id = ?", gone).Error); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := old.DB(); err != nil || c.Close() != nil {
+			t.Fatal(err)
+		}
+		db := storagetest.Open(t, d, func(cfg *storage.Config) { cfg.Access = accesstest.Allow() }, &Memo{})
+		runJob(t, db, storage.Job{Kind: storage.SealColumns, Adopt: true})
+		clean(t, db)
+		run(t, db.DB, "UPDATE memos SET deleted_at = '2026-01-01 00:00:00' WHERE id = ?", here)
+		run(t, db.DB, "UPDATE memos SET deleted_at = NULL WHERE id = ?", gone)
+		r, err := storage.Check(maintainer(t), db.DB, nil)
+		want := []storage.Finding{find(storage.HiddenRow, "memos", "", here), find(storage.OldRow, "memos", "", gone)}
+		if err != nil || !slices.Equal(sortFindings(r.Findings), sortFindings(want)) {
+			t.Errorf("Check = %v, %v; want %v", r.Findings, err, want)
+		}
+	})
 }

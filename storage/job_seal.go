@@ -26,7 +26,7 @@ func (j *jobRun) planSeal(models []*model) (jobPlan, error) {
 		return p, err
 	}
 	if j.job.Adopt {
-		p.steps = append(p.steps, jobStep{models: with, narrow: func(s *selection) { s.tenant = "" }, rows: adopt})
+		p.steps = append(p.steps, jobStep{models: with, narrow: func(s *selection) { s.tenant, s.extra = "", deletedColumns(s.m) }, rows: adopt})
 	}
 	p.steps = append(p.steps,
 		jobStep{back: true, models: with, narrow: j.held, rows: j.sealOlds},
@@ -67,6 +67,11 @@ func adopt(b *jobBatch, rows []*storedRow) error {
 		r.tenant = b.tenant
 		b.sets = append(b.sets, rowSet{r: r, adopt: true, sets: map[string]any{r.model.column("TenantID"): b.tenant}})
 		b.note(r, "TenantID", nil)
+		for i, column := range deletedColumns(r.model) {
+			if isMark(r.extra[i]) { // for Check, which else would take it for hidden
+				b.note(r, r.model.schema.LookUpField(column).Name, []byte(deletedText))
+			}
+		}
 	}
 	return nil
 }

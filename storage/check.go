@@ -65,24 +65,37 @@ type Report struct {
 }
 
 // Check holds the data of one tenant, that of ctx's principal, against the
-// search index, the key table and the trail, and names what does not fit,
-// without stopping at it. The error is about the check itself: without one, a
-// Report without Findings says that every sealed column of the tenant is what
-// was last written through storage.
+// search index, the key table, the merges and the trail, and names what does not
+// fit, without stopping at it. The error is about the check itself: without one,
+// a Report without Findings says that every sealed column of the tenant is what
+// was last written through storage, and that each row is about the patient, and
+// as much deleted or merged, as storage left it.
 //
 // The trail is that of Config.Audit, which must be an [audit.History], and
 // those of the other nodes: with one of them left out, what it wrote is reported
 // as unrecorded. Records may be written meanwhile; what does not fit is looked
-// at again before it is reported. Run it while no job runs.
+// at again before it is reported. Run it while no job runs; of a merge or unmerge
+// that was cut off, it may name rows of phi_merges until that has ended.
 //
 // ctx comes from [access.Job], with the right to access.Maintain. Cells are
 // opened to see whether they open, and shown to nobody. Progress is shown on
 // out, where that is a terminal; nil is silent. It keeps in memory what the
-// trail knows of the tenant's records: about 300 bytes each.
+// trail knows of the tenant's records: about 300 bytes each, and 64 more for each
+// sealed field.
 //
-// Check does not see a change of a column in clear: there is no digest of it,
-// because that could be guessed. Nor does it see, of a name's search tokens,
-// that a random one, which only pads, was replaced by another random one.
+// Check does not see
+//   - a change of a column in clear: there is no digest of it, because that could
+//     be guessed;
+//   - of a name's search tokens, that a random one, which only pads, was replaced
+//     by another random one;
+//   - rows of join tables (many2many) that were added or removed: the trail says
+//     which records were linked or unlinked, not to which;
+//   - phi_jobs: a job that is said there to be done is not run again under its
+//     name, and one that is said to run waits for its lease;
+//   - a table whose row in phi_tables was removed, where this process has not
+//     got its model: pass every model to [Migrate] first;
+//   - whether a column that marks rows as deleted holds what a SQL expression of
+//     the app has set there.
 func Check(ctx context.Context, db *gorm.DB, out io.Writer, others ...audit.History) (Report, error) {
 	p, err := pluginOf(db)
 	if err != nil {

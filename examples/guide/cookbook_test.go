@@ -205,7 +205,7 @@ func TestChecking(t *testing.T) {
 	check := func(db *gorm.DB) (storage.Report, error) {
 		ctx, end := access.Job(context.Background(), service, access.RecordManagement)
 		defer end()
-		return storage.Check(ctx, db, nil) // names every cell, row and token that is not as the trail has it
+		return storage.Check(ctx, db, nil) // names every cell, row, token and merge that is not as the trail has it
 	}
 	if r, err := check(f.db); err != nil || len(r.Findings) != 0 || r.Records != 1 {
 		t.Errorf("Check = %+v, %v", r, err)

@@ -723,6 +723,15 @@ func TestCheckWithTheJournalsOfSeveralNodes(t *testing.T) {
 		c.must(b.Unscoped().Delete(&Chart{}, "id = ?", mine.ID).Error) // made by one, deleted by the other
 		c.must(c.g().Unscoped().Delete(&Chart{}, "id = ?", theirs.ID).Error)
 		left := c.newChart(b, q)
+		for i, db := range []*gorm.DB{other, c.DB.DB} { // merged by the node that did not make them; one is undone by the other
+			dup, into := c.newPatient([]*gorm.DB{c.g(), b}[i]), c.newPatient(c.g())
+			c.must(c.g().Create(&Chart{PatientID: dup.ID}).Error)
+			_, err := storage.RunJob(maintainer(t), db, storage.Job{Kind: storage.MergePatients, Subject: dup.ID, Into: into.ID})
+			c.must(err)
+			if i == 0 {
+				runJob(t, c.DB, storage.Job{Kind: storage.UnmergePatients, Subject: dup.ID, Into: into.ID})
+			}
+		}
 		c.must(storage.Settle(t.Context(), other))
 
 		check := func(db *gorm.DB, others ...audit.History) []storage.Finding {

@@ -97,7 +97,9 @@
 //
 // A unique field is unique within its tenant, NULL aside. A record that was
 // soft-deleted keeps its tokens: it is not found, its unique values stay taken,
-// and it is found again once it is restored. A hard delete frees them.
+// and it is found again once it is restored. A hard delete frees them. Who is
+// told that a value is taken has searched for it: [ErrDuplicate] is counted and
+// recorded as a search.
 //
 // Tokens tell something to whoever has a copy of phi_index: docs/threat-model.md
 // has measured how much. A search option on a field with few values is refused

@@ -29,7 +29,9 @@ var (
 
 	// ErrDuplicate means that another record has this value in a unique field,
 	// or this ID. It names no record and no value, and does not tell whose it
-	// is. It is also gorm.ErrDuplicatedKey.
+	// is. That a value is taken is the answer of a search, also to a write that
+	// is rolled back: it counts as one against Config.SearchLimits, and is
+	// recorded as one. It is also gorm.ErrDuplicatedKey.
 	ErrDuplicate = fmt.Errorf("storage: duplicate: the value is taken in a unique field: %w", gorm.ErrDuplicatedKey)
 
 	// ErrRefused is what every [RefusedError] is.
@@ -41,7 +43,9 @@ var (
 	ErrFilterOnHidden = errors.New("storage: filter on a hidden field")
 
 	// ErrSearchLimit means that the principal has made as many searches in the
-	// last hour as Config.SearchLimits allows its roles.
+	// last hour as Config.SearchLimits allows its roles. A write to a unique
+	// field has it too, whether the value is taken or not, where one of those
+	// searches was an [ErrDuplicate].
 	ErrSearchLimit = errors.New("storage: search limit reached")
 
 	// ErrNotPermitted is what every [WriteError] is.

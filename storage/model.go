@@ -41,6 +41,7 @@ type field struct {
 	tag     minimize.Tag
 	logical string // table.column, or the tag's as=: what cells are bound to
 	sealed  bool
+	unique  bool          // in clear, and in a unique index of the table
 	self    func() *field // what cells keep of it
 	former  *field        // the same field under the logical name of was=; nil: none
 }
@@ -285,6 +286,7 @@ func (p *plugin) parse(s *schema.Schema) (*model, error) {
 			if fd.indexed() {
 				return nil, fail("field %s: search and unique are for sealed fields: index a clear column with a gorm tag", f.Name)
 			}
+			fd.unique = inUnique(f)
 			m.clear = append(m.clear, fd)
 		default:
 			return nil, fail("field %s: PHI in clear: make it a storage.Sealed, or add the option clear and read what that means", f.Name)

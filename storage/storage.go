@@ -81,11 +81,13 @@ type Config struct {
 	Tombstones tombstone.Log
 
 	// SearchLimits is how many searches a principal may make in an hour, by
-	// role: every statement with [Match] or [SoundsLike], and every [List]. Who
+	// role: every [Match] and [SoundsLike], every [List], and every write that
+	// comes to [ErrDuplicate]; give who imports data room for those. Who
 	// has several of the roles has the highest of their limits; "" stands for
 	// the roles that are not named, and without it they have 300. A limit of 0
 	// allows none. From 80 % on searches are recorded with the reason "limit",
-	// and Log has a warning; over it they are refused with [ErrSearchLimit].
+	// and Log has a warning; over it they are refused with [ErrSearchLimit], and
+	// with them writes to unique fields of who had a duplicate in that hour.
 	//
 	// The count is kept in the process, for the 10,000 principals that searched
 	// last: behind several processes a principal may make as many in each, and

@@ -42,6 +42,7 @@ type op struct {
 
 	indexKeys []*crypto.IndexKey // the tenant's, once a token was made
 	formerly  []indexRow         // unique tokens that no other record may have under a field's other name
+	asked     asked
 }
 
 // A sealing is a cell to write to one of several rows.
@@ -98,6 +99,9 @@ func (p *plugin) writeIn(db *gorm.DB, m *model, tx *txConn, next func(*gorm.DB),
 		_ = db.AddError(err)
 	}
 	db.Error = p.clean(string(o.action), m.table, db.Error)
+	if errors.Is(db.Error, ErrDuplicate) {
+		db.Error = o.answered(db.Error)
+	}
 	if db.Error != nil {
 		for _, f := range slices.Backward(o.undo) {
 			f()
@@ -132,6 +136,9 @@ func (o *op) run(next func(*gorm.DB), prepare func(*op) (bool, error)) error {
 	}
 	if !run {
 		return nil
+	}
+	if err := o.mayAsk(); err != nil {
+		return err
 	}
 	if err := o.attempt(); err != nil {
 		return err
@@ -752,6 +759,7 @@ func (o *op) writeEach() error {
 
 // writeIndex replaces the search tokens of the rows written.
 func (o *op) writeIndex() error {
+	o.asked.index = true
 	for r, fields := range o.drop {
 		db := o.own(o.ctx, o.tx.Tx).Where("tenant_id = ? AND record_id = ?", r.tenant, r.record)
 		if fields != nil {
@@ -768,15 +776,8 @@ func (o *op) writeIndex() error {
 	if len(rows) == 0 {
 		return nil
 	}
-	for _, f := range o.formerly {
-		var n int64
-		err := o.own(o.ctx, o.tx.Tx).Model(&indexRow{}).Where("tenant_id = ? AND field = ? AND unique_token = ? AND record_id <> ?", f.TenantID, f.Field, f.UniqueToken, f.RecordID).Count(&n).Error
-		if err != nil {
-			return fmt.Errorf("storage: read phi_index: %w", err)
-		}
-		if n > 0 {
-			return ErrDuplicate
-		}
+	if err := o.taken(rows); err != nil {
+		return err
 	}
 	return o.clean("insert into", "phi_index", o.own(o.ctx, o.tx.Tx).CreateInBatches(rows, 500).Error)
 }

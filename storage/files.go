@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"reflect"
 	"time"
 
 	"gorm.io/gorm"
@@ -67,10 +68,10 @@ type Blobs interface {
 type FileInfo struct {
 	ID       string
 	Subject  string
-	Class    minimize.Class
-	Size     int64 // in bytes
+	Class    minimize.Class // empty where Withheld: the kind of a document tells of the patient
+	Size     int64          // in bytes; 0 where Withheld
 	Created  time.Time
-	Withheld bool // the policy does not let the caller open it
+	Withheld bool // the policy does not show the caller its class in full, so that Open refuses it
 }
 
 // A fileRecord is the row of a file. To jobs it is a model like any other.
@@ -432,6 +433,8 @@ func (r *fileReader) failed(cause error) error {
 }
 
 // List returns the files about a patient that are in reach, the oldest first.
+// It tells nothing of what is in a file that the policy withholds but that it is
+// there. What it returns is recorded before, as a fetch.
 func (f *Files) List(ctx context.Context, subject string) ([]FileInfo, error) {
 	var rows []fileRecord
 	db := f.p.db.Session(&gorm.Session{NewDB: true, Context: ctx})
@@ -441,9 +444,25 @@ func (f *Files) List(ctx context.Context, subject string) ([]FileInfo, error) {
 	if err := db.Order("created_at, id").Find(&rows, "subject_id = ?", subject).Error; err != nil {
 		return nil, err
 	}
+	m, err := f.p.fileModel()
+	if err != nil {
+		return nil, err
+	}
+	var rec recording
 	out := make([]FileInfo, len(rows))
-	for i, r := range rows {
-		out[i] = FileInfo{ID: r.ID, Subject: r.SubjectID, Class: minimize.Class(r.Class), Size: r.Size, Created: r.CreatedAt, Withheld: !f.opens(ctx, r.Class)}
+	for i := range rows {
+		r := &rows[i]
+		out[i] = FileInfo{ID: r.ID, Subject: r.SubjectID, Created: r.CreatedAt, Withheld: !f.opens(ctx, r.Class)}
+		var shown []string
+		if !out[i].Withheld {
+			out[i].Class, out[i].Size = minimize.Class(r.Class), r.Size
+			shown = []string{"Class", "Size"}
+		}
+		rec.add(m.rowOf(ctx, reflect.ValueOf(r).Elem()), shown, true)
+	}
+	fetch := &reading{plugin: f.p, ctx: ctx, main: m, q: &search{}}
+	if err := fetch.record(&rec, -1); err != nil {
+		return nil, err
 	}
 	return out, nil
 }

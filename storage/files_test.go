@@ -278,8 +278,13 @@ func TestFilesAreForThoseWhoMay(t *testing.T) {
 			t.Errorf("%s: Open = %v, want ErrWithheld", name, err)
 		}
 		audittest.Want(t, c.Trail, audit.Event{Type: audit.Denied, Reason: audit.ReasonMinimum, Action: access.Read})
-		if list, err := c.files.List(c.ctx, c.jane); err != nil || len(list) != 1 || !list[0].Withheld {
+		c.Trail.Reset()
+		if list, err := c.files.List(c.ctx, c.jane); err != nil || len(list) != 1 || !list[0].Withheld || list[0].Class != "" || list[0].Size != 0 || list[0].ID != id {
 			t.Errorf("%s: List = %+v, %v", name, list, err)
+		}
+		audittest.Want(t, c.Trail, audit.Event{Type: audit.Fetched, Action: access.Read, Objects: []audit.Object{{Type: "document", Record: id, Patient: c.jane}}})
+		if fields := c.Trail.Events()[0].Objects[0].Fields; len(fields) != 0 {
+			t.Errorf("%s: List is recorded with %q, of which nothing was shown", name, fields)
 		}
 		if _, err := c.files.Put(c.ctx, c.jane, minimize.Clinical, strings.NewReader("x")); !errors.Is(err, storage.ErrNotPermitted) {
 			t.Errorf("%s: Put without the right to the class = %v", name, err)
@@ -328,6 +333,45 @@ func TestFilesAreForThoseWhoMay(t *testing.T) {
 			t.Errorf("%s = %v", query, err)
 		}
 	}
+}
+
+func TestAListOfFilesIsRecorded(t *testing.T) {
+	t.Parallel()
+	engine := accesstest.Allow()
+	c := newCabinet(t, nil, func(cfg *storage.Config) { cfg.Access = engine })
+	c.Trail.Reset()
+	if list, err := c.files.List(c.ctx, c.jane); err != nil || len(list) != 0 || len(c.Trail.Events()) != 0 {
+		t.Errorf("List of nothing = %+v, %v, recorded as %+v", list, err, c.Trail.Events())
+	}
+	a, b := c.put(t, c.jane, "text"), c.put(t, c.jane, "another")
+	if err := storage.Settle(c.ctx, c.DB.DB); err != nil {
+		t.Fatal(err)
+	}
+	c.Trail.Reset()
+	list, err := c.files.List(c.ctx, c.jane)
+	if err != nil || len(list) != 2 || list[0].Class != minimize.Clinical || list[0].Size != 4 || list[1].Size != 7 {
+		t.Errorf("List = %+v, %v", list, err)
+	}
+	ev := c.Trail.Events()
+	if len(ev) != 1 || ev[0].Type != audit.Fetched || ev[0].Action != access.Read || len(ev[0].Objects) != 2 {
+		t.Fatalf("a list is recorded as %+v, want one fetch of two documents", ev)
+	}
+	for i, id := range []string{a, b} {
+		if o := ev[0].Objects[i]; o.Type != "document" || o.Record != id || o.Patient != c.jane || !slices.Equal(o.Fields, []string{"Class", "Size"}) {
+			t.Errorf("document %d is recorded as %+v", i, o)
+		}
+	}
+	full := errors.New("full")
+	c.Trail.Fail(full)
+	if list, err := c.files.List(c.ctx, c.jane); !errors.Is(err, full) || list != nil {
+		t.Errorf("List that cannot be recorded = %+v, %v", list, err)
+	}
+	c.Trail.Fail(nil)
+	engine.FailAfter(1, errors.New("engine down")) // behind the filter
+	if list, err := c.files.List(c.ctx, c.jane); err == nil || list != nil {
+		t.Errorf("List that nobody allowed = %+v, %v", list, err)
+	}
+	engine.Fail(nil)
 }
 
 func TestADeniedFileIsNotTaken(t *testing.T) {

@@ -59,24 +59,35 @@ func (p *plugin) mayDestroy(ctx context.Context, models []*model, tenant, subjec
 	return audit.ReasonNone, nil
 }
 
-// newest is when the newest of the patient's rows was written.
+// newest is when the newest of the patient's rows was written. A row that does
+// not say so is an error: its retention period may have just begun.
 func (p *plugin) newest(ctx context.Context, models []*model, tenant, subject string) (time.Time, error) {
 	var newest time.Time
 	for _, m := range models {
 		if !m.own && m.subject == nil {
 			continue
 		}
-		column := m.column("UpdatedAt")
-		var times []time.Time
-		err := p.rowsOf(ctx, inner(p.pool), selection{m: m, tenant: tenant, subject: subject}).
-			Order(clause.OrderByColumn{Column: clause.Column{Name: column}, Desc: true}).Limit(1).Pluck(column, &times).Error
+		column := clause.Column{Name: m.column("UpdatedAt")}
+		var at any
+		order := clause.OrderBy{Expression: clause.Expr{SQL: "CASE WHEN ? IS NULL THEN 0 ELSE 1 END, ? DESC", Vars: []any{column, column}}}
+		rows, err := p.rowsOf(ctx, inner(p.pool), selection{m: m, tenant: tenant, subject: subject}).Select(column.Name).Clauses(order).Limit(1).Rows()
 		if err != nil {
-			return newest, fmt.Errorf("storage: read %s: %w", m.table, err)
+			return newest, p.clean("read", m.table, err)
 		}
-		for _, t := range times {
-			if t.After(newest) {
-				newest = t
-			}
+		found := rows.Next()
+		if found {
+			err = rows.Scan(&at)
+		}
+		if err = errors.Join(err, rows.Err(), rows.Close()); err != nil {
+			return newest, p.clean("read", m.table, err)
+		}
+		t, known := at.(time.Time)
+		if found && !known {
+			return newest, &RefusedError{Op: "shred", Table: m.table, Why: "a row of the patient has no time in " + column.Name + ", so that it is not known when its retention period began",
+				Mend: "set it where it is missing, in a context of storage.Outside, or give an authority that overrides the period"}
+		}
+		if t.After(newest) {
+			newest = t
 		}
 	}
 	return newest, nil

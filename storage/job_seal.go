@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
@@ -57,15 +58,22 @@ func (j *jobRun) held(s *selection) {
 	s.err = err
 }
 
-// adopt gives rows without a tenant to the principal's.
+// adopt gives rows without a tenant to the principal's. Where nobody noted when
+// they were written it is now: retention periods count from there.
 func adopt(b *jobBatch, rows []*storedRow) error {
+	now := b.now()
 	for _, r := range rows {
 		if !isUUID(r.record) || r.model.subject != nil && !isUUID(r.subject) {
 			b.skip(r) // its cells could not be bound
 			continue
 		}
 		r.tenant = b.tenant
-		b.sets = append(b.sets, rowSet{r: r, adopt: true, sets: map[string]any{r.model.column("TenantID"): b.tenant}})
+		sets := map[string]any{r.model.column("TenantID"): b.tenant}
+		for _, name := range []string{"CreatedAt", "UpdatedAt"} {
+			column := r.model.column(name)
+			sets[column] = clause.Expr{SQL: "COALESCE(?, ?)", Vars: []any{clause.Column{Name: column}, now}}
+		}
+		b.sets = append(b.sets, rowSet{r: r, adopt: true, sets: sets})
 		b.note(r, "TenantID", nil)
 		for i, column := range deletedColumns(r.model) {
 			if isMark(r.extra[i]) { // for Check, which else would take it for hidden

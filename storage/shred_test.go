@@ -395,6 +395,56 @@ func TestRetentionCountsFromTheNewestRecord(t *testing.T) {
 	})
 }
 
+// Rows of an old table may not say when they were written: the period begins
+// when they are adopted, and until then nobody can tell that it is over.
+func TestRetentionOfAdoptedRows(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		ids := oldClients(t, d, 3)
+		c := newClock()
+		const keep = 24 * time.Hour
+		db := storagetest.Open(t, d, func(cfg *storage.Config) { cfg.Access, cfg.Now, cfg.Retention = accesstest.Allow(), c.now, keep }, &Client{})
+		raw := admin(t, d)
+		exec(t, raw, "UPDATE clients SET created_at = '2001-02-03 04:05:06', updated_at = '2001-02-03 04:05:06' WHERE id = '"+ids[1]+"'")
+		runJob(t, db, storage.Job{Kind: storage.SealColumns, Adopt: true})
+		var all []Client
+		if err := db.WithContext(physician(t)).Order("id").Find(&all).Error; err != nil || len(all) != 3 {
+			t.Fatal(len(all), err)
+		}
+		for i, x := range all {
+			want := c.now()
+			if i == 1 {
+				want = time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC) // or in the server's zone
+			}
+			if d := x.CreatedAt.Sub(want).Abs(); d > 15*time.Hour {
+				t.Errorf("row %d was created %v, want %v", i, x.CreatedAt, want)
+			}
+		}
+		over := storage.Authority{Basis: storage.RetentionOver, Approver: "u-2", Reference: "r-1"}
+		c.advance(keep - time.Hour)
+		_, err := storage.Shred(officer(t), db.DB, ids[0], over)
+		if !errors.Is(err, storage.ErrRetained) || errors.Is(err, storage.ErrRefused) {
+			t.Errorf("Shred within the period from the adoption = %v, want ErrRetained", err)
+		}
+		c.advance(time.Hour)
+		if _, err := storage.Shred(officer(t), db.DB, ids[0], over); err != nil {
+			t.Errorf("Shred after it = %v", err)
+		}
+
+		// What somebody else adopted.
+		exec(t, raw, "UPDATE clients SET updated_at = NULL WHERE id = '"+ids[1]+"'")
+		_, err = storage.Shred(officer(t), db.DB, ids[1], over)
+		var why *storage.RefusedError
+		if !errors.Is(err, storage.ErrRetained) || !errors.As(err, &why) || why.Table != "clients" || !strings.Contains(why.Why, "updated_at") || strings.Contains(err.Error(), "sql:") {
+			t.Errorf("Shred of a row without a time = %v, want ErrRetained that names the table", err)
+		}
+		over.Basis = storage.CourtOrder
+		if _, err := storage.Shred(officer(t), db.DB, ids[1], over); err != nil {
+			t.Errorf("Shred by a court's order = %v", err)
+		}
+	})
+}
+
 func TestHoldsKeepTheContract(t *testing.T) {
 	t.Parallel()
 	storagetest.TestHold(t, func(t *testing.T) (storage.Hold, func(tenant, subject string), func(tenant, subject string)) {

@@ -52,7 +52,7 @@ func TestRenameFields(t *testing.T) {
 	onEach(t, func(t *testing.T, d gorm.Dialector) {
 		kek, trail := cryptotest.NewKEK(), audittest.New(t)
 		open := func(model any) *storagetest.DB {
-			return storagetest.Open(t, d, func(c *storage.Config) { c.Access, c.KEK, c.Audit = accesstest.Allow(), kek, trail }, model)
+			return storagetest.Open(t, d, func(c *storage.Config) { c.Access, c.KEK, c.Audit, c.NewID = accesstest.Allow(), kek, trail, nil }, model)
 		}
 		ctx := physician(t)
 		const n = 9

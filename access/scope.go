@@ -78,8 +78,11 @@ func Job(ctx context.Context, p Principal, purpose Purpose) (context.Context, fu
 
 // From returns the scope in ctx, or why there is none that may act:
 // [ErrNoPrincipal], [ErrNoPurpose], [ErrScopeEnded], or what is wrong with
-// the principal or purpose.
+// the principal or purpose. A nil ctx has no principal.
 func From(ctx context.Context) (*Scope, error) {
+	if ctx == nil {
+		return nil, ErrNoPrincipal
+	}
 	s, ok := ctx.Value(scopeKey{}).(*Scope)
 	switch {
 	case !ok:
@@ -94,6 +97,9 @@ func From(ctx context.Context) (*Scope, error) {
 
 // PrincipalFrom returns the valid principal in ctx, with or without a purpose.
 func PrincipalFrom(ctx context.Context) (Principal, bool) {
+	if ctx == nil {
+		return Principal{}, false
+	}
 	s, ok := ctx.Value(scopeKey{}).(*Scope)
 	if !ok || s.Ended() || errors.Is(s.err, ErrPrincipal) {
 		return Principal{}, false

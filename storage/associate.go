@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -177,7 +178,7 @@ func (p *plugin) insertMaps(db *gorm.DB, m *model, next func(*gorm.DB)) {
 	case *[]map[string]any:
 		maps = *v
 	}
-	if len(maps) == 0 {
+	if len(maps) == 0 || slices.ContainsFunc(maps, func(values map[string]any) bool { return values == nil }) {
 		_ = db.AddError(m.refuse("create", "the values are not the model: a map of another type, or none", "pass a pointer to the model, a slice of it, or map[string]any"))
 		return
 	}

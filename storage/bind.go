@@ -39,16 +39,19 @@ func Bind(ctx context.Context, db *gorm.DB, rows any) error {
 	for rv.Kind() == reflect.Pointer && !rv.IsNil() {
 		rv = rv.Elem()
 	}
+	if !rv.IsValid() || rv.Kind() == reflect.Pointer || !rv.CanAddr() && (rv.Kind() == reflect.Struct || rv.Kind() == reflect.Array) {
+		return &RefusedError{Op: "bind", Why: "the rows are nil, or a copy", Mend: "pass a pointer to what the statement has read"}
+	}
 	of := db.Statement.Model
 	if of == nil {
 		of = rows
-		t := reflect.TypeOf(rows)
-		for t != nil && slices.Contains([]reflect.Kind{reflect.Pointer, reflect.Slice, reflect.Array}, t.Kind()) {
-			t = t.Elem()
-		}
+		t := elemType(rows)
 		if t == nil || t.Kind() != reflect.Struct || !hasRecord(t) {
 			return &RefusedError{Op: "bind", Why: "it is not known which model the rows are of", Mend: "name it: storage.Bind(ctx, db.Model(&Patient{}), &rows)"}
 		}
+	}
+	if t := elemType(of); t == nil || t.Kind() != reflect.Struct {
+		return &RefusedError{Op: "bind", Why: fmt.Sprintf("a %T is no model", of), Mend: "name it: storage.Bind(ctx, db.Model(&Patient{}), &rows)"}
 	}
 	parsed := &gorm.Statement{DB: db}
 	if err := parsed.Parse(of); err != nil {
@@ -66,6 +69,15 @@ func Bind(ctx context.Context, db *gorm.DB, rows any) error {
 		return err
 	}
 	return b.bind(inner(db.Statement.ConnPool))
+}
+
+// elemType is the type behind pointers, slices and arrays; nil for nil.
+func elemType(v any) reflect.Type {
+	t := reflect.TypeOf(v)
+	for t != nil && slices.Contains([]reflect.Kind{reflect.Pointer, reflect.Slice, reflect.Array}, t.Kind()) {
+		t = t.Elem()
+	}
+	return t
 }
 
 // A binder is one call of Bind.

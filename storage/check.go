@@ -5,6 +5,7 @@ package storage
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -106,6 +107,9 @@ func Check(ctx context.Context, db *gorm.DB, out io.Writer, others ...audit.Hist
 	}
 	if err := p.tooOld(ctx); err != nil {
 		return Report{}, err
+	}
+	if slices.Contains(others, nil) {
+		return Report{}, errors.New("storage: check: one of the other trails is nil: open each with audit.Open")
 	}
 	own, ok := p.cfg.Audit.(audit.History)
 	if !ok {

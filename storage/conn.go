@@ -563,6 +563,12 @@ type txKey struct{}
 // InTx returns a context in which Reveal reads keys on the open transaction
 // tx, so that it sees those made in it.
 func InTx(ctx context.Context, tx *gorm.DB) context.Context {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	if tx == nil || tx.Statement == nil {
+		return ctx
+	}
 	if t, ok := unwrap(tx.Statement.ConnPool).(*txConn); ok {
 		return context.WithValue(ctx, txKey{}, t)
 	}
@@ -587,6 +593,9 @@ type outside struct {
 // principal in ctx, or if it cannot be recorded, all are refused. What they
 // return stays sealed until [Bind] has checked each row.
 func Outside(ctx context.Context, reason audit.Reason) context.Context {
+	if ctx == nil { // who is not known, which the first statement says
+		ctx = context.Background()
+	}
 	return context.WithValue(ctx, outsideKey{}, &outside{reason: reason})
 }
 

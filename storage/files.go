@@ -185,8 +185,20 @@ func (f *Files) transaction(ctx context.Context, do func(db *gorm.DB, tx *txConn
 	return tx.Commit()
 }
 
+// opened refuses Files that [OpenFiles] has not made, and a nil context.
+func (f *Files) opened(ctx context.Context) error {
+	if f == nil || f.p == nil {
+		return errors.New("storage: the files are not open: call storage.OpenFiles")
+	}
+	_, err := access.From(ctx)
+	return err
+}
+
 // find reads the row of a file in reach.
 func (f *Files) find(ctx context.Context, id string) (*fileRecord, error) {
+	if err := f.opened(ctx); err != nil {
+		return nil, err
+	}
 	if !isUUID(id) {
 		return nil, gorm.ErrRecordNotFound
 	}
@@ -210,6 +222,12 @@ func (f *Files) find(ctx context.Context, id string) (*fileRecord, error) {
 // the file is there when that commits. What a crash leaves was sealed under a
 // key that nobody has, and [Files.Sweep] removes it.
 func (f *Files) Put(ctx context.Context, subject string, class minimize.Class, r io.Reader) (string, error) {
+	if err := f.opened(ctx); err != nil {
+		return "", err
+	}
+	if r == nil {
+		return "", errors.New("storage: put file: the reader is nil")
+	}
 	rec := &fileRecord{SubjectID: subject, Class: string(class)}
 	rec.ID = f.p.cfg.NewID()
 	ctx = context.WithValue(ctx, fileClassKey{}, class)
@@ -436,6 +454,9 @@ func (r *fileReader) failed(cause error) error {
 // It tells nothing of what is in a file that the policy withholds but that it is
 // there. What it returns is recorded before, as a fetch.
 func (f *Files) List(ctx context.Context, subject string) ([]FileInfo, error) {
+	if err := f.opened(ctx); err != nil {
+		return nil, err
+	}
 	var rows []fileRecord
 	db := f.p.db.Session(&gorm.Session{NewDB: true, Context: ctx})
 	if tx, ok := ctx.Value(txKey{}).(*txConn); ok && tx.plugin == f.p {
@@ -496,6 +517,9 @@ const sweepAge = 24 * time.Hour
 // newer one: what was stored since that backup cannot be opened without its
 // rows, and Sweep removes it.
 func (f *Files) Sweep(ctx context.Context) (removed int, err error) {
+	if err := f.opened(ctx); err != nil {
+		return 0, err
+	}
 	p := f.p
 	if err := p.mayMaintain(ctx); err != nil {
 		return 0, err

@@ -72,6 +72,9 @@ func List[T any](ctx context.Context, q *gorm.DB, order OrderBy, page Page) (row
 		return nil, "", err
 	}
 	var target T
+	if t := reflect.TypeFor[T](); t.Kind() != reflect.Struct {
+		return nil, "", &RefusedError{Op: "list", Why: "the rows are to be a " + t.String() + ", which is no struct", Mend: "name the model itself: storage.List[Patient]"}
+	}
 	stmt := &gorm.Statement{DB: q}
 	if err := stmt.Parse(&target); err != nil {
 		return nil, "", fmt.Errorf("storage: list: %w", err)

@@ -29,6 +29,12 @@ func Migrate(ctx context.Context, db *gorm.DB, models ...any) error {
 	if err != nil {
 		return err
 	}
+	if ctx == nil {
+		return &RefusedError{Op: "migrate", Why: "the context is nil", Mend: "pass context.Background() at least"}
+	}
+	if err := areModels("migrate", models...); err != nil {
+		return err
+	}
 	if err := p.tables(ctx, ownModels()...); err != nil {
 		return fmt.Errorf("storage: migrate: own tables: %w", err)
 	}

@@ -33,6 +33,9 @@ var Migrations embed.FS
 // d is opened and closed; on MariaDB it is asked for its version, and nothing
 // is ever written. On SQLite give it the path of a scratch file.
 func MigrationSQL(d gorm.Dialector, models ...any) (string, error) {
+	if err := areModels("migration SQL", models...); err != nil {
+		return "", err
+	}
 	return migrationSQL(d, "Tables with PHI, as storage.Migrate makes them.", models, false)
 }
 

@@ -194,6 +194,20 @@ func (m *model) named(stmt *gorm.Statement) bool {
 	return stmt.TableExpr.SQL == stmt.Quote(m.table) && len(stmt.TableExpr.Vars) == 0
 }
 
+// areModels refuses what GORM would panic at, or name the cause of badly.
+func areModels(verb string, values ...any) error {
+	for _, v := range values {
+		t := reflect.TypeOf(v)
+		for t != nil && t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		if t == nil || t.Kind() != reflect.Struct {
+			return &RefusedError{Op: verb, Why: fmt.Sprintf("a %T is no model", v), Mend: "pass a pointer to each, such as &Patient{}"}
+		}
+	}
+	return nil
+}
+
 // parse reads the tags of a type and says what is wrong with them.
 func (p *plugin) parse(s *schema.Schema) (*model, error) {
 	m := &model{plugin: func() *plugin { return p }, typ: s.ModelType, schema: s, table: s.Table, name: resourceName(s), columns: map[string]*field{}}

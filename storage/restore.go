@@ -319,6 +319,9 @@ func Reapply(ctx context.Context, db *gorm.DB, others ...audit.History) (int, er
 	if err := p.mayMaintain(ctx); err != nil {
 		return 0, err
 	}
+	if slices.Contains(others, nil) {
+		return 0, errors.New("storage: reapply: one of the other trails is nil: open each with audit.Open")
+	}
 	mac, err := p.metaMAC(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("storage: reapply: %w", err)

@@ -526,7 +526,9 @@ func TestSearchLimit(t *testing.T) {
 	if err := search(accesstest.As(t, t.Context(), "nurse", access.Treatment)); err != nil {
 		t.Errorf("a nurse's search = %v", err)
 	}
-	if err := search(accesstest.AsIn(t, t.Context(), "t-other", "physician", access.Treatment)); err != nil {
+	namesake := accesstest.Principal("t-other", "physician")
+	namesake.ID = accesstest.Principal(accesstest.Tenant, "physician").ID
+	if err := search(access.With(t.Context(), namesake, access.Treatment)); err != nil {
 		t.Errorf("the search of another tenant's user of that name = %v", err)
 	}
 	if err := search(accesstest.As(t, t.Context(), "billing", access.Payment)); !errors.Is(err, storage.ErrSearchLimit) {

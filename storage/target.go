@@ -55,6 +55,9 @@ func (r *reading) targets(stmt *gorm.Statement, rows bool) error {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
+	if !rows && !fillable(stmt) {
+		return r.refuse("the rows are read into nothing, or into what cannot hold them", "Find into a pointer to the model, to another struct or to a slice of either, or into a map[string]any")
+	}
 	n, counts := stmt.Dest.(*int64)
 	counts = counts && n != nil && !rows
 	if m == nil {
@@ -83,6 +86,33 @@ func (r *reading) targets(stmt *gorm.Statement, rows bool) error {
 		return r.refuse("the statement names another table than its model", "use the model's own table")
 	}
 	return r.ofOther(stmt, t, rows)
+}
+
+// fillable reports whether GORM can put rows into the destination of a
+// statement: for the others it panics.
+func fillable(stmt *gorm.Statement) bool {
+	switch v := stmt.Dest.(type) {
+	case map[string]any:
+		return v != nil
+	case *map[string]any, *[]map[string]any:
+		return true
+	}
+	v := stmt.ReflectValue
+	if !v.CanAddr() {
+		return false
+	}
+	t := v.Type()
+	if t.Kind() == reflect.Slice || t.Kind() == reflect.Array {
+		t = t.Elem()
+	}
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.Kind() {
+	case reflect.Interface, reflect.Map, reflect.Func, reflect.Chan:
+		return false
+	}
+	return true
 }
 
 // pick reads what the app selects by itself, and refuses expressions: they

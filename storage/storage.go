@@ -271,7 +271,17 @@ func (p *plugin) Initialize(db *gorm.DB) error {
 	}
 	p.db = db
 	p.pool = &pool{ConnPool: db.ConnPool, plugin: p, making: make(chan struct{}, 1)}
-	if db.Name() != "sqlite" && !p.anyWay {
+	switch {
+	case p.anyWay:
+	case db.Name() == "sqlite":
+		c, err := sqlDB.Conn(context.Background())
+		if err == nil {
+			err = errors.Join(c.Raw(checkInProcess), c.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("storage: open: %w", err)
+		}
+	default:
 		switch db.ConnPool.(type) {
 		case *sql.DB, *gorm.PreparedStmtDB: // whose cache would run statements on connections unseen
 		default:

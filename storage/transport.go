@@ -223,8 +223,10 @@ func checkTransport(dc any) error {
 		}
 	}
 	var conns []net.Conn
-	if v := reflect.ValueOf(dc); v.Kind() == reflect.Pointer { // by which measure knows it again
-		conns = netConns(v)
+	if reflect.ValueOf(dc).Kind() == reflect.Pointer { // by which measure knows it again
+		for _, v := range within(dc, isNetConn) {
+			conns = append(conns, v.Interface().(net.Conn))
+		}
 	}
 	if len(conns) == 0 {
 		return refuse(fmt.Sprintf("no network connection is to be found in a %T, so nobody can tell whether it is verified TLS", dc))
@@ -260,21 +262,49 @@ func isLocal(a net.Addr) bool {
 	return false
 }
 
-// netConns finds the network connections that a driver's connection holds.
-// Drivers show them to nobody: so this looks through its fields, whatever these
-// are called, level by level, and finds none where it cannot.
-func netConns(dc reflect.Value) []net.Conn {
+// checkInProcess refuses a connection of a driver that is not known to run SQLite
+// in this process: some reach a server that speaks SQLite's language.
+func checkInProcess(dc any) error {
+	if len(within(dc, isSQLite)) > 0 {
+		return nil
+	}
+	return &RefusedError{
+		Op: "connect", Why: fmt.Sprintf("no SQLite of this process is to be found in a %T: it may be a server's, and nobody can tell whether the way there is verified TLS", dc),
+		Mend: "use storage/sqlite, or a Deviation from " + citationTransport + " that says how the way is protected otherwise",
+	}
+}
+
+func isSQLite(v reflect.Value) bool {
+	t := v.Type()
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.PkgPath() {
+	case "github.com/glebarez/go-sqlite", "modernc.org/sqlite", "github.com/mattn/go-sqlite3", "github.com/ncruces/go-sqlite3":
+		return true
+	}
+	return false
+}
+
+func isNetConn(v reflect.Value) bool {
+	return v.Type().Implements(reflect.TypeFor[net.Conn]()) && !(v.Kind() == reflect.Pointer && v.IsNil())
+}
+
+// within finds what a driver's connection holds. Drivers show it to nobody: so
+// this looks through its fields, whatever these are called, level by level,
+// and returns what it is looking for on the first level that has any.
+func within(dc any, is func(reflect.Value) bool) []reflect.Value {
 	const deepest = 8
-	level := []reflect.Value{dc}
+	level := []reflect.Value{reflect.ValueOf(dc)}
 	seen := make(map[unsafe.Pointer]bool)
 	for range deepest {
-		var found []net.Conn
+		var found []reflect.Value
 		for i, v := range level {
 			for v.Kind() == reflect.Interface {
 				v = v.Elem()
 			}
-			if level[i] = v; v.IsValid() && v.Type().Implements(reflect.TypeFor[net.Conn]()) && !(v.Kind() == reflect.Pointer && v.IsNil()) {
-				found = append(found, v.Interface().(net.Conn))
+			if level[i] = v; v.IsValid() && is(v) {
+				found = append(found, v)
 			}
 		}
 		if len(found) > 0 {

@@ -129,6 +129,30 @@ func TestTransportIsMeasured(t *testing.T) {
 	}
 }
 
+func TestSQLiteIsInThisProcess(t *testing.T) {
+	t.Parallel()
+	db, err := sql.Open("sqlite", ":memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	c, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Raw(func(dc any) error {
+		return errors.Join(checkInProcess(dc), checkInProcess(&struct{ traced any }{dc}))
+	}); err != nil {
+		t.Errorf("SQLite of this process: %v", err)
+	}
+	for _, far := range []any{&driverConn{netConn: remote{}}, &struct{ token string }{}, nil} {
+		if err := checkInProcess(far); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), citationTransport) {
+			t.Errorf("a %T passes for SQLite of this process: %v", far, err)
+		}
+	}
+}
+
 // connections hands out what is set.
 type connections struct{ next atomic.Pointer[driverConn] }
 

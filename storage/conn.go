@@ -174,22 +174,26 @@ func (p *plugin) guard(ctx context.Context, query string) error {
 func (p *plugin) unbuilt(db *gorm.DB, next func(*gorm.DB)) {
 	stmt := db.Statement
 	before := stmt.ConnPool
-	switch before.(type) {
+	defer func() { stmt.ConnPool = before }()
+	outside := stmt.Context.Value(outsideKey{}) != nil
+	if outside { // the cache would prepare it on a connection that nobody has measured
+		stmt.ConnPool = unwrap(before)
+	}
+	switch stmt.ConnPool.(type) {
 	case *pool, *txConn: // look by themselves
 	default:
 		if !isOwn(stmt) {
-			stmt.ConnPool = &guarded{before, p}
-			defer func() { stmt.ConnPool = before }()
+			stmt.ConnPool = &guarded{stmt.ConnPool, p}
 		}
 	}
-	if stmt.Context.Value(outsideKey{}) != nil {
+	if outside {
 		if err := p.fit(db); err != nil {
 			_ = db.AddError(err)
 			return
 		}
 	}
 	next(db)
-	if stmt.Context.Value(outsideKey{}) != nil {
+	if outside {
 		db.Error = p.clean("raw statement", stmt.Table, db.Error)
 	}
 }
@@ -514,8 +518,9 @@ func (b *built) QueryContext(ctx context.Context, query string, args ...any) (*s
 	return b.ConnPool.QueryContext(ctx, query, args...)
 }
 
-// unwrap returns the wrapped connection under GORM's statement cache. The
-// cache is left out for PHI: it would run a prepared text past the guard.
+// unwrap returns the wrapped connection under GORM's statement cache, and under
+// the guard of a text. The cache is left out for PHI: it would run a prepared
+// text past the guard.
 func unwrap(c gorm.ConnPool) gorm.ConnPool {
 	for {
 		switch v := c.(type) {
@@ -523,6 +528,8 @@ func unwrap(c gorm.ConnPool) gorm.ConnPool {
 			c = v.ConnPool
 		case *gorm.PreparedStmtTX:
 			c = v.Tx
+		case *guarded:
+			c = v.ConnPool
 		default:
 			return c
 		}

@@ -10,5 +10,9 @@ import (
 
 func TestAttacks(t *testing.T) {
 	t.Parallel()
-	storagetest.TestAttacks(t, databases()...)
+	on := databases()
+	if testing.Short() {
+		on = on[:1]
+	}
+	storagetest.TestAttacks(t, on...)
 }

@@ -511,11 +511,24 @@ func (b *built) ExecContext(ctx context.Context, query string, args ...any) (sql
 	return b.ConnPool.ExecContext(ctx, query, args...)
 }
 
+// QueryContext asks again where a connection has kept PostgreSQL's plan of a
+// table whose columns have changed: the driver forgets it with the error, and
+// each connection has its own. A transaction is over by then.
 func (b *built) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	if err := b.check(query); err != nil {
 		return nil, err
 	}
-	return b.ConnPool.QueryContext(ctx, query, args...)
+	rows, err := b.ConnPool.QueryContext(ctx, query, args...)
+	_, inTx := b.ConnPool.(gorm.Tx)
+	for i := 0; !inTx && i < 10 && isStalePlan(err); i++ {
+		rows, err = b.ConnPool.QueryContext(ctx, query, args...)
+	}
+	return rows, err
+}
+
+func isStalePlan(err error) bool {
+	state, _, _ := answer(err)
+	return state == stalePlan
 }
 
 // unwrap returns the wrapped connection under GORM's statement cache, and under

@@ -64,6 +64,8 @@ func (p *plugin) clean(op, table string, err error) error {
 		out.text = "error " + number + ", SQLSTATE " + state
 	}
 	switch {
+	case state == stalePlan:
+		out.text += ": if the table's columns have just changed, do the transaction again"
 	case state == "42703", state == "42P01", state == "42883", state == "42S22", state == "42S02": // names of columns, tables and functions only
 		out.text = cause.Error()
 	case p.db.Name() == "sqlite": // its texts hold names
@@ -74,6 +76,10 @@ func (p *plugin) clean(op, table string, err error) error {
 	}
 	return out
 }
+
+// stalePlan is feature_not_supported, with which PostgreSQL refuses a kept plan
+// whose result would have other columns than before.
+const stalePlan = "0A000"
 
 // answer finds a server's answer in err: by the methods and fields that the
 // drivers' errors have, since storage imports no driver.

@@ -122,8 +122,12 @@ func pastGORM(t *testing.T, driver, dsn string) *sql.DB {
 	return db
 }
 
-// TestEveryPathOnSQLite is for the inner loop and the mutants.
+// TestEveryPathOnSQLite is for the inner loop, the race detector and the
+// mutants.
 func TestEveryPathOnSQLite(t *testing.T) {
+	if !testing.Short() && haveServices() {
+		t.Skip("TestEveryPath runs it beside the others")
+	}
 	t.Parallel()
 	storagetest.TestDialect(t, databases()[0])
 }
@@ -131,9 +135,16 @@ func TestEveryPathOnSQLite(t *testing.T) {
 // TestEveryPath is the whole matrix. SQLite stands in it too: the columns are
 // there to be compared.
 func TestEveryPath(t *testing.T) {
-	if os.Getenv("PART164_TEST_POSTGRES") == "" && os.Getenv("PART164_TEST_MARIADB") == "" {
+	if testing.Short() {
+		t.Skip("-short: TestEveryPathOnSQLite")
+	}
+	if !haveServices() {
 		t.Skip("no PostgreSQL and no MariaDB: PART164_TEST_POSTGRES and PART164_TEST_MARIADB are empty; TestEveryPathOnSQLite runs the third")
 	}
 	t.Parallel()
 	storagetest.TestDialect(t, databases()...)
+}
+
+func haveServices() bool {
+	return os.Getenv("PART164_TEST_POSTGRES") != "" || os.Getenv("PART164_TEST_MARIADB") != ""
 }

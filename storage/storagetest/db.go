@@ -59,7 +59,7 @@ func (db *DB) Reopen(d gorm.Dialector, change func(*storage.Config)) (*gorm.DB, 
 // generator, the same in each run. It is safe in parallel tests.
 func NewDB(t testing.TB, models ...any) *DB {
 	t.Helper()
-	return NewDBWith(t, func(*storage.Config) {}, models...)
+	return NewDBWith(t, nil, models...)
 }
 
 // NewDBWith is NewDB with a chance to change the configuration: another
@@ -88,7 +88,9 @@ func Open(t testing.TB, d gorm.Dialector, change func(*storage.Config), models .
 		Minimize: minimize.Starter(),
 		NewID:    SeededIDs(164),
 	}
-	change(&cfg)
+	if change != nil {
+		change(&cfg)
+	}
 	db, err := storage.Open(d, cfg)
 	if err != nil {
 		t.Fatalf("storagetest: %v", err)

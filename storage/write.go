@@ -71,6 +71,10 @@ func (p *plugin) write(db *gorm.DB, next func(*gorm.DB), kind access.Action, pre
 		_ = db.AddError(err)
 		return
 	}
+	if db.Statement.Dest == nil && db.Statement.SQL.Len() == 0 { // GORM would panic, and leave its transaction open
+		_ = db.AddError(&RefusedError{Op: string(kind), Why: "there is nothing to write", Mend: "pass a pointer to the model"})
+		return
+	}
 	if l := p.linkOf(db.Statement); m == nil && l != nil && db.Statement.SQL.Len() == 0 && !db.DryRun {
 		p.writeLink(db, l, kind, next)
 		return

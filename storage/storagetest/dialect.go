@@ -198,6 +198,10 @@ func (w *world) as(ctx context.Context) *gorm.DB { return w.db.WithContext(ctx) 
 // do returns the database for the clinician.
 func (w *world) do() *gorm.DB { return w.as(w.ctx) }
 
+// minPaths is how many paths there are, at least: each runs on each database,
+// or the matrix says which did not.
+const minPaths = 120
+
 // TestDialect sends every path of GORM that an app may take through storage on
 // each database, and prints a matrix of what came of them. Each path leaves
 // only cells in sealed columns and no plaintext anywhere, reads what it wrote,
@@ -206,6 +210,9 @@ func (w *world) do() *gorm.DB { return w.as(w.ctx) }
 // connection that knows nothing of storage.
 func TestDialect(t *testing.T, dbs ...Database) {
 	paths := slices.Concat(createPaths(), associationPaths(), readPaths(), targetPaths(), joinPaths(), hiddenPaths(), updatePaths(), deletePaths(), txPaths(), plainPaths())
+	if len(paths) < minPaths {
+		t.Errorf("the suite has %d paths, want %d at least", len(paths), minPaths)
+	}
 	names := make([]string, len(paths))
 	for i, p := range paths {
 		names[i] = p.name

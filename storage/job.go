@@ -11,9 +11,6 @@ import (
 	"gorm.io/gorm"
 )
 
-// A JobKind says what a job does.
-type JobKind string
-
 // The kinds of job. Each works on the tenant of the context's principal; only
 // [RotateKEK] is about all of them.
 const (
@@ -21,57 +18,57 @@ const (
 	// into their sealed fields. While it runs both are read; writes go to the
 	// sealed column and set the old one to NULL. At the end, when no tenant has
 	// plaintext left, the database refuses any in the old column.
-	SealColumns JobKind = "seal"
+	SealColumns = "seal"
 
 	// DropColumns drops the columns that SealColumns has emptied.
-	DropColumns JobKind = "drop"
+	DropColumns = "drop"
 
 	// BackOut is SealColumns the other way: it puts the values of the sealed
 	// fields with from= back into the old columns, in clear. It needs
 	// Development, or a deviation from 164.312(a)(2)(iv).
-	BackOut JobKind = "backout"
+	BackOut = "backout"
 
 	// RotateKEK wraps the keysets of every tenant anew under Config.KEK. While
 	// it runs, Config.KEK is a crypto.RotatingKEK of the new and the old one.
-	RotateKEK JobKind = "rotate.kek"
+	RotateKEK = "rotate.kek"
 
 	// RotateTenantKey gives the tenant a new key, wraps the keys of its
 	// patients under it, and drops the old one.
-	RotateTenantKey JobKind = "rotate.tenant"
+	RotateTenantKey = "rotate.tenant"
 
 	// RotateSubjectKeys gives each patient, or the one of Job.Subject, a new
 	// key, seals their cells anew under it, and drops the old one after
 	// Job.Grace. The tenant's own data key gets a new version and keeps the old
 	// ones, because what [Sealer] sealed under them is known to the app alone.
-	RotateSubjectKeys JobKind = "rotate.subjects"
+	RotateSubjectKeys = "rotate.subjects"
 
 	// RotateIndexKey gives the tenant a new key for search tokens, makes them
 	// anew, and drops the old key and its tokens.
-	RotateIndexKey JobKind = "rotate.index"
+	RotateIndexKey = "rotate.index"
 
 	// RenameFields binds what is sealed, and its tokens, to the logical names of
 	// the fields whose tag has was=, from the names given there. Both open and
 	// are searched while the tags say so. With several nodes, deploy
 	// as=old,was=new on all of them first, then as=new,was=old, then run it,
 	// then take was= out.
-	RenameFields JobKind = "rename"
+	RenameFields = "rename"
 
 	// RebuildIndex makes the search tokens of every record anew.
-	RebuildIndex JobKind = "rebuild"
+	RebuildIndex = "rebuild"
 
 	// MergePatients makes every record about Job.Subject one about Job.Into:
 	// two records of one patient become one. The duplicate's own record stays,
 	// readable and searchable, with MergedInto set; nothing new is sealed for it.
-	MergePatients JobKind = "merge"
+	MergePatients = "merge"
 
 	// UnmergePatients undoes MergePatients of the same two: what was moved, and
 	// is still about Job.Into, goes back.
-	UnmergePatients JobKind = "unmerge"
+	UnmergePatients = "unmerge"
 )
 
 // A Job is what [RunJob] runs. Only Kind is always required.
 type Job struct {
-	Kind JobKind
+	Kind string // one of the constants
 
 	// Name tells runs of one job apart, such as "2026-11": a run that has
 	// finished is not done again under the same name, so a deployment may call
@@ -111,7 +108,7 @@ type Job struct {
 
 // A JobReport says what a job did, or how far it is.
 type JobReport struct {
-	Kind    JobKind
+	Kind    string
 	Rows    int64         // records looked at, earlier runs included
 	Total   int64         // records to look at, as counted at the beginning
 	Changed int64         // records, or keys, changed

@@ -55,7 +55,7 @@ func (j *jobRun) batch(next jobRow, f func(*jobBatch) error) error {
 		if errors.Is(err, ErrJobRunning) || errors.Is(err, access.ErrDenied) || errors.Is(err, audit.ErrUnavailable) || errors.Is(err, errUnknown) || try == jobTries-1 {
 			break
 		}
-		j.cfg.Log.Info("a batch of a job failed; will try it again", zap.String("kind", string(j.job.Kind)), zap.Error(err))
+		j.cfg.Log.Info("a batch of a job failed; will try it again", zap.String("kind", j.job.Kind), zap.Error(err))
 		if serr := sleep(j.ctx, time.Duration(try+1)*100*time.Millisecond); serr != nil {
 			break
 		}

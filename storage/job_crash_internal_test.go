@@ -67,7 +67,7 @@ const (
 
 // crashParams are those of a Job that go to another process.
 type crashParams struct {
-	Kind                JobKind
+	Kind                string
 	Name, Subject, Into string
 	Adopt               bool
 }

@@ -83,7 +83,7 @@ func (b *jobBatch) remember(rows []mergeRow) error {
 // remembered reads the rows of phi_merges of the duplicate, those of some
 // records of one table, or all. One that storage did not write is an error.
 func (j *jobRun) remembered(b *jobBatch, entity string, records []string) ([]mergeRow, error) {
-	op := "job " + string(j.job.Kind)
+	op := "job " + j.job.Kind
 	keys, err := b.tx.keys.IndexingKeys(b.ctx, metaTenant)
 	if err != nil {
 		return nil, fmt.Errorf("storage: %s: key of phi_merges: %w", op, err)
@@ -208,7 +208,7 @@ func (j *jobRun) twoPatients(b *jobBatch) ([]crypto.KeyRow, error) {
 	}
 	for _, id := range []string{j.job.Subject, j.job.Into} {
 		if !slices.ContainsFunc(rows, func(r crypto.KeyRow) bool { return r.Subject == id }) {
-			return nil, &RefusedError{Op: "job " + string(j.job.Kind), Why: "one of the two is no patient with anything sealed", Mend: "give the IDs of two patients of this tenant"}
+			return nil, &RefusedError{Op: "job " + j.job.Kind, Why: "one of the two is no patient with anything sealed", Mend: "give the IDs of two patients of this tenant"}
 		}
 	}
 	return rows, nil

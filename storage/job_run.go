@@ -222,7 +222,7 @@ func (j *jobRun) id() string {
 	if j.job.Kind == RotateKEK {
 		tenant = ""
 	}
-	for _, s := range []string{tenant, string(j.job.Kind), j.job.Name, model, j.job.Subject, j.job.Into} {
+	for _, s := range []string{tenant, j.job.Kind, j.job.Name, model, j.job.Subject, j.job.Into} {
 		_ = binary.Write(h, binary.BigEndian, uint32(len(s)))
 		_, _ = io.WriteString(h, s)
 	}
@@ -234,7 +234,7 @@ func (j *jobRun) jobs() *gorm.DB { return j.own(j.ctx, inner(j.pool)) }
 // claim makes this process the one that runs the job.
 func (j *jobRun) claim() error {
 	me := uuid.NewString()
-	fresh := jobRow{ID: j.id(), TenantID: j.tenant, Kind: string(j.job.Kind), Name: j.job.Name, State: jobRunning, Holder: me}
+	fresh := jobRow{ID: j.id(), TenantID: j.tenant, Kind: j.job.Kind, Name: j.job.Name, State: jobRunning, Holder: me}
 	db := j.jobs().Clauses(clause.OnConflict{DoNothing: true}).Create(&fresh)
 	if db.Error != nil {
 		return fmt.Errorf("storage: job: insert into phi_jobs: %w", db.Error)
@@ -352,7 +352,7 @@ func (j *jobRun) selection(s jobStep, m *model) selection {
 }
 
 func (j *jobRun) begin(what string) {
-	j.bar = startProgress(j.job.Output, j.cfg.Now, what+" "+string(j.job.Kind), j.row.Rows, j.row.Total)
+	j.bar = startProgress(j.job.Output, j.cfg.Now, what+" "+j.job.Kind, j.row.Rows, j.row.Total)
 	j.show()
 }
 

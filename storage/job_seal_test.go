@@ -169,6 +169,9 @@ func TestSealColumnsOnline(t *testing.T) {
 		adoptAll(t, db)
 
 		// While nothing is sealed yet, all is read.
+		if err := storage.Settle(ctx, db.DB); err != nil { // so that no event of a write comes late
+			t.Fatal(err)
+		}
 		first := len(db.Trail.Events())
 		readClients(t, db, ids)
 		audittest.Want(t, db.Trail, audit.Event{Type: audit.Revealed})

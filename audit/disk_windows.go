@@ -41,3 +41,14 @@ func lockFolder(dir string) (release func() error, err error) {
 	}
 	return f.Close, nil
 }
+
+// folderInUse reports whether a process holds the folder's lock.
+func folderInUse(dir string) bool {
+	f, err := os.Open(filepath.Join(dir, "lock"))
+	if err != nil {
+		return false
+	}
+	defer f.Close() // which gives up the lock
+	err = windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, new(windows.Overlapped))
+	return errors.Is(err, windows.ERROR_LOCK_VIOLATION) || errors.Is(err, windows.ERROR_IO_PENDING)
+}

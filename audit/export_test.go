@@ -153,3 +153,6 @@ type pretender struct {
 }
 
 func (p pretender) KeyHash() uint32 { return p.hash }
+
+// LeafHash returns the RFC 6962 leaf hash of a line.
+func LeafHash(line []byte) [32]byte { return newLineWriter().leaf(line) }

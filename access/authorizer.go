@@ -51,6 +51,16 @@ const (
 	DenySubject Code = "DENY_RELATION" // the principal has no relation to this patient
 )
 
+// Known reports whether c is one of the codes above. An audit event takes no
+// other.
+func (c Code) Known() bool {
+	switch c {
+	case AllowRule, DenyInvalid, DenyTenant, DenyRule, DenyNoRule, DenyPurpose, DenySubject:
+		return true
+	}
+	return false
+}
+
 // A Verdict is the answer for one resource. The zero Verdict denies.
 type Verdict struct {
 	Allow bool

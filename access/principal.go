@@ -35,6 +35,11 @@ type Principal struct {
 	Assurance int        // authenticator assurance level 1 to 3, NIST SP 800-63B; 0 means not authenticated by this SDK
 	AuthTime  time.Time  // when the newest factor was verified; zero for services
 	Addr      netip.Addr // the caller's address; the zero Addr where there is none
+
+	// OnBehalf is the opaque ID, in Tenant, of whom the principal acts for: the
+	// patient whom a proxy represents, or the user for whom a service or a
+	// delegate acts. Empty where it acts for itself, as a patient always does.
+	OnBehalf string
 }
 
 // ErrPrincipal is wrapped by every error that says what is wrong with a
@@ -63,6 +68,14 @@ func (p Principal) Validate() error {
 	if p.Session != "" {
 		if err := CheckID(p.Session); err != nil {
 			return fmt.Errorf("access: %w: Session %w", ErrPrincipal, err)
+		}
+	}
+	if p.OnBehalf != "" {
+		if err := CheckID(p.OnBehalf); err != nil {
+			return fmt.Errorf("access: %w: OnBehalf %w", ErrPrincipal, err)
+		}
+		if p.Kind == Patient {
+			return fmt.Errorf("access: %w: OnBehalf is set of a patient: who acts for a patient is a proxy", ErrPrincipal)
 		}
 	}
 	if p.Assurance < 0 || p.Assurance > 3 {

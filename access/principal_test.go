@@ -96,6 +96,8 @@ func TestBadPrincipalsAreDeniedEverythingWithTheReason(t *testing.T) {
 		"Roles: a role is empty": func(p *access.Principal) { p.Roles = []string{"nurse", ""} },
 		"Roles: a role looks":    func(p *access.Principal) { p.Roles = []string{"jane@example.org"} },
 		"Session looks":          func(p *access.Principal) { p.Session = "jane@example.org" },
+		"OnBehalf looks":         func(p *access.Principal) { p.OnBehalf = "078-05-1120" },
+		"OnBehalf is set":        func(p *access.Principal) { p.Kind, p.OnBehalf = access.Patient, "r-1" },
 		"Assurance":              func(p *access.Principal) { p.Assurance = 4 },
 		"Assurance is":           func(p *access.Principal) { p.Assurance = -1 },
 	} {

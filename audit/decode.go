@@ -3,8 +3,9 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"net/netip"
 	"strconv"
 	"time"
@@ -14,29 +15,50 @@ import (
 
 // line is the JSON of an event.
 type line struct {
-	Seq      uint64         `json:"seq"`
-	Time     time.Time      `json:"time"`
-	Batch    *uint64        `json:"batch"`
-	Part     int            `json:"part"`
-	Parts    int            `json:"parts"`
-	Type     Type           `json:"type"`
-	Attempt  string         `json:"attempt"`
-	Outcome  Outcome        `json:"outcome"`
-	Reason   Reason         `json:"reason"`
-	Action   access.Action  `json:"action"`
-	Decision string         `json:"decision"`
-	Citation string         `json:"citation"`
-	Node     string         `json:"node"`
-	Actor    lineActor      `json:"actor"`
-	Purpose  access.Purpose `json:"purpose"`
-	Count    int            `json:"count"`
-	Objects  []lineObjects  `json:"objects"`
+	Seq        uint64          `json:"seq"`
+	Sync       bool            `json:"sync"`
+	Prev       string          `json:"prev"`
+	Time       time.Time       `json:"time"`
+	Batch      *uint64         `json:"batch"`
+	Part       int             `json:"part"`
+	Parts      int             `json:"parts"`
+	Type       Type            `json:"type"`
+	Attempt    string          `json:"attempt"`
+	Outcome    Outcome         `json:"outcome"`
+	Reason     Reason          `json:"reason"`
+	Action     access.Action   `json:"action"`
+	Code       access.Code     `json:"code"`
+	Decision   string          `json:"decision"`
+	Request    string          `json:"request"`
+	Citation   string          `json:"citation"`
+	About      string          `json:"about"`
+	Rule       string          `json:"rule"`
+	Node       string          `json:"node"`
+	User       string          `json:"user"`
+	UserKind   access.Kind     `json:"user_kind"`
+	Actor      lineActor       `json:"actor"`
+	Purpose    access.Purpose  `json:"purpose"`
+	Count      int             `json:"count"`
+	Since      time.Time       `json:"since"`
+	Until      time.Time       `json:"until"`
+	Disclosure *lineDisclosure `json:"disclosure"`
+	Detail     string          `json:"detail"`
+	Objects    []lineObjects   `json:"objects"`
+	CRC        string          `json:"crc"`
+}
+
+type lineDisclosure struct {
+	Basis     Basis     `json:"basis"`
+	Recipient string    `json:"recipient"`
+	Protocol  string    `json:"protocol"`
+	Frequency Frequency `json:"frequency"`
 }
 
 type lineActor struct {
 	ID            string      `json:"id"`
 	Tenant        string      `json:"tenant"`
 	Kind          access.Kind `json:"kind"`
+	Behalf        string      `json:"behalf"`
 	Roles         []string    `json:"roles"`
 	Session       string      `json:"session"`
 	Addr          string      `json:"addr"`
@@ -59,20 +81,35 @@ type lineRef struct {
 	Digests []string `json:"digests"`
 }
 
-// decode returns the event of a line of writer's journal.
+// decode returns the event of a line of writer's journal. A line with a member
+// or a type that this release does not know is an error: what a later release
+// wrote is not shown with a part of it left out.
 func decode(writer string, text []byte) (Stored, error) {
 	var l line
-	if err := json.Unmarshal(text, &l); err != nil {
-		return Stored{}, fmt.Errorf("it is not the JSON of an event: %w", err)
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&l); err != nil {
+		return Stored{}, errors.New("it is not the JSON of an event of this release")
+	}
+	if dec.InputOffset() != int64(len(text)) {
+		return Stored{}, errors.New("something stands behind the JSON of the event")
+	}
+	if !l.Type.known() || !l.Reason.known() {
+		return Stored{}, errors.New("its type or reason is not known to this release")
 	}
 	s := Stored{
 		ID: eventID(writer, l.Seq), Seq: l.Seq, Time: l.Time, Type: l.Type, Outcome: l.Outcome, Reason: l.Reason,
 		Action: l.Action, Decision: l.Decision, Citation: l.Citation, Purpose: l.Purpose, Count: l.Count,
 		Attempt: l.Attempt, Node: l.Node, Part: l.Part, Parts: l.Parts,
+		Code: l.Code, Request: l.Request, About: l.About, Rule: l.Rule, User: l.User, UserKind: l.UserKind,
+		Since: l.Since, Until: l.Until, Detail: l.Detail,
 		Actor: access.Principal{
 			ID: l.Actor.ID, Tenant: l.Actor.Tenant, Kind: l.Actor.Kind, Roles: l.Actor.Roles,
-			Session: l.Actor.Session, Assurance: l.Actor.Assurance, AuthTime: l.Actor.Authenticated,
+			Session: l.Actor.Session, Assurance: l.Actor.Assurance, AuthTime: l.Actor.Authenticated, OnBehalf: l.Actor.Behalf,
 		},
+	}
+	if d := l.Disclosure; d != nil {
+		s.Disclosure = &Disclosure{Basis: d.Basis, Recipient: d.Recipient, Protocol: d.Protocol, Frequency: d.Frequency}
 	}
 	if l.Batch != nil {
 		s.Batch = eventID(writer, *l.Batch)

@@ -5,6 +5,7 @@ package audit
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/part164/part164/access"
 )
@@ -42,9 +43,21 @@ func (k *keys) appendHead(b []byte, s *Stored) ([]byte, error) {
 	b = appendString(b, "outcome", string(s.Outcome))
 	b = appendString(b, "reason", string(s.Reason))
 	b = appendString(b, "action", string(s.Action))
+	b = appendString(b, "code", string(s.Code))
 	b = appendString(b, "decision", s.Decision)
+	b = appendString(b, "request", s.Request)
 	b = appendString(b, "citation", s.Citation)
+	b = appendString(b, "about", s.About)
+	b = appendString(b, "rule", s.Rule)
 	b = appendString(b, "node", s.Node)
+	if s.User != "" {
+		user, err := k.principal(s.UserKind, s.Actor.Tenant, s.User)
+		if err != nil {
+			return nil, err
+		}
+		b = appendString(b, "user", user)
+		b = appendString(b, "user_kind", string(s.UserKind))
+	}
 	b, err := k.appendActor(b, &s.Actor)
 	if err != nil {
 		return nil, err
@@ -54,13 +67,34 @@ func (k *keys) appendHead(b []byte, s *Stored) ([]byte, error) {
 		b = append(b, `,"count":`...)
 		b = strconv.AppendInt(b, int64(s.Count), 10)
 	}
-	return b, nil
+	b = appendInstant(b, "since", s.Since)
+	b = appendInstant(b, "until", s.Until)
+	if d := s.Disclosure; d != nil {
+		b = append(b, `,"disclosure":{"basis":"`...)
+		b = append(b, d.Basis...)
+		b = append(b, '"')
+		b = appendString(b, "recipient", d.Recipient)
+		b = appendString(b, "protocol", d.Protocol)
+		b = appendString(b, "frequency", string(d.Frequency))
+		b = append(b, '}')
+	}
+	return appendString(b, "detail", s.Detail), nil
+}
+
+// principal returns what stands in a line for a principal's ID: that of a
+// patient or proxy, who are individuals of the record, is a pseudonym.
+func (k *keys) principal(kind access.Kind, tenant, id string) (string, error) {
+	if kind == access.Patient || kind == access.Proxy {
+		return k.pseudonym(tenant, id)
+	}
+	return id, nil
 }
 
 // appendActor writes who. Patients and their proxies are individuals of the
-// record, so that their ID and address are pseudonyms.
+// record, so that their ID and address are pseudonyms, and so is the patient
+// whom a proxy represents.
 func (k *keys) appendActor(b []byte, p *access.Principal) ([]byte, error) {
-	id, addr := p.ID, ""
+	id, behalf, addr := p.ID, p.OnBehalf, ""
 	if p.Addr.IsValid() {
 		addr = p.Addr.WithZone("").String()
 	}
@@ -68,6 +102,11 @@ func (k *keys) appendActor(b []byte, p *access.Principal) ([]byte, error) {
 		var err error
 		if id, err = k.pseudonym(p.Tenant, p.ID); err != nil {
 			return nil, err
+		}
+		if behalf != "" {
+			if behalf, err = k.pseudonym(p.Tenant, behalf); err != nil {
+				return nil, err
+			}
 		}
 		if addr != "" {
 			if addr, err = k.pseudonym(p.Tenant, addr); err != nil {
@@ -83,6 +122,7 @@ func (k *keys) appendActor(b []byte, p *access.Principal) ([]byte, error) {
 	b = appendString(b, "id", id)
 	b = appendString(b, "tenant", p.Tenant)
 	b = appendString(b, "kind", string(p.Kind))
+	b = appendString(b, "behalf", behalf)
 	b = appendStrings(b, "roles", p.Roles)
 	b = appendString(b, "session", p.Session)
 	b = appendString(b, "addr", addr)
@@ -90,11 +130,7 @@ func (k *keys) appendActor(b []byte, p *access.Principal) ([]byte, error) {
 		b = append(b, `,"assurance":`...)
 		b = strconv.AppendInt(b, int64(p.Assurance), 10)
 	}
-	if !p.AuthTime.IsZero() {
-		b = append(b, `,"authenticated":"`...)
-		b = appendTime(b, p.AuthTime)
-		b = append(b, '"')
-	}
+	b = appendInstant(b, "authenticated", p.AuthTime)
 	b = slices.Delete(b, at, at+1) // the first comma
 	return append(b, '}'), nil
 }
@@ -182,6 +218,18 @@ func appendString(b []byte, name, value string) []byte {
 	b = append(b, name...)
 	b = append(b, `":"`...)
 	b = append(b, value...)
+	return append(b, '"')
+}
+
+// appendInstant writes a time; nothing where it is zero.
+func appendInstant(b []byte, name string, t time.Time) []byte {
+	if t.IsZero() {
+		return b
+	}
+	b = append(b, `,"`...)
+	b = append(b, name...)
+	b = append(b, `":"`...)
+	b = appendTime(b, t)
 	return append(b, '"')
 }
 

@@ -3,6 +3,8 @@
 package audit
 
 import (
+	"time"
+
 	"github.com/part164/part164/access"
 )
 
@@ -35,9 +37,25 @@ const (
 	UserChanged   Type = "user.changed"      // a user was created, disabled or given other roles
 	Deviation     Type = "deviation"         // a documented deviation in force since Open
 	Reported      Type = "report"            // the trail itself was read
+	Disclosed     Type = "disclosed"         // PHI left the covered entity: see Disclosure, 45 CFR 164.528
+	Suspended     Type = "suspended"         // the right to an accounting was suspended until Until, 45 CFR 164.528(a)(2)
+	Alerted       Type = "alert"             // a watch rule fired: see Rule and User
+	Disposed      Type = "alert.disposed"    // what came of an alert: see About and Reason
+	Reviewed      Type = "reviewed"          // somebody signed off the trail from Since to Until, 45 CFR 164.308(a)(1)(ii)(D)
+	Adopted       Type = "adopted"           // a dead writer's journal is delivered by this one
+	Parked        Type = "parked"            // an event that a sink refuses for good was set aside: see About
 	Opened        Type = "journal.opened"    // a writer opened the journal
 	Recovered     Type = "journal.recovered" // an unacknowledged tail was dropped after a crash
 	Closed        Type = "journal.closed"    // a writer closed the journal
+
+	ClockOff          Type = "clock.off"           // the clock differs from another by Count milliseconds: see Reason
+	Gap               Type = "gap"                 // what happened from Since to Until was not recorded when it happened
+	DetailOpened      Type = "detail.opened"       // the sealed detail of the event About is about to be opened
+	Erased            Type = "detail.erased"       // the sealed detail of the event About was destroyed: see Reason and Citation
+	Held              Type = "held"                // a legal hold began
+	Released          Type = "hold.released"       // the legal hold About ended
+	Purged            Type = "purged"              // the oldest segments were removed: see Purge
+	JournalKeyRotated Type = "journal.key.rotated" // the journal signs with another key from here on: see Rotation
 )
 
 // An Outcome says how it ended. The zero Outcome is refused by Record.
@@ -91,6 +109,22 @@ const (
 	ReasonRepair      Reason = "repair"       // a defect is mended
 	ReasonShredded    Reason = "shredded"     // the patient's keys were destroyed: nothing opens any more
 	ReasonIncident    Reason = "incident"     // an incident is looked into
+
+	ReasonExplained  Reason = "explained"  // an alert: the access was in order
+	ReasonFalseAlarm Reason = "false"      // an alert: the rule was wrong
+	ReasonEscalated  Reason = "escalated"  // an alert: somebody else decides
+	ReasonViolation  Reason = "violation"  // an alert: the access was not in order
+	ReasonCourt      Reason = "court"      // a court or tribunal orders it
+	ReasonRegulator  Reason = "regulator"  // a regulator or health oversight agency orders it
+	ReasonIndividual Reason = "individual" // the individual asks for it
+	ReasonMistake    Reason = "mistake"    // what was recorded should not have been
+	ReasonLitigation Reason = "litigation" // litigation is expected or under way
+	ReasonOral       Reason = "oral"       // an oral statement, good for 30 days: 45 CFR 164.528(a)(2)(ii)
+	ReasonWritten    Reason = "written"    // a written statement
+	ReasonDatabase   Reason = "database"   // a database says so, or is down
+	ReasonWitness    Reason = "witness"    // a witness says so, or is down
+	ReasonDisk       Reason = "disk"       // the journal's disk is down
+	ReasonSink       Reason = "sink"       // a sink says so, or is down
 )
 
 // An Event is what happened, to which records, and how it ended. Who, for
@@ -98,16 +132,33 @@ const (
 // [access.Scope] and from the journal's clock; they cannot be set.
 //
 // There is no free text and no map: IDs of patients and records are written
-// as keyed pseudonyms, fields by name, values never.
+// as keyed pseudonyms, fields by name, values never. What may identify, and an
+// accounting of disclosures needs, goes into Detail, which is sealed.
+//
+// The request's ID comes from the context too ([access.WithRequestID]).
 type Event struct {
 	Type     Type
 	Outcome  Outcome
 	Reason   Reason
 	Action   access.Action // what was asked for, where the type does not say it
+	Code     access.Code   // why access was refused or allowed; empty where nothing was decided
 	Decision string        // ID of the access decision; empty where none was needed
 	Objects  []Object      // every record touched; a batch names them all
 	Count    int           // rows returned, candidates searched or refusals aggregated, where Objects does not say it
-	Citation string        // a deviation's citation, such as "164.312(a)(2)(iv)"
+	Citation string        // a deviation's or an authority's citation, such as "164.312(a)(2)(iv)"
+
+	About    string      // ID of another event that this one is about: the alert disposed of, the event parked
+	Rule     string      // the watch rule of an alert; an identifier
+	User     string      // ID, in the actor's tenant, of the principal whom an alert or a review is about
+	UserKind access.Kind // of User, and required with it; a patient or proxy is written as a keyed pseudonym
+
+	// Since and Until are the period that the event is about: that of a
+	// review, of a repeated disclosure, or of a suspension. They are zero where
+	// its own time says it; Until is not before Since.
+	Since, Until time.Time
+
+	Disclosure *Disclosure // what a Disclosed or Suspended rests on; nil in every other event
+	Detail     *Detail     // what may identify somebody; nil where there is none
 
 	// Actor names the user where the context has no principal yet: at
 	// sign-in. It is ignored when the context has one.

@@ -48,13 +48,18 @@ func All(dir string) ([]Stored, error) {
 			return nil, err
 		}
 		for text := range linesBackward(data) {
+			f, err := newLineWriter().parse(text)
+			if err != nil {
+				return nil, err
+			}
+			if Type(f.typ) == typeSegment || Type(f.typ) == typeCheckpoint {
+				continue
+			}
 			s, err := decode(w.Writer, text)
 			if err != nil {
 				return nil, err
 			}
-			if s.Type != typeSegment && s.Type != typeCheckpoint {
-				out = append(out, s)
-			}
+			out = append(out, s)
 		}
 	}
 	return out, nil

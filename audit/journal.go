@@ -131,6 +131,9 @@ func (j *Journal) record(ctx context.Context, ev Event) (uint64, leaf, error) {
 	if err != nil {
 		return 0, leaf{}, err
 	}
+	if ev.Detail != nil {
+		return 0, leaf{}, fmt.Errorf("%w: Detail cannot be sealed by this journal", ErrEvent)
+	}
 	bodies, err := j.keys.bodies(&s)
 	if err != nil {
 		return 0, leaf{}, fmt.Errorf("%w: %w", ErrUnavailable, err)

@@ -22,17 +22,28 @@ type Stored struct {
 	Outcome  Outcome
 	Reason   Reason
 	Action   access.Action
+	Code     access.Code
 	Decision string
+	Request  string // ID of the request that did it; empty where there was none
 	Citation string
 	Actor    access.Principal // the zero Principal where there was none
 	Purpose  access.Purpose
 	Count    int
+	About    string
+	Rule     string
+	User     string
+	UserKind access.Kind
+	Since    time.Time // UTC
+	Until    time.Time // UTC
 	Objects  []Object
 	Attempt  string // the attempt that a Committed or RolledBack settles
 	Node     string // Config.Node, in an Opened
 	Batch    string // event ID of the first line, where Parts > 1; else empty
 	Part     int    // 1 to Parts; 0 where the event is one line
 	Parts    int
+
+	Disclosure *Disclosure // nil where there is none
+	Detail     string      // commitment to the sealed detail: base64url of SHA-256 of its salt and JSON; empty where there is none
 }
 
 // A Query selects events. Its zero fields select everything, save Tenant,

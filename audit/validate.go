@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/part164/part164/access"
 )
@@ -38,11 +39,32 @@ func (ev *Event) Validate() error {
 		return fmt.Errorf("%w: Count is negative", ErrEvent)
 	case ev.Citation != "" && !isCitation(ev.Citation):
 		return fmt.Errorf("%w: Citation is not of the form 164.312(a)(2)(iv)", ErrEvent)
+	case ev.Code != "" && !ev.Code.Known():
+		return fmt.Errorf("%w: Code is not one of the constants of package access", ErrEvent)
+	case ev.Rule != "" && !isName(ev.Rule):
+		return fmt.Errorf("%w: Rule is not an identifier", ErrEvent)
+	case !ev.Since.IsZero() && !inRange(ev.Since), !ev.Until.IsZero() && !inRange(ev.Until):
+		return fmt.Errorf("%w: Since or Until is not between the years 1 and 9999", ErrEvent)
+	case !ev.Until.IsZero() && ev.Until.Before(ev.Since):
+		return fmt.Errorf("%w: Until is before Since", ErrEvent)
+	case ev.User != "" && !isKind(ev.UserKind):
+		return fmt.Errorf("%w: UserKind is not one of human, service, patient, proxy", ErrEvent)
+	case ev.User == "" && ev.UserKind != "":
+		return fmt.Errorf("%w: UserKind is set without User", ErrEvent)
 	}
-	if ev.Decision != "" {
-		if err := access.CheckID(ev.Decision); err != nil {
-			return fmt.Errorf("%w: Decision %w", ErrEvent, err)
+	for _, id := range [...]struct{ name, value string }{{"Decision", ev.Decision}, {"About", ev.About}, {"User", ev.User}} {
+		if id.value == "" {
+			continue
 		}
+		if err := access.CheckID(id.value); err != nil {
+			return fmt.Errorf("%w: %s %w", ErrEvent, id.name, err)
+		}
+	}
+	if err := ev.Disclosure.validate(ev.Type); err != nil {
+		return fmt.Errorf("%w: %w", ErrEvent, err)
+	}
+	if err := ev.Detail.validate(); err != nil {
+		return fmt.Errorf("%w: %w", ErrEvent, err)
 	}
 	for i := range ev.Objects {
 		if err := ev.Objects[i].validate(); err != nil {
@@ -98,7 +120,12 @@ func Stamp(ctx context.Context, ev Event) (Stored, error) {
 	}
 	s := Stored{
 		Type: ev.Type, Outcome: ev.Outcome, Reason: ev.Reason, Action: ev.Action, Decision: ev.Decision,
-		Citation: ev.Citation, Count: ev.Count, Objects: ev.Objects,
+		Citation: ev.Citation, Count: ev.Count, Objects: ev.Objects, Code: ev.Code, About: ev.About, Rule: ev.Rule,
+		User: ev.User, UserKind: ev.UserKind, Since: ev.Since.UTC(), Until: ev.Until.UTC(), Request: access.RequestID(ctx),
+	}
+	if ev.Disclosure != nil {
+		d := *ev.Disclosure
+		s.Disclosure = &d
 	}
 	var ok bool
 	if s.Actor, s.Purpose, ok = access.Who(ctx); !ok {
@@ -113,7 +140,7 @@ func Stamp(ctx context.Context, ev Event) (Stored, error) {
 		}
 	}
 	switch ev.Type {
-	case Revealed, Fetched, Searched, WriteAttempt:
+	case Revealed, Fetched, Searched, WriteAttempt, Disclosed, DetailOpened:
 		if s.Actor.ID == "" {
 			return Stored{}, fmt.Errorf("%w: %s: %w", ErrEvent, ev.Type, access.ErrNoPrincipal)
 		}
@@ -155,7 +182,8 @@ func (t Type) known() bool {
 	switch t {
 	case Revealed, RevealFailed, Fetched, Searched, Denied, WriteAttempt, Outside, SignIn, SignInFailed,
 		SignInLocked, SessionEnded, FactorChanged, UserChanged, Deviation, Reported,
-		KeyRotated, Sealed, Shredded, Merged, Checked, Restored:
+		KeyRotated, Sealed, Shredded, Merged, Checked, Restored,
+		Disclosed, Suspended, Alerted, Disposed, Reviewed, Adopted, Parked:
 		return true
 	}
 	return t.own()
@@ -164,7 +192,8 @@ func (t Type) known() bool {
 // own reports whether only the trail itself writes t.
 func (t Type) own() bool {
 	switch t {
-	case Committed, RolledBack, OutboxRefused, Opened, Recovered, Closed:
+	case Committed, RolledBack, OutboxRefused, Opened, Recovered, Closed,
+		ClockOff, Gap, DetailOpened, Erased, Held, Released, Purged, JournalKeyRotated:
 		return true
 	}
 	return false
@@ -189,11 +218,20 @@ func (r Reason) known() bool {
 		ReasonIdle, ReasonAbsolute, ReasonRevoked, ReasonEnrolled, ReasonCreated, ReasonPolicy, ReasonMinimum,
 		ReasonConflict, ReasonCell, ReasonForged, ReasonKeyLocation, ReasonTransport, ReasonRelation,
 		ReasonDevelopment, ReasonUnsettled, ReasonLimit, ReasonHold, ReasonRetention, ReasonPending, ReasonMigration,
-		ReasonRotation, ReasonRebuild, ReasonRename, ReasonBackOut, ReasonMerge, ReasonUnmerge, ReasonRepair, ReasonIncident, ReasonShredded:
+		ReasonRotation, ReasonRebuild, ReasonRename, ReasonBackOut, ReasonMerge, ReasonUnmerge, ReasonRepair, ReasonIncident, ReasonShredded,
+		ReasonExplained, ReasonFalseAlarm, ReasonEscalated, ReasonViolation, ReasonCourt, ReasonRegulator, ReasonIndividual,
+		ReasonMistake, ReasonLitigation, ReasonOral, ReasonWritten, ReasonDatabase, ReasonWitness, ReasonDisk, ReasonSink:
 		return true
 	}
 	return false
 }
+
+func isKind(k access.Kind) bool {
+	return k == access.Human || k == access.Service || k == access.Patient || k == access.Proxy
+}
+
+// inRange reports whether a time has four digits of a year, as a line has.
+func inRange(t time.Time) bool { y := t.UTC().Year(); return y >= 1 && y <= 9999 }
 
 // isName reports whether s is an identifier, with dots inside: "name",
 // "patients.birth_date".

@@ -271,7 +271,7 @@ func (p *plugin) associate(db *gorm.DB, m *model, tx *txConn, on clause.OnConfli
 		switch ld := rec.load.of(); {
 		case rec.TenantID != "" && rec.TenantID != tenant, ld != nil && ld.tenant != "" && ld.tenant != tenant:
 			denied := &access.DeniedError{Action: access.Update, Resource: m.name, Code: access.DenyTenant}
-			_, rerr := p.recordAs(ctx, audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: access.Update, Objects: []audit.Object{{Type: m.name}}})
+			_, rerr := p.recordAs(ctx, audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: access.Update, Code: denied.Code, Objects: []audit.Object{{Type: m.name}}})
 			_ = db.AddError(errors.Join(denied, rerr))
 			return
 		case ld != nil && ld.record == rec.ID && rec.ID != "":

@@ -198,7 +198,7 @@ func (m *model) bindAgain(ctx context.Context, rv reflect.Value, r *row) {
 
 // refuseRow records that a row is out of reach, and says no more.
 func (b *binder) refuseRow(id string) error {
-	_, err := b.recordAs(b.ctx, audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: access.Read,
+	_, err := b.recordAs(b.ctx, audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: access.Read, Code: access.DenySubject,
 		Objects: []audit.Object{{Type: b.m.name, Record: id}}})
 	return errors.Join(&access.DeniedError{Action: access.Read, Resource: b.m.name, Code: access.DenySubject}, err)
 }

@@ -177,7 +177,7 @@ func (j *jobRun) allow() error {
 	if err == nil {
 		err = &access.DeniedError{Action: access.Maintain, Resource: "job", Code: firstDenial(d, len(resources)), Decision: d.ID}
 	}
-	ev := audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: access.Maintain, Decision: d.ID}
+	ev := audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: access.Maintain, Code: codeOf(err), Decision: d.ID}
 	_, rerr := j.cfg.Audit.Record(j.ctx, ev)
 	return errors.Join(err, rerr)
 }

@@ -245,7 +245,7 @@ func (p *plugin) runLink(db *gorm.DB, l *link, tx *txConn, kind access.Action, n
 			r := there[id]
 			if r == nil {
 				denied := &access.DeniedError{Action: access.Update, Resource: m.name, Code: access.DenySubject}
-				_, rerr := p.recordAs(ctx, audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: access.Update, Objects: []audit.Object{{Type: m.name, Record: id}}})
+				_, rerr := p.recordAs(ctx, audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: access.Update, Code: denied.Code, Objects: []audit.Object{{Type: m.name, Record: id}}})
 				return errors.Join(denied, rerr)
 			}
 			if !tx.wasMade(id) {
@@ -260,7 +260,7 @@ func (p *plugin) runLink(db *gorm.DB, l *link, tx *txConn, kind access.Action, n
 			err = &access.DeniedError{Action: access.Update, Resource: resources[0].Type, Code: firstDenial(d, len(resources)), Decision: d.ID}
 		}
 		if err != nil {
-			ev.Type, ev.Outcome, ev.Reason, ev.Decision = audit.Denied, audit.Failure, audit.ReasonPolicy, d.ID
+			ev.Type, ev.Outcome, ev.Reason, ev.Code, ev.Decision = audit.Denied, audit.Failure, audit.ReasonPolicy, codeOf(err), d.ID
 			for i := range ev.Objects {
 				ev.Objects[i].Digests = nil
 			}

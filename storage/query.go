@@ -69,7 +69,7 @@ func (p *plugin) filter(ctx context.Context, action access.Action, m *model) (ac
 		err = &access.DeniedError{Action: action, Resource: m.name, Code: access.DenyTenant}
 	}
 	if err != nil {
-		ev := audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: action, Objects: []audit.Object{{Type: m.name}}}
+		ev := audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: action, Code: codeOf(err), Objects: []audit.Object{{Type: m.name}}}
 		var denied *access.DeniedError
 		if errors.As(err, &denied) {
 			ev.Decision = denied.Decision
@@ -205,6 +205,16 @@ func firstDenial(d access.Decision, n int) access.Code {
 		if !d.Verdicts[i].Allow {
 			return d.Verdicts[i].Code
 		}
+	}
+	return access.DenyInvalid
+}
+
+// codeOf returns the code that an event of the refusal err carries: one that
+// an Authorizer made up, and a failure to decide, are access.DenyInvalid there.
+func codeOf(err error) access.Code {
+	var denied *access.DeniedError
+	if errors.As(err, &denied) && denied.Code.Known() {
+		return denied.Code
 	}
 	return access.DenyInvalid
 }

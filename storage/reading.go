@@ -383,7 +383,7 @@ func (r *reading) record(c *recording, counted int) error {
 		}
 		ev.Decision = d.ID
 		if err != nil {
-			ev.Type, ev.Outcome, ev.Reason = audit.Denied, audit.Failure, audit.ReasonPolicy
+			ev.Type, ev.Outcome, ev.Reason, ev.Code = audit.Denied, audit.Failure, audit.ReasonPolicy, codeOf(err)
 			_, rerr := r.cfg.Audit.Record(r.ctx, ev)
 			return errors.Join(err, rerr)
 		}

@@ -408,7 +408,7 @@ func (p *plugin) mayMaintain(ctx context.Context) error {
 	if err == nil {
 		err = &access.DeniedError{Action: access.Maintain, Resource: resources[0].Type, Code: firstDenial(d, len(resources)), Decision: d.ID}
 	}
-	ev := audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: access.Maintain, Decision: d.ID}
+	ev := audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: access.Maintain, Code: codeOf(err), Decision: d.ID}
 	for _, r := range resources {
 		ev.Objects = append(ev.Objects, audit.Object{Type: r.Type, Tenant: tenant})
 	}

@@ -293,7 +293,7 @@ func (b *batch) reveal() error {
 	}
 	d, err := p.cfg.Access.Check(b.ctx, access.Request{Action: access.Read, Resources: resources})
 	if err != nil {
-		return errors.Join(fmt.Errorf("storage: reveal: %w", err), b.recordDenied(d.ID))
+		return errors.Join(fmt.Errorf("storage: reveal: %w", err), b.recordDenied(codeOf(err), d.ID))
 	}
 	denied := 0
 	for i, r := range b.records {
@@ -303,7 +303,8 @@ func (b *batch) reveal() error {
 		}
 	}
 	if denied == len(b.records) {
-		return errors.Join(&access.DeniedError{Action: access.Read, Resource: b.records[0].model.name, Code: firstDenial(d, len(resources)), Decision: d.ID}, b.recordDenied(d.ID))
+		err := &access.DeniedError{Action: access.Read, Resource: b.records[0].model.name, Code: firstDenial(d, len(resources)), Decision: d.ID}
+		return errors.Join(err, b.recordDenied(codeOf(err), d.ID))
 	}
 	policy := minimize.Pin(b.scope, p.cfg.Minimize)
 	views := map[minimize.Class]minimize.View{}
@@ -375,8 +376,8 @@ func (b *batch) record(decision string, denied int) error {
 	return nil
 }
 
-func (b *batch) recordDenied(decision string) error {
-	ev := audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: access.Read, Decision: decision}
+func (b *batch) recordDenied(code access.Code, decision string) error {
+	ev := audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: access.Read, Code: code, Decision: decision}
 	for _, r := range b.records {
 		ev.Objects = append(ev.Objects, audit.Object{Type: r.model.name, Tenant: r.tenant, Record: r.row.record, Patient: r.subject})
 	}

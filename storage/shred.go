@@ -157,7 +157,7 @@ func Shred(ctx context.Context, db *gorm.DB, subject string, a Authority) (Certi
 	}
 	for _, id := range s.all() {
 		if reason, err := p.mayDestroy(ctx, models, who.Tenant, id, a); err != nil {
-			return Certificate{}, errors.Join(err, s.denied(reason, ""))
+			return Certificate{}, errors.Join(err, s.denied(reason, "", ""))
 		}
 	}
 	gone := make(map[string]erased)
@@ -225,11 +225,11 @@ func (s *shredding) allow() error {
 	if err == nil {
 		err = &access.DeniedError{Action: access.Shred, Resource: s.kind, Code: firstDenial(d, 1), Decision: d.ID}
 	}
-	return errors.Join(err, s.denied(audit.ReasonPolicy, d.ID))
+	return errors.Join(err, s.denied(audit.ReasonPolicy, codeOf(err), d.ID))
 }
 
-func (s *shredding) denied(reason audit.Reason, decision string) error {
-	_, err := s.cfg.Audit.Record(s.ctx, audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: reason, Action: access.Shred, Decision: decision, Objects: []audit.Object{s.object(s.subject)}})
+func (s *shredding) denied(reason audit.Reason, code access.Code, decision string) error {
+	_, err := s.cfg.Audit.Record(s.ctx, audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: reason, Action: access.Shred, Code: code, Decision: decision, Objects: []audit.Object{s.object(s.subject)}})
 	return err
 }
 

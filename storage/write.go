@@ -222,11 +222,11 @@ func (o *op) allowTo(action access.Action) error {
 	if err == nil {
 		err = &access.DeniedError{Action: action, Resource: o.m.name, Code: firstDenial(d, len(resources)), Decision: d.ID}
 	}
-	return errors.Join(err, o.recordDenied(audit.ReasonPolicy, d.ID, nil))
+	return errors.Join(err, o.recordDenied(audit.ReasonPolicy, codeOf(err), d.ID, nil))
 }
 
-func (o *op) recordDenied(reason audit.Reason, decision string, fields []string) error {
-	ev := audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: reason, Action: o.action, Decision: decision}
+func (o *op) recordDenied(reason audit.Reason, code access.Code, decision string, fields []string) error {
+	ev := audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: reason, Action: o.action, Code: code, Decision: decision}
 	for _, r := range o.rows {
 		ev.Objects = append(ev.Objects, audit.Object{Type: o.m.name, Tenant: r.tenant, Record: r.record, Patient: r.subject, Fields: fields})
 	}
@@ -258,7 +258,7 @@ func (o *op) rightsErr(v *rights) error {
 		return &WriteError{Resource: o.m.name, Fields: unique(v.masked), Masked: true}
 	case len(v.denied) > 0:
 		err := &WriteError{Resource: o.m.name, Fields: unique(v.denied)}
-		return errors.Join(err, o.recordDenied(audit.ReasonMinimum, "", err.Fields))
+		return errors.Join(err, o.recordDenied(audit.ReasonMinimum, "", "", err.Fields))
 	}
 	return nil
 }
@@ -518,7 +518,7 @@ func (o *op) newRow(rv reflect.Value) (*row, error) {
 	default:
 		err := &access.DeniedError{Action: access.Create, Resource: o.m.name, Code: access.DenyTenant}
 		o.rows = append(o.rows, &row{model: o.m, tenant: tenant})
-		return nil, errors.Join(err, o.recordDenied(audit.ReasonPolicy, "", nil))
+		return nil, errors.Join(err, o.recordDenied(audit.ReasonPolicy, err.Code, "", nil))
 	}
 	if rec.ID == "" {
 		rec.ID = o.cfg.NewID()

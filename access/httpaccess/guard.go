@@ -30,6 +30,12 @@ type Config struct {
 	// among the purposes of a route. Empty means "purpose".
 	PurposeField string
 
+	// RequestID returns the ID that a proxy of yours gave the request, for the
+	// context of everything that the request does ([access.WithRequestID]). Nil,
+	// and an ID that access.CheckID refuses, mean a random one: what a client
+	// itself sends is free text, and is not to be trusted with being unique.
+	RequestID func(*http.Request) string
+
 	// Log gets the reason of each refusal, with the route's pattern, for
 	// developers. It never gets the path. Nil is silent.
 	Log *zap.Logger
@@ -104,6 +110,7 @@ func (g *Guard) serve(w http.ResponseWriter, req *http.Request, r rule, next htt
 		g.signIn(w, req)
 		return
 	}
+	req = g.identify(req)
 	ctx, no := g.enter(req, r)
 	if no != nil {
 		g.refuse(w, req, ctx, *no)

@@ -203,7 +203,7 @@ func TestDenialIsRecordedBeforeTheAnswer(t *testing.T) {
 	}
 	ev := events[0]
 	if ev.Type != audit.Denied || ev.Outcome != audit.Failure || ev.Reason != audit.ReasonPolicy || ev.Action != access.Read ||
-		len(ev.Objects) != 1 || ev.Objects[0].Type != "patient" || ev.Purpose != access.Treatment ||
+		ev.Code == "" || len(ev.Objects) != 1 || ev.Objects[0].Type != "patient" || ev.Purpose != access.Treatment ||
 		ev.Actor.ID != accesstest.Principal(accesstest.Tenant, "admin").ID {
 		t.Errorf("event = %+v", ev)
 	}

@@ -37,6 +37,7 @@ func (m *Mux) Public(pattern string, h http.Handler) { m.routes.Handle(pattern, 
 // ServeHTTP serves a registered route. What is not registered, another method
 // of a registered path included, is refused as a denied route is.
 func (m *Mux) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	req = m.guard.identify(req)
 	if _, pattern := m.routes.Handler(req); pattern == "" {
 		m.guard.unmapped(w, req)
 		return

@@ -52,6 +52,9 @@ func (g *Guard) refuse(w http.ResponseWriter, req *http.Request, ctx context.Con
 		Reason:   audit.ReasonPolicy,
 		Decision: no.decision,
 	}
+	if no.code.Known() {
+		ev.Code = no.code
+	}
 	if access.CheckName(string(no.action)) == nil {
 		ev.Action = no.action
 	}
@@ -122,7 +125,8 @@ func wantsHTML(req *http.Request) bool {
 	return strings.Contains(req.Header.Get("Accept"), "text/html")
 }
 
-// newID names a refusal that no authorizer decided, in the same form.
+// newID names a request, or a refusal that no authorizer decided, in the same
+// form.
 func newID() string {
 	for {
 		var b [16]byte

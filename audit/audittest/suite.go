@@ -8,8 +8,10 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
@@ -20,7 +22,7 @@ import (
 // holds, oldest first; IDs may be pseudonyms there.
 func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audit.Stored)) {
 	nurse := access.Principal{ID: "u-17", Tenant: "t-1", Kind: access.Human, Roles: []string{"nurse"}, Session: "s-9",
-		Assurance: 2, Addr: netip.MustParseAddr("192.0.2.7")}
+		Assurance: 2, Addr: netip.MustParseAddr("192.0.2.7"), OnBehalf: "u-3"}
 	as := func(t *testing.T) context.Context { return access.With(t.Context(), nurse, access.Treatment) }
 	reveal := audit.Event{Type: audit.Revealed, Outcome: audit.Success, Action: access.Read, Decision: "d-1", Objects: []audit.Object{
 		{Type: "patient", Record: "r-1", Patient: "r-1", Version: 3, Fields: []string{"name", "mrn"}},
@@ -57,6 +59,34 @@ func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audi
 		if len(ev.Objects) != 1 || ev.Objects[0].Type != "patient" || ev.Objects[0].Version != 3 || ev.Objects[0].Tenant != "t-1" ||
 			!slices.Equal(ev.Objects[0].Fields, []string{"name", "mrn"}) || ev.Objects[0].Record == "" || ev.Objects[0].Record != ev.Objects[0].Patient {
 			t.Errorf("kept objects %+v", ev.Objects)
+		}
+	})
+
+	t.Run("every member of an event is kept", func(t *testing.T) {
+		tr, events := open(t)
+		since := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+		disclosure := audit.Disclosure{Basis: audit.ByResearch, Recipient: "university-7", Protocol: "irb-12", Frequency: audit.Monthly}
+		ev := audit.Event{
+			Type: audit.Disclosed, Outcome: audit.Success, Reason: audit.ReasonWritten, Action: access.Read, Code: access.AllowRule,
+			Decision: "d-1", Objects: reveal.Objects, Count: 4, Citation: "164.512(i)(1)(i)", About: "j-1.7", Rule: "bulk",
+			User: "u-5", UserKind: access.Human, Since: since, Until: since.AddDate(0, 4, 0).In(time.FixedZone("", 3600)), Disclosure: &disclosure,
+		}
+		if _, err := tr.Record(access.WithRequestID(as(t), "req-1"), ev); err != nil {
+			t.Fatal(err)
+		}
+		disclosure.Basis = audit.ByLaw // the caller's to change
+		got := of(events(), audit.Disclosed)
+		if len(got) != 1 {
+			t.Fatalf("%d events are kept, want 1", len(got))
+		}
+		s := got[0]
+		if s.Reason != audit.ReasonWritten || s.Code != access.AllowRule || s.Request != "req-1" || s.Count != 4 || s.Citation != ev.Citation ||
+			s.About != "j-1.7" || s.Rule != "bulk" || s.User != "u-5" || s.UserKind != access.Human || s.Actor.OnBehalf != "u-3" ||
+			!s.Since.Equal(since) || !s.Until.Equal(since.AddDate(0, 4, 0)) || s.Until.Location() != time.UTC {
+			t.Errorf("kept %+v", s)
+		}
+		if s.Disclosure == nil || *s.Disclosure != (audit.Disclosure{Basis: audit.ByResearch, Recipient: "university-7", Protocol: "irb-12", Frequency: audit.Monthly}) {
+			t.Errorf("kept disclosure %+v", s.Disclosure)
 		}
 	})
 
@@ -115,6 +145,11 @@ func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audi
 
 	t.Run("bad events are refused and not kept", func(t *testing.T) {
 		tr, events := open(t)
+		disclosed := func(change func(*audit.Disclosure)) audit.Event {
+			d := audit.Disclosure{Basis: audit.ByLaw, Recipient: "court-1"}
+			change(&d)
+			return audit.Event{Type: audit.Disclosed, Outcome: audit.Success, Objects: reveal.Objects, Disclosure: &d}
+		}
 		before := len(events())
 		with := func(change func(*audit.Event)) audit.Event {
 			ev := reveal
@@ -146,6 +181,35 @@ func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audi
 			"digest that is no digest":   object(func(o *audit.Object) { o.Fields, o.Digests = []string{"name"}, []string{"Jane Roe 1234567"} }),
 			"digests that fit no fields": object(func(o *audit.Object) { o.Digests = []string{"0011223344556677"} }),
 			"negative version":           object(func(o *audit.Object) { o.Version = -1 }),
+			"unknown code":               with(func(ev *audit.Event) { ev.Code = "DENY_JANE_ROE" }),
+			"free text as about":         with(func(ev *audit.Event) { ev.About = "the alert about Jane" }),
+			"free text as rule":          with(func(ev *audit.Event) { ev.Rule = "Jane's neighbour" }),
+			"free text as user":          with(func(ev *audit.Event) { ev.User, ev.UserKind = "Jane Roe", access.Human }),
+			"phone as user":              with(func(ev *audit.Event) { ev.User, ev.UserKind = "617-555-0199", access.Human }),
+			"user without a kind":        with(func(ev *audit.Event) { ev.User = "u-5" }),
+			"free text as kind":          with(func(ev *audit.Event) { ev.User, ev.UserKind = "u-5", "Jane" }),
+			"kind without a user":        with(func(ev *audit.Event) { ev.UserKind = access.Human }),
+			"a period that ends first":   with(func(ev *audit.Event) { ev.Since, ev.Until = time.Unix(10, 0), time.Unix(9, 0) }),
+			"a time out of range":        with(func(ev *audit.Event) { ev.Since = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) }),
+			"a disclosure of nothing":    {Type: audit.Disclosed, Outcome: audit.Success},
+			"a reveal with a disclosure": with(func(ev *audit.Event) { ev.Disclosure = &audit.Disclosure{Basis: audit.ByLaw, Recipient: "court-1"} }),
+			"no basis":                   disclosed(func(d *audit.Disclosure) { d.Basis = "" }),
+			"free text as basis":         disclosed(func(d *audit.Disclosure) { d.Basis = "Jane Roe said so" }),
+			"free text as recipient":     disclosed(func(d *audit.Disclosure) { d.Recipient = "St Mary's" }),
+			"no recipient":               disclosed(func(d *audit.Disclosure) { d.Recipient = "" }),
+			"free text as frequency":     disclosed(func(d *audit.Disclosure) { d.Frequency = "whenever Jane calls" }),
+			"SSN as protocol":            disclosed(func(d *audit.Disclosure) { d.Basis, d.Protocol = audit.ByResearch, "078-05-1120" }),
+			"a protocol of no research":  disclosed(func(d *audit.Disclosure) { d.Protocol = "irb-1" }),
+			"an empty detail":            with(func(ev *audit.Event) { ev.Detail = &audit.Detail{} }),
+			"a detail that is not text":  with(func(ev *audit.Event) { ev.Detail = &audit.Detail{Recipient: "Jane\xff"} }),
+			"a detail without an end":    with(func(ev *audit.Event) { ev.Detail = &audit.Detail{Statement: strings.Repeat("Jane ", 20000)} }),
+			"a forged key rotation":      {Type: audit.JournalKeyRotated, Outcome: audit.Success},
+			"a forged purge":             {Type: audit.Purged, Outcome: audit.Success},
+			"a forged hold":              {Type: audit.Held, Outcome: audit.Success},
+			"a forged release":           {Type: audit.Released, Outcome: audit.Success},
+			"a forged erasure":           {Type: audit.Erased, Outcome: audit.Success},
+			"a forged opening of detail": {Type: audit.DetailOpened, Outcome: audit.Success},
+			"a forged gap":               {Type: audit.Gap, Outcome: audit.Success},
 			"an attempt":                 attempt,
 			"a forged commit":            {Type: audit.Committed, Outcome: audit.Success},
 			"a forged opening":           {Type: audit.Opened, Outcome: audit.Success},
@@ -165,9 +229,12 @@ func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audi
 
 	t.Run("PHI needs a principal and a purpose", func(t *testing.T) {
 		tr, _ := open(t)
-		for _, typ := range []audit.Type{audit.Revealed, audit.Fetched, audit.Searched} {
+		for _, typ := range []audit.Type{audit.Revealed, audit.Fetched, audit.Searched, audit.Disclosed} {
 			ev := reveal
 			ev.Type = typ
+			if typ == audit.Disclosed {
+				ev.Disclosure = &audit.Disclosure{Basis: audit.ByLaw, Recipient: "court-1"}
+			}
 			if _, err := tr.Record(t.Context(), ev); !errors.Is(err, access.ErrNoPrincipal) {
 				t.Errorf("Record(%s, no principal) = %v, want ErrNoPrincipal", typ, err)
 			}

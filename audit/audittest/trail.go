@@ -7,6 +7,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"iter"
@@ -32,18 +33,21 @@ type Trail struct {
 	seq    uint64
 	closed bool
 
+	details map[string]audit.Detail // by event ID
+
 	faults fault.Faults
 }
 
 var (
 	_ audit.Trail   = (*Trail)(nil)
 	_ audit.History = (*Trail)(nil)
+	_ audit.Details = (*Trail)(nil)
 )
 
 // New returns an empty Trail that is closed when the test ends.
 func New(t testing.TB) *Trail {
 	t.Helper()
-	tr := &Trail{writer: "fake" + rand.Text()}
+	tr := &Trail{writer: "fake" + rand.Text(), details: make(map[string]audit.Detail)}
 	rand.Read(tr.key[:])
 	t.Cleanup(func() { _ = tr.Close() })
 	return tr
@@ -149,6 +153,31 @@ func (tr *Trail) Issued(ticket audit.Ticket) bool {
 	return ticket.Writer == tr.writer && hmac.Equal(ticket.MAC, tr.mac(ticket))
 }
 
+// Detail implements [audit.Details].
+func (tr *Trail) Detail(ctx context.Context, event string) (audit.Detail, error) {
+	tr.mu.Lock()
+	detail, ok := tr.details[event]
+	var of audit.Stored
+	for _, s := range tr.events {
+		if s.ID == event {
+			of = s
+		}
+	}
+	tr.mu.Unlock()
+	s, err := audit.Stamp(ctx, audit.Event{Type: audit.DetailOpened, Outcome: audit.Success, About: event})
+	if err != nil {
+		return audit.Detail{}, err
+	}
+	mine := of.Actor.Tenant == s.Actor.Tenant || slices.ContainsFunc(of.Objects, func(o audit.Object) bool { return o.Tenant == s.Actor.Tenant })
+	if !ok || !mine {
+		return audit.Detail{}, audit.ErrNoDetail
+	}
+	if _, err := tr.keep(s, nil); err != nil {
+		return audit.Detail{}, err
+	}
+	return detail, nil
+}
+
 // Close makes every later call fail with [audit.ErrClosed].
 func (tr *Trail) Close() error {
 	tr.mu.Lock()
@@ -170,7 +199,13 @@ func (tr *Trail) record(ctx context.Context, ev audit.Event) (string, error) {
 		}
 		o.Fields, o.Digests = slices.Clone(o.Fields), slices.Clone(o.Digests)
 	}
-	return tr.keep(s)
+	if ev.Detail == nil {
+		return tr.keep(s, nil)
+	}
+	detail := *ev.Detail
+	commitment := sha256.Sum256([]byte(rand.Text())) // commits to nothing: the detail is kept in clear
+	s.Detail = base64.RawURLEncoding.EncodeToString(commitment[:])
+	return tr.keep(s, &detail)
 }
 
 func (tr *Trail) settle(as audit.Type, tickets []audit.Ticket) (refused []audit.Ticket, err error) {
@@ -179,18 +214,18 @@ func (tr *Trail) settle(as audit.Type, tickets []audit.Ticket) (refused []audit.
 			refused = append(refused, ticket)
 			continue
 		}
-		if _, err := tr.keep(audit.Stored{Type: as, Outcome: audit.Success, Attempt: ticket.Attempt}); err != nil {
+		if _, err := tr.keep(audit.Stored{Type: as, Outcome: audit.Success, Attempt: ticket.Attempt}, nil); err != nil {
 			return refused, err
 		}
 	}
 	if len(refused) > 0 {
-		_, err = tr.keep(audit.Stored{Type: audit.OutboxRefused, Outcome: audit.Failure, Reason: audit.ReasonForged, Count: len(refused)})
+		_, err = tr.keep(audit.Stored{Type: audit.OutboxRefused, Outcome: audit.Failure, Reason: audit.ReasonForged, Count: len(refused)}, nil)
 	}
 	return refused, err
 }
 
-// keep records s, or fails as it was told to.
-func (tr *Trail) keep(s audit.Stored) (string, error) {
+// keep records s with its detail, or fails as it was told to.
+func (tr *Trail) keep(s audit.Stored, detail *audit.Detail) (string, error) {
 	err := tr.faults.Call(context.Background())
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
@@ -204,6 +239,9 @@ func (tr *Trail) keep(s audit.Stored) (string, error) {
 	tr.seq++
 	s.ID = tr.writer + "." + strconv.FormatUint(s.Seq, 10)
 	tr.events = append(tr.events, s)
+	if detail != nil {
+		tr.details[s.ID] = *detail
+	}
 	return s.ID, nil
 }
 

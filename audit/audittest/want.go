@@ -51,12 +51,18 @@ func stored(want audit.Event) audit.Stored {
 	return audit.Stored{
 		Type: want.Type, Outcome: want.Outcome, Reason: want.Reason, Action: want.Action,
 		Decision: want.Decision, Citation: want.Citation, Count: want.Count, Objects: want.Objects, Actor: want.Actor,
+		Code: want.Code, About: want.About, Rule: want.Rule, User: want.User, UserKind: want.UserKind,
+		Since: want.Since, Until: want.Until, Disclosure: want.Disclosure,
 	}
 }
 
 func matches(ev audit.Stored, want audit.Event) bool {
 	if !is(ev.Type, want.Type) || !is(ev.Outcome, want.Outcome) || !is(ev.Reason, want.Reason) ||
 		!is(ev.Action, want.Action) || !is(ev.Decision, want.Decision) || !is(ev.Citation, want.Citation) ||
+		!is(ev.Code, want.Code) || !is(ev.About, want.About) || !is(ev.Rule, want.Rule) ||
+		!is(ev.User, want.User) || !is(ev.UserKind, want.UserKind) ||
+		!want.Since.IsZero() && !want.Since.Equal(ev.Since) || !want.Until.IsZero() && !want.Until.Equal(ev.Until) ||
+		want.Disclosure != nil && (ev.Disclosure == nil || *ev.Disclosure != *want.Disclosure) ||
 		!is(ev.Count, want.Count) || !is(ev.Actor.ID, want.Actor.ID) || !is(ev.Actor.Tenant, want.Actor.Tenant) {
 		return false
 	}
@@ -112,7 +118,15 @@ func describe(ev audit.Stored) string {
 	add("action", ev.Action, ev.Action == "")
 	add("actor", ev.Actor.ID, ev.Actor.ID == "")
 	add("purpose", ev.Purpose, ev.Purpose == "")
+	add("code", ev.Code, ev.Code == "")
 	add("decision", ev.Decision, ev.Decision == "")
+	add("about", ev.About, ev.About == "")
+	add("rule", ev.Rule, ev.Rule == "")
+	add("user", ev.User, ev.User == "")
+	if d := ev.Disclosure; d != nil {
+		add("basis", d.Basis, false)
+		add("recipient", d.Recipient, false)
+	}
 	add("citation", ev.Citation, ev.Citation == "")
 	add("count", ev.Count, ev.Count == 0)
 	add("attempt", ev.Attempt, ev.Attempt == "")

@@ -415,7 +415,7 @@ func TestPrintsAreSafe(t *testing.T) {
 	if err := json.Unmarshal(object.Bytes(), &back); err != nil || len(back.Entries) != len(a.Entries) || back.Entries[0].Time.IsZero() {
 		t.Errorf("JSON: %v", err)
 	}
-	for _, want := range []string{`<html lang="en">`, `name="viewport"`, `<caption>`, `<th scope="col">`, `<th scope="row">`, `role="img"`, `<title id="chart-title">`, `<desc id="chart-desc">`, "<h1>", "<main>"} {
+	for _, want := range []string{`<html lang="en">`, `name="viewport"`, `<caption><h2>`, `<th scope="col">`, `<th scope="row">`, `role="img"`, `<title id="chart-title">`, `<desc id="chart-desc">`, "<h1>", "<main>"} {
 		if !strings.Contains(page.String(), want) {
 			t.Errorf("the page has no %s", want)
 		}

@@ -174,10 +174,10 @@ func (c *chart) drawing() drawing {
 	return d
 }
 
-// round returns the next of 2, 4, 10, 20, 40, 100 …, so that its half is whole.
+// round returns the next of 2, 4, 6, 8, 10, 20, 40 …, so that its half is whole.
 func round(n int) int {
 	for scale := 1; ; scale *= 10 {
-		for _, step := range []int{2, 4, 10} {
+		for _, step := range []int{2, 4, 6, 8, 10} {
 			if n <= step*scale {
 				return step * scale
 			}
@@ -188,7 +188,7 @@ func round(n int) int {
 // figures are the chart as a table, for who does not see it.
 func (c *chart) figures() table {
 	c.draw()
-	t := table{Caption: "The figures of the chart", Columns: []string{"From", c.Series[0], c.Series[1]}, Empty: "There are none."}
+	t := table{Caption: "The figures of the chart", Columns: []string{"From", c.Series[0], c.Series[1]}, Empty: "There are none.", Plain: true}
 	for _, b := range c.Bars {
 		if b.N[0]+b.N[1] > 0 {
 			t.Rows = append(t.Rows, []string{b.Label, fmt.Sprint(b.N[0]), fmt.Sprint(b.N[1])})

@@ -33,6 +33,7 @@ type table struct {
 	Columns []string
 	Rows    [][]string
 	Empty   string // what stands where there is no row
+	Plain   bool   // the caption is no heading: the table belongs to the chart
 }
 
 // clean replaces what moves a terminal's cursor or turns the direction of

@@ -33,6 +33,7 @@ type line struct {
 	Citation   string          `json:"citation"`
 	About      string          `json:"about"`
 	Rule       string          `json:"rule"`
+	Root       string          `json:"root"`
 	Node       string          `json:"node"`
 	User       string          `json:"user"`
 	UserKind   access.Kind     `json:"user_kind"`
@@ -102,7 +103,7 @@ func decode(writer string, text []byte) (Stored, error) {
 		Action: l.Action, Decision: l.Decision, Citation: l.Citation, Purpose: l.Purpose, Count: l.Count,
 		Attempt: l.Attempt, Node: l.Node, Part: l.Part, Parts: l.Parts,
 		Code: l.Code, Request: l.Request, About: l.About, Rule: l.Rule, User: l.User, UserKind: l.UserKind,
-		Since: l.Since, Until: l.Until, Detail: l.Detail,
+		Since: l.Since, Until: l.Until, Detail: l.Detail, Root: l.Root,
 		Actor: access.Principal{
 			ID: l.Actor.ID, Tenant: l.Actor.Tenant, Kind: l.Actor.Kind, Roles: l.Actor.Roles,
 			Session: l.Actor.Session, Assurance: l.Actor.Assurance, AuthTime: l.Actor.Authenticated, OnBehalf: l.Actor.Behalf,

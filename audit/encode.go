@@ -49,6 +49,7 @@ func (k *keys) appendHead(b []byte, s *Stored) ([]byte, error) {
 	b = appendString(b, "citation", s.Citation)
 	b = appendString(b, "about", s.About)
 	b = appendString(b, "rule", s.Rule)
+	b = appendString(b, "root", s.Root)
 	b = appendString(b, "node", s.Node)
 	if s.User != "" {
 		user, err := k.principal(s.UserKind, s.Actor.Tenant, s.User)

@@ -42,7 +42,8 @@ const (
 	Alerted       Type = "alert"             // a watch rule fired: see Rule and User
 	Disposed      Type = "alert.disposed"    // what came of an alert: see About and Reason
 	Reviewed      Type = "reviewed"          // somebody signed off the trail from Since to Until, 45 CFR 164.308(a)(1)(ii)(D)
-	Adopted       Type = "adopted"           // a dead writer's journal is delivered by this one
+	Adopted       Type = "adopted"           // a dead writer's journal is delivered by this one: see About, its last event, and Root
+	SinkOpened    Type = "sink.opened"       // a sink, Rule, began to take events; User is its recipient, a business associate for instance
 	Parked        Type = "parked"            // an event that a sink refuses for good was set aside: see About
 	Opened        Type = "journal.opened"    // a writer opened the journal
 	Recovered     Type = "journal.recovered" // an unacknowledged tail was dropped after a crash
@@ -148,7 +149,7 @@ type Event struct {
 	Citation string        // a deviation's or an authority's citation, such as "164.312(a)(2)(iv)"
 
 	About    string      // ID of another event that this one is about: the alert disposed of, the event parked
-	Rule     string      // the watch rule of an alert; an identifier
+	Rule     string      // the watch rule of an alert, or the sink that began or parked an event; an identifier
 	User     string      // ID, in the actor's tenant, of the principal whom an alert or a review is about
 	UserKind access.Kind // of User, and required with it; a patient or proxy is written as a keyed pseudonym
 

@@ -183,7 +183,7 @@ func (t Type) known() bool {
 	case Revealed, RevealFailed, Fetched, Searched, Denied, WriteAttempt, Outside, SignIn, SignInFailed,
 		SignInLocked, SessionEnded, FactorChanged, UserChanged, Deviation, Reported,
 		KeyRotated, Sealed, Shredded, Merged, Checked, Restored,
-		Disclosed, Suspended, Alerted, Disposed, Reviewed, Adopted, Parked:
+		Disclosed, Suspended, Alerted, Disposed, Reviewed, Parked, SinkOpened:
 		return true
 	}
 	return t.own()
@@ -192,7 +192,7 @@ func (t Type) known() bool {
 // own reports whether only the trail itself writes t.
 func (t Type) own() bool {
 	switch t {
-	case Committed, RolledBack, OutboxRefused, Opened, Recovered, Closed,
+	case Committed, RolledBack, OutboxRefused, Opened, Recovered, Closed, Adopted,
 		ClockOff, Gap, DetailOpened, Erased, Held, Released, Purged, JournalKeyRotated:
 		return true
 	}

@@ -23,6 +23,9 @@ type group struct {
 	to   head // after its last
 	done chan struct{}
 	err  error // set before done is closed
+
+	refused bool     // its lines are not in the journal: set before done is closed
+	lost    []func() // called where it is refused
 }
 
 // A roll is one try to go on in a new segment.
@@ -36,6 +39,7 @@ type entry struct {
 	bodies     [][]byte
 	checkpoint bool
 	last       bool // Close's own: admitted after the journal is closed
+	yields     bool // it leaves the reserve to others
 }
 
 // submit chains entries and returns when they are durable, with the sequence
@@ -51,16 +55,13 @@ func (j *Journal) submit(entries ...entry) (seq uint64, first leaf, err error) {
 	for _, e := range entries {
 		lines, b := max(1, len(e.bodies)), batch{}
 		for i := range lines {
-			room := checkpointRoom
-			if !e.checkpoint {
-				room = len(e.bodies[i]) + lineFrame
-			}
+			room := e.room(i)
 			if room > maxLine {
 				j.mu.Unlock()
 				return 0, leaf{}, fmt.Errorf("%w: it does not fit a line", ErrEvent)
 			}
 			for {
-				wait, r, err := j.admit(room, e.last)
+				wait, r, err := j.admit(room, &e)
 				if err != nil {
 					j.mu.Unlock()
 					return 0, leaf{}, err
@@ -89,6 +90,7 @@ func (j *Journal) submit(entries ...entry) (seq uint64, first leaf, err error) {
 					return 0, leaf{}, fmt.Errorf("%w: sign: %w", ErrUnavailable, err)
 				}
 			} else {
+				j.stamp() // may chain a line of its own
 				if i == 0 {
 					b.first, b.parts = j.head.seq, lines
 				}
@@ -124,33 +126,100 @@ func (j *Journal) late() error {
 
 // admit says whether a line of at most room bytes can be added now. If not it
 // returns what to wait for. j.mu is held.
-func (j *Journal) admit(room int, last bool) (wait <-chan struct{}, r *roll, err error) {
+func (j *Journal) admit(room int, e *entry) (wait <-chan struct{}, r *roll, err error) {
+	end := j.head.off + int64(room) + checkpointRoom + stepRoom
 	switch {
-	case j.closed && !last:
+	case j.closed && !e.last:
 		return nil, nil, ErrClosed
 	case j.fatal != nil:
 		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, j.fatal)
-	case j.roll == nil && (j.sealed || j.suspect || j.head.off+int64(room)+checkpointRoom > j.seg.size):
+	case e.yields && j.health.next != nil && end+j.seg.size/4 > j.seg.size:
+		return nil, nil, fmt.Errorf("%w: what room is left is kept for access to records: %w", ErrUnavailable, j.health.next)
+	case j.roll == nil && (j.sealed || j.suspect || end > j.seg.size):
 		j.roll = &roll{done: make(chan struct{})}
 	}
 	if j.roll != nil {
 		return j.roll.done, j.roll, nil
 	}
-	if n := len(j.group.buf); n > 0 && n+room > maxGroup {
+	most := maxGroup
+	if e.yields {
+		most /= 2
+	}
+	if n := len(j.group.buf); n > 0 && n+room > most {
 		return j.group.done, nil, nil
 	}
 	return nil, nil, nil
 }
 
-// add chains one line into the group in the making. j.mu is held and the line
-// was admitted.
+// room is what line i of e takes at most.
+func (e *entry) room(i int) int {
+	if e.checkpoint {
+		return checkpointRoom
+	}
+	return len(e.bodies[i]) + lineFrame
+}
+
+// errBusy is why offer did not take something that it may take later.
+var errBusy = errors.New("the journal is busy")
+
+// offer chains entries, none of them a checkpoint, into one group if that can
+// be done at once. It returns the group and the sequence of the first line.
+// Where the group is refused later, lost is called, once; it may not call the
+// journal.
+func (j *Journal) offer(lost func(), entries ...entry) (*group, uint64, error) {
+	room := 0
+	for i := range entries {
+		for n := range entries[i].bodies {
+			r := entries[i].room(n)
+			if r > maxLine {
+				return nil, 0, errBusy
+			}
+			room += r
+		}
+	}
+	if room > maxGroup {
+		return nil, 0, errBusy
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	wait, _, err := j.admit(room, &entries[0])
+	if err != nil {
+		return nil, 0, err
+	}
+	defer j.wake()
+	if wait != nil {
+		return nil, 0, errBusy
+	}
+	var first uint64
+	for i := range entries {
+		b := batch{parts: len(entries[i].bodies)}
+		for n, body := range entries[i].bodies {
+			b.part = n + 1
+			if n == 0 {
+				j.stamp() // may chain a line of its own
+				b.first = j.head.seq
+			}
+			seq, _ := j.add(b, body)
+			if i == 0 && n == 0 {
+				first = seq
+			}
+		}
+	}
+	if lost != nil {
+		j.group.lost = append(j.group.lost, lost)
+	}
+	return j.group, first, nil
+}
+
+// add chains one line into the group in the making. j.mu is held, the line
+// was admitted and its time set.
 func (j *Journal) add(b batch, body []byte) (uint64, leaf) {
-	j.clock = appendTime(j.clock[:0], j.cfg.Now())
 	j.grown = true
 	return j.chain(b, body)
 }
 
 func (j *Journal) addCheckpoint() (uint64, leaf, error) {
+	j.stamp()
 	t, err := j.tree.clone()
 	if err != nil {
 		return 0, leaf{}, err
@@ -158,7 +227,6 @@ func (j *Journal) addCheckpoint() (uint64, leaf, error) {
 	if err := t.addAll(j.tail); err != nil {
 		return 0, leaf{}, err
 	}
-	j.clock = appendTime(j.clock[:0], j.cfg.Now())
 	body, err := j.keys.signCheckpoint(t, j.clock)
 	if err != nil {
 		return 0, leaf{}, err
@@ -202,12 +270,16 @@ func (j *Journal) commit() {
 // was asked for. It reports whether there was anything to do.
 func (j *Journal) commitOne() bool {
 	j.mu.Lock()
-	rolling := j.roll != nil
-	if len(j.group.buf) == 0 && !rolling {
+	rolling, remake := j.roll != nil, j.health.remake
+	if len(j.group.buf) == 0 && !rolling && !remake {
 		j.mu.Unlock()
 		return false
 	}
+	j.health.remake = false
 	j.mu.Unlock()
+	if remake {
+		j.prepareAgain()
+	}
 	var err error
 	if rolling {
 		err = j.fold()
@@ -224,12 +296,17 @@ func (j *Journal) commitOne() bool {
 	j.mu.Unlock()
 
 	if len(g.buf) > 0 {
-		werr := j.write(g)
-		if werr != nil {
+		j.busy(time.Now())
+		kept, werr := j.write(g)
+		j.busy(time.Time{})
+		if !kept {
 			j.fail(g, werr)
 		} else {
 			j.mu.Lock()
-			j.durable, j.spare = g.to, g.buf[:0]
+			j.durable, j.health.failed = g.to, werr
+			if werr == nil {
+				j.spare = g.buf[:0]
+			}
 			j.sealed = j.sealed || sealing && err == nil
 			j.mu.Unlock()
 		}
@@ -246,6 +323,9 @@ func (j *Journal) commitOne() bool {
 		}
 		r.err = err
 		j.mu.Lock()
+		if err != nil {
+			j.health.failed = err
+		}
 		j.roll = nil
 		j.mu.Unlock()
 		close(r.done)
@@ -253,18 +333,24 @@ func (j *Journal) commitOne() bool {
 	return true
 }
 
-// write makes g durable. After a failed write the bytes are taken back; after
-// a failed sync the segment is given up, since a second sync of the same file
-// may well succeed without having written anything.
-func (j *Journal) write(g *group) error {
+// write makes g durable, first on the disk and then where else it has to be.
+// After a failed write the bytes are taken back; after a failed sync the
+// segment is given up, since a second sync of the same file may well succeed
+// without having written anything. What the remote does not confirm is kept.
+func (j *Journal) write(g *group) (kept bool, err error) {
+	if j.outbound.failed {
+		if err := j.forward(nil); err != nil {
+			return false, err
+		}
+	}
 	f := j.seg.file
 	n, err := f.WriteAt(g.buf, g.from.off)
 	if err == nil {
 		if err = f.Datasync(); err == nil {
-			return nil
+			return true, j.forward(g.buf)
 		}
 		j.giveUp(err)
-		return fmt.Errorf("sync: %w", err)
+		return false, fmt.Errorf("sync: %w", err)
 	}
 	if n > 0 {
 		_, zerr := f.WriteAt(make([]byte, n), g.from.off)
@@ -275,7 +361,7 @@ func (j *Journal) write(g *group) error {
 			j.giveUp(zerr)
 		}
 	}
-	return fmt.Errorf("write: %w", err)
+	return false, fmt.Errorf("write: %w", err)
 }
 
 func (j *Journal) giveUp(err error) {
@@ -293,8 +379,15 @@ func (j *Journal) fail(g *group, err error) {
 	j.tail = j.tail[:g.from.seq-j.tree.size()]
 	j.group = &group{from: j.head, done: make(chan struct{})}
 	j.grown = true
+	j.health.failed = err
 	j.mu.Unlock()
 	next.err = err
+	for _, g := range []*group{g, next} {
+		g.refused = true
+		for _, lost := range g.lost {
+			lost()
+		}
+	}
 	close(next.done)
 	j.log.Error("audit: events were refused", zap.Error(err))
 }
@@ -325,6 +418,9 @@ func (j *Journal) fold() error {
 // rollOver goes on in the prepared segment. Only the committer calls it, with
 // no group in the making.
 func (j *Journal) rollOver() error {
+	if err := j.forward(nil); err != nil {
+		return err
+	}
 	f, err := j.takeNext()
 	if err != nil {
 		return err
@@ -337,7 +433,7 @@ func (j *Journal) rollOver() error {
 
 // startSegment writes the head of a new segment into f, gives it its name and
 // makes it the one that is written.
-func (j *Journal) startSegment(f file) error {
+func (j *Journal) startSegment(f File) error {
 	if err := j.fold(); err != nil {
 		return err
 	}
@@ -354,13 +450,17 @@ func (j *Journal) startSegment(f file) error {
 		header.Cut = from.off
 	}
 	t, err := j.tree.clone()
+	when := j.cfg.Now().UTC()
+	if when.Before(j.last) { // a step back is the next line's to tell
+		when = j.last
+	}
 	j.mu.Unlock()
 	if err != nil {
 		return err
 	}
 
 	w := newLineWriter()
-	now := appendTime(nil, j.cfg.Now())
+	now := appendTime(nil, when)
 	buf, first := w.append(nil, from.seq, true, &from.prev, now, batch{}, header.body())
 	if err := t.add(&first); err != nil {
 		return err
@@ -391,8 +491,12 @@ func (j *Journal) startSegment(f file) error {
 	j.durable = j.head
 	j.tail = append(j.tail, first, second)
 	j.group = &group{from: j.head, done: make(chan struct{})}
-	j.sealed, j.suspect, j.grown, j.signed = false, false, false, time.Now()
+	j.sealed, j.suspect, j.grown, j.signed, j.last = false, false, false, time.Now(), when
+	j.health.failed = nil
 	j.mu.Unlock()
+	if j.cfg.Durability != nil { // with the lines that follow
+		j.outbound.pending = append(j.outbound.pending, buf...)
+	}
 	j.prepare()
 	if old != nil {
 		j.running.Go(func() { j.retire(old, from.off, suspect) })
@@ -417,7 +521,7 @@ func (j *Journal) retire(old *segment, end int64, suspect bool) {
 
 // prepared is a segment in the making, or why there is none.
 type prepared struct {
-	file file
+	file File
 	err  error
 }
 
@@ -428,15 +532,37 @@ func (j *Journal) prepare() {
 	j.running.Go(func() {
 		f, err := j.makeNext()
 		if err != nil && !errors.Is(err, ErrClosed) {
+			j.mu.Lock()
+			j.health.next, j.health.tried = err, time.Now()
+			j.mu.Unlock()
 			j.log.Error("audit: the next segment cannot be made: events are refused once this one is full", zap.Error(err))
+		}
+		if err == nil {
+			j.mu.Lock()
+			j.health.next = nil
+			j.mu.Unlock()
 		}
 		next <- prepared{f, err}
 	})
 }
 
+// prepareAgain makes the next segment, where that failed before. Only the
+// committer calls it.
+func (j *Journal) prepareAgain() {
+	select {
+	case p := <-j.next:
+		if p.err == nil { // it was made in the meantime
+			j.next <- p
+			return
+		}
+		j.prepare()
+	default: // under way
+	}
+}
+
 // takeNext returns the prepared segment. Where making it failed it tries
 // again, so that the journal goes on as soon as there is room.
-func (j *Journal) takeNext() (file, error) {
+func (j *Journal) takeNext() (File, error) {
 	if j.next != nil {
 		p := <-j.next
 		j.next = nil
@@ -450,7 +576,7 @@ func (j *Journal) takeNext() (file, error) {
 // makeNext fills a new file with zeros and syncs it bit by bit, so that
 // writing it needs neither room nor a change of metadata, and no writer waits
 // behind one great sync.
-func (j *Journal) makeNext() (_ file, err error) {
+func (j *Journal) makeNext() (_ File, err error) {
 	if free, err := j.disk.Free(); err != nil {
 		return nil, err
 	} else if free < j.cfg.SegmentSize {

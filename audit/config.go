@@ -46,6 +46,20 @@ type Config struct {
 	// Zero means 64 MiB, in Development 1 MiB.
 	SegmentSize int64
 
+	// Durability says where an event must be before Record returns, beside the
+	// folder: nil means that the folder's disk is enough. With a Remote the
+	// folder may lie on an overlay file system or in memory, as in a container
+	// without a lasting disk, and an outage of the Remote refuses events.
+	Durability Remote
+
+	// EmergencyOpen lets break-glass go on while the journal cannot record.
+	// Nil refuses it as all else.
+	EmergencyOpen *Emergency
+
+	// Clocks are compared with Now once a minute: give the database's, and a
+	// witness's.
+	Clocks []Clock
+
 	// Timeout bounds one Record, Attempt, Commit or Rollback. Zero means
 	// 2 seconds.
 	Timeout time.Duration
@@ -61,6 +75,10 @@ type Config struct {
 	// Node names the machine or container in the event of Open. An opaque ID;
 	// empty names none.
 	Node string
+
+	// Disk holds the segments; nil means the folder. It serves tests of what
+	// happens when a disk fails: see audittest.NewDisk.
+	Disk Disk
 
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -102,6 +120,18 @@ func (cfg *Config) complete() error {
 	if cfg.Node != "" {
 		if err := access.CheckID(cfg.Node); err != nil {
 			return fmt.Errorf("Config.Node %w", err)
+		}
+	}
+	if cfg.EmergencyOpen != nil {
+		e := *cfg.EmergencyOpen
+		if err := e.complete(); err != nil {
+			return fmt.Errorf("Config.EmergencyOpen.%w", err)
+		}
+		cfg.EmergencyOpen = &e
+	}
+	for i := range cfg.Clocks {
+		if err := cfg.Clocks[i].validate(); err != nil {
+			return fmt.Errorf("Config.Clocks[%d].%w", i, err)
 		}
 	}
 	for i, d := range cfg.Deviations {

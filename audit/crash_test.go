@@ -5,12 +5,14 @@ package audit_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,11 +21,19 @@ import (
 	"github.com/part164/part164/audit/audittest"
 )
 
-const writerDir = "PART164_TEST_AUDIT_WRITER" // the folder that a child process writes to
+// What a child process is told.
+const (
+	writerDir  = "PART164_TEST_AUDIT_WRITER" // the folder that it writes to
+	writerDisk = "PART164_TEST_AUDIT_DISK"   // how: see write
+)
+
+// The disks of a child process. On all but the first what was not synced is
+// lost with the process, in the order that a power cut leaves.
+var writerDisks = []string{"real", "drops", "drops and fails"}
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(writerDir); dir != "" {
-		write(dir)
+		write(dir, os.Getenv(writerDisk))
 		return
 	}
 	os.Exit(m.Run())
@@ -31,8 +41,27 @@ func TestMain(m *testing.M) {
 
 // write records from 16 goroutines until it is killed, and says which events
 // were acknowledged.
-func write(dir string) {
-	j, err := audit.Open(dir, audit.Config{Development: true, SegmentSize: 256 << 10, CheckpointEvery: 10 * time.Millisecond})
+func write(dir, disk string) {
+	cfg := audit.Config{Development: true, SegmentSize: 256 << 10, CheckpointEvery: 10 * time.Millisecond}
+	var faults *audittest.Disk
+	var err error
+	if disk != writerDisks[0] {
+		faults, err = audittest.NewDisk(dir, 0.3)
+		cfg.Disk = faults
+	}
+	var j *audit.Journal
+	if err == nil {
+		j, err = audit.Open(dir, cfg)
+	}
+	if disk == writerDisks[2] {
+		ops := []audittest.Op{audittest.DiskWrite, audittest.DiskSync, audittest.DiskRename, audittest.DiskSyncDir, audittest.DiskCreate}
+		faults.Fail(func(op audittest.Op, _ string) (int, error) {
+			if rand.IntN(60) > 0 || op != ops[rand.IntN(len(ops))] {
+				return 0, nil
+			}
+			return rand.IntN(600), []error{syscall.EIO, syscall.ENOSPC}[rand.IntN(2)]
+		})
+	}
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -52,6 +81,9 @@ func write(dir string) {
 					}
 				}
 				receipt, err := j.Record(ctx, ev)
+				if faults != nil && errors.Is(err, audit.ErrUnavailable) {
+					continue
+				}
 				mu.Lock()
 				if err != nil {
 					fmt.Println("error", err)
@@ -68,15 +100,15 @@ func write(dir string) {
 
 func TestAcknowledgedEventsSurviveSIGKILL(t *testing.T) {
 	t.Parallel()
-	kills := 8
+	kills := 9
 	if long() {
-		kills = 300
+		kills = 1002
 	}
 	dir := audittest.Dir(t) + "/audit"
 	acked := make(map[string]bool)
 	for kill := range kills {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
-		cmd.Env = append(os.Environ(), writerDir+"="+dir)
+		cmd.Env = append(os.Environ(), writerDir+"="+dir, writerDisk+"="+writerDisks[kill%len(writerDisks)])
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
 		if err != nil {

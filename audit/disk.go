@@ -10,22 +10,22 @@ import (
 	"path/filepath"
 )
 
-// A disk is what the journal asks of the folder that holds its segments. The
-// tests put faults behind it.
-type disk interface {
-	Create(name string) (file, error) // empty, also where there was one
-	Open(name string) (file, error)   // to read and write
+// A Disk is what a journal asks of the folder that holds its segments: see
+// Config.Disk. Package audittest has one that fails as it is told to.
+type Disk interface {
+	Create(name string) (File, error) // empty, also where there was one
+	Open(name string) (File, error)   // to read and write
 	Rename(from, to string) error
 	Remove(name string) error
 	List() ([]string, error)
 	Sync() error                    // makes names durable
 	Free() (int64, error)           // bytes that can still be written
-	Same(name string, f file) error // nil while name leads to f
+	Same(name string, f File) error // nil while name leads to f
 	ReadOnly(name string) error     // a sealed segment is not written again
 }
 
-// A file is a segment, or the next one in the making.
-type file interface {
+// A File is a segment on a [Disk], or the next one in the making.
+type File interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
@@ -37,12 +37,12 @@ type file interface {
 // folder is the disk of the operating system.
 type folder string
 
-func (d folder) Create(name string) (file, error) {
+func (d folder) Create(name string) (File, error) {
 	f, err := os.OpenFile(d.path(name), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	return osFile{f}, err
 }
 
-func (d folder) Open(name string) (file, error) {
+func (d folder) Open(name string) (File, error) {
 	f, err := os.OpenFile(d.path(name), os.O_RDWR, 0)
 	return osFile{f}, err
 }
@@ -65,7 +65,7 @@ func (d folder) List() ([]string, error) {
 
 // Same catches a segment that was removed, moved or replaced while it is
 // written: its bytes would go where nobody will look.
-func (d folder) Same(name string, f file) error {
+func (d folder) Same(name string, f File) error {
 	have, err := f.(osFile).Stat()
 	if err != nil {
 		return err

@@ -57,6 +57,8 @@ const (
 	Released          Type = "hold.released"       // the legal hold About ended
 	Purged            Type = "purged"              // the oldest segments were removed: see Purge
 	JournalKeyRotated Type = "journal.key.rotated" // the journal signs with another key from here on: see Rotation
+	KeysKept          Type = "journal.keys"        // the journal's wrapped keys, for a Remote: see Config.Durability
+	Dropped           Type = "journal.dropped"     // Count best-effort events were not recorded: see Type.BestEffort
 )
 
 // An Outcome says how it ended. The zero Outcome is refused by Record.
@@ -111,21 +113,25 @@ const (
 	ReasonShredded    Reason = "shredded"     // the patient's keys were destroyed: nothing opens any more
 	ReasonIncident    Reason = "incident"     // an incident is looked into
 
-	ReasonExplained  Reason = "explained"  // an alert: the access was in order
-	ReasonFalseAlarm Reason = "false"      // an alert: the rule was wrong
-	ReasonEscalated  Reason = "escalated"  // an alert: somebody else decides
-	ReasonViolation  Reason = "violation"  // an alert: the access was not in order
-	ReasonCourt      Reason = "court"      // a court or tribunal orders it
-	ReasonRegulator  Reason = "regulator"  // a regulator or health oversight agency orders it
-	ReasonIndividual Reason = "individual" // the individual asks for it
-	ReasonMistake    Reason = "mistake"    // what was recorded should not have been
-	ReasonLitigation Reason = "litigation" // litigation is expected or under way
-	ReasonOral       Reason = "oral"       // an oral statement, good for 30 days: 45 CFR 164.528(a)(2)(ii)
-	ReasonWritten    Reason = "written"    // a written statement
-	ReasonDatabase   Reason = "database"   // a database says so, or is down
-	ReasonWitness    Reason = "witness"    // a witness says so, or is down
-	ReasonDisk       Reason = "disk"       // the journal's disk is down
-	ReasonSink       Reason = "sink"       // a sink says so, or is down
+	ReasonExplained  Reason = "explained"   // an alert: the access was in order
+	ReasonFalseAlarm Reason = "false"       // an alert: the rule was wrong
+	ReasonEscalated  Reason = "escalated"   // an alert: somebody else decides
+	ReasonViolation  Reason = "violation"   // an alert: the access was not in order
+	ReasonCourt      Reason = "court"       // a court or tribunal orders it
+	ReasonRegulator  Reason = "regulator"   // a regulator or health oversight agency orders it
+	ReasonIndividual Reason = "individual"  // the individual asks for it
+	ReasonMistake    Reason = "mistake"     // what was recorded should not have been
+	ReasonLitigation Reason = "litigation"  // litigation is expected or under way
+	ReasonOral       Reason = "oral"        // an oral statement, good for 30 days: 45 CFR 164.528(a)(2)(ii)
+	ReasonWritten    Reason = "written"     // a written statement
+	ReasonDatabase   Reason = "database"    // a database says so, or is down
+	ReasonWitness    Reason = "witness"     // a witness says so, or is down
+	ReasonDisk       Reason = "disk"        // the journal's disk is down
+	ReasonSink       Reason = "sink"        // a sink says so, or is down
+	ReasonAhead      Reason = "ahead"       // the clock is ahead of the other
+	ReasonBehind     Reason = "behind"      // the clock is behind the other
+	ReasonSetBack    Reason = "set.back"    // the clock was set back
+	ReasonSetForward Reason = "set.forward" // the clock was set forward, or the machine stood still
 )
 
 // An Event is what happened, to which records, and how it ended. Who, for

@@ -1,51 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package audit
+package audit_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/audit"
+	"github.com/part164/part164/audit/audittest"
 )
 
-func long() bool { return os.Getenv("PART164_TEST_LONG") == "1" }
+const (
+	minSegment   = 256 << 10
+	firstSegment = "00000001.jsonl"
+)
 
-// diskFolder returns a folder on a disk: the temporary one may be in memory.
-func diskFolder(t testing.TB) string {
+// onDisk returns a disk with faults, and the folder that it is over.
+func onDisk(t testing.TB) (*audittest.Disk, string) {
 	t.Helper()
-	if _, kind, err := fileSystem(os.TempDir()); err == nil && kind != fsMemory {
-		return filepath.Join(t.TempDir(), "audit")
-	}
-	dir, err := os.MkdirTemp(".", "journal-*.tmp")
+	dir := audittest.Dir(t) + "/audit"
+	return powerOn(t, dir), dir
+}
+
+// powerOn returns the disk as it comes up again.
+func powerOn(t testing.TB, dir string) *audittest.Disk {
+	t.Helper()
+	d, err := audittest.NewDisk(dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return filepath.Join(dir, "audit")
+	return d
 }
 
-func openMem(t testing.TB, dir string, d *memDisk, cfg Config) *Journal {
+func openOn(t testing.TB, d *audittest.Disk, dir string, cfg audit.Config) *audit.Journal {
 	t.Helper()
-	cfg.Development, cfg.SegmentSize = true, minSegment
+	cfg.Development, cfg.SegmentSize, cfg.Disk = true, minSegment, d
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 30 * time.Second // a loaded machine is no fault
 	}
-	j, err := open(dir, cfg, d)
+	j, err := audit.Open(dir, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,26 +53,37 @@ func openMem(t testing.TB, dir string, d *memDisk, cfg Config) *Journal {
 	return j
 }
 
-func doctor(t testing.TB) context.Context {
-	p := access.Principal{ID: "u-1", Tenant: "t-1", Kind: access.Human}
-	return access.With(t.Context(), p, access.Treatment)
+// oneAtATime makes a fault safe where several files are synced at once.
+func oneAtATime(fault func(op audittest.Op, name string) (int, error)) func(audittest.Op, string) (int, error) {
+	var mu sync.Mutex
+	return func(op audittest.Op, name string) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return fault(op, name)
+	}
 }
 
-func search(n int) Event { return Event{Type: Searched, Outcome: Success, Count: n} }
+func doctor(t testing.TB) context.Context {
+	return access.With(t.Context(), access.Principal{ID: "u-1", Tenant: "t-1", Kind: access.Human}, access.Treatment)
+}
 
-// wide is an event of about size bytes, to fill segments with.
-func wide(objects int) Event {
-	ev := Event{Type: Revealed, Outcome: Success}
+func search(n int) audit.Event {
+	return audit.Event{Type: audit.Searched, Outcome: audit.Success, Count: n}
+}
+
+// wide is an event with so many objects, to fill segments with.
+func wide(objects int) audit.Event {
+	ev := audit.Event{Type: audit.Revealed, Outcome: audit.Success}
 	for i := range objects {
 		id := "r-" + strconv.Itoa(i)
-		ev.Objects = append(ev.Objects, Object{Type: "patient", Record: id, Patient: id, Fields: []string{"name"}})
+		ev.Objects = append(ev.Objects, audit.Object{Type: "patient", Record: id, Patient: id, Fields: []string{"name"}})
 	}
 	return ev
 }
 
-func sound(t testing.TB, d *memDisk, dir string) Report {
+func sound(t testing.TB, dir string) audit.Report {
 	t.Helper()
-	r, err := Verify(t.Context(), d.dump(t, dir), VerifyConfig{})
+	r, err := audit.Verify(t.Context(), dir, audit.VerifyConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,16 +94,31 @@ func sound(t testing.TB, d *memDisk, dir string) Report {
 }
 
 // kept returns the IDs of the events that a reader of j sees.
-func kept(t testing.TB, j *Journal) map[string]Stored {
+func kept(t testing.TB, j *audit.Journal) map[string]audit.Stored {
 	t.Helper()
-	ids := make(map[string]Stored)
-	for s, err := range j.Events(t.Context(), Query{Tenant: "t-1"}) {
+	ids := make(map[string]audit.Stored)
+	for s, err := range j.Events(t.Context(), audit.Query{Tenant: "t-1"}) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		ids[s.ID] = s
 	}
 	return ids
+}
+
+// ofType returns the events of a type in dir, oldest first.
+func ofType(t testing.TB, dir string, typ audit.Type) (out []audit.Stored) {
+	t.Helper()
+	all, err := audit.All(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range all {
+		if s := all[len(all)-1-i]; s.Type == typ {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 func TestAcknowledgedEventsSurviveAPowerCut(t *testing.T) {
@@ -113,10 +139,10 @@ func TestAcknowledgedEventsSurviveAPowerCut(t *testing.T) {
 // powerCuts puts one journal through so many power cuts and returns how many
 // torn bytes were dropped.
 func powerCuts(t *testing.T, rounds int) (recovered int) {
-	dir, d := diskFolder(t), newMemDisk()
+	d, dir := onDisk(t)
 	acked := make(map[string]bool)
 	for round := range rounds {
-		j := openMem(t, dir, d, Config{CheckpointEvery: time.Millisecond})
+		j := openOn(t, d, dir, audit.Config{CheckpointEvery: time.Millisecond})
 		have := kept(t, j)
 		for id := range acked {
 			if _, ok := have[id]; !ok {
@@ -125,21 +151,18 @@ func powerCuts(t *testing.T, rounds int) (recovered int) {
 		}
 		// The power goes while a sync is under way: what was written since the
 		// last one is there in part, and not acknowledged.
-		var next *memDisk
 		syncs, keep := 1+rand.IntN(40), []float64{0, 0.5, 0.9, 1}[rand.IntN(4)]
 		disk := d
-		disk.setFault(func(op, name string) (int, error) {
-			if op != "blocksync" {
+		disk.Fail(oneAtATime(func(op audittest.Op, name string) (int, error) {
+			if op != audittest.DiskSync {
 				return 0, nil
 			}
-			disk.mu.Lock()
-			defer disk.mu.Unlock()
 			syncs--
-			if f := disk.names[name]; next == nil && syncs <= 0 && (f != nil && len(f.dirty) > 4 || syncs < -20) {
-				next, disk.dead = disk.crash(keep), true
+			if n := disk.Unsynced(name); syncs <= 0 && (n > 4 || syncs < -20) {
+				_ = disk.Cut(keep) // an error where it was cut before
 			}
 			return 0, nil
-		})
+		}))
 		var mu sync.Mutex
 		var wg sync.WaitGroup
 		ctx := doctor(t)
@@ -162,44 +185,18 @@ func powerCuts(t *testing.T, rounds int) (recovered int) {
 		}
 		wg.Wait()
 		_ = j.Close()
-		d = next
+		d = powerOn(t, dir)
 	}
-	j := openMem(t, dir, d, Config{})
-	for s, err := range j.eventsOf(t.Context(), Recovered) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		recovered += s.Count
-	}
+	j := openOn(t, d, dir, audit.Config{})
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r := sound(t, d, dir)
+	for _, s := range ofType(t, dir, audit.Recovered) {
+		recovered += s.Count
+	}
+	r := sound(t, dir)
 	t.Logf("%d rounds, %d acknowledged, %d segments, %d torn bytes dropped", rounds, len(acked), r.Segments, recovered)
 	return recovered
-}
-
-// eventsOf yields the journal's own events of a type, which belong to no
-// tenant.
-func (j *Journal) eventsOf(ctx context.Context, typ Type) func(func(Stored, error) bool) {
-	return func(yield func(Stored, error) bool) {
-		for i := j.seg.index; i >= 1; i-- {
-			end := int64(-1)
-			if i == j.seg.index {
-				end = j.durable.off
-			}
-			data, err := j.readSegment(i, end)
-			if err != nil {
-				yield(Stored{}, err)
-				return
-			}
-			for text := range linesBackward(data) {
-				if s, err := decode(j.keys.writer, text); err == nil && s.Type == typ && !yield(s, nil) {
-					return
-				}
-			}
-		}
-	}
 }
 
 func TestFaultsAreRefusedAndForgotten(t *testing.T) {
@@ -215,16 +212,16 @@ func TestFaultsAreRefusedAndForgotten(t *testing.T) {
 
 // faults puts one journal through so many faults.
 func faults(t *testing.T, rounds int) {
-	dir, d := diskFolder(t), newMemDisk()
-	j := openMem(t, dir, d, Config{CheckpointEvery: time.Millisecond})
+	d, dir := onDisk(t)
+	j := openOn(t, d, dir, audit.Config{CheckpointEvery: time.Millisecond})
 	ctx := doctor(t)
 	acked := make(map[string]bool)
 	refused := 0
 	for round := range rounds {
-		op := []string{"write", "sync", "rename", "syncdir", "create"}[rand.IntN(5)]
+		op := []audittest.Op{audittest.DiskWrite, audittest.DiskSync, audittest.DiskRename, audittest.DiskSyncDir, audittest.DiskCreate}[rand.IntN(5)]
 		fault := []error{syscall.EIO, syscall.ENOSPC}[rand.IntN(2)]
 		after, times, short := rand.IntN(4), 1+rand.IntN(3), rand.IntN(600)
-		d.setFault(func(o, _ string) (int, error) {
+		d.Fail(oneAtATime(func(o audittest.Op, _ string) (int, error) {
 			if o != op {
 				return 0, nil
 			}
@@ -233,7 +230,7 @@ func faults(t *testing.T, rounds int) {
 			}
 			times--
 			return short, fault
-		})
+		}))
 		var mu sync.Mutex
 		var wg sync.WaitGroup
 		for w := range 6 {
@@ -248,7 +245,7 @@ func faults(t *testing.T, rounds int) {
 					switch {
 					case err == nil:
 						acked[receipt.ID] = true
-					case !errors.Is(err, ErrUnavailable):
+					case !errors.Is(err, audit.ErrUnavailable):
 						t.Errorf("Record = %v, want ErrUnavailable", err)
 					default:
 						refused++
@@ -258,7 +255,7 @@ func faults(t *testing.T, rounds int) {
 			})
 		}
 		wg.Wait()
-		d.setFault(nil)
+		d.Fail(nil)
 		receipt, err := j.Record(ctx, search(1))
 		if err != nil {
 			if receipt, err = j.Record(ctx, search(1)); err != nil {
@@ -273,18 +270,14 @@ func faults(t *testing.T, rounds int) {
 			t.Errorf("acknowledged event %s is lost", id)
 		}
 	}
-	d.mu.Lock()
-	for name, f := range d.names {
-		if f.again {
-			t.Errorf("%s was synced again after a failed sync", name)
-		}
+	for _, name := range d.SyncedAfterFailure() {
+		t.Errorf("%s was synced again after a failed sync", name)
 	}
-	d.mu.Unlock()
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r := sound(t, d, dir)
-	again := openMem(t, dir, d, Config{})
+	r := sound(t, dir)
+	again := openOn(t, d, dir, audit.Config{})
 	if got := kept(t, again); len(got) != len(have) {
 		t.Errorf("%d events after reopening, %d before", len(got), len(have))
 	}
@@ -296,22 +289,22 @@ func faults(t *testing.T, rounds int) {
 
 func TestAFailedSyncGivesTheSegmentUp(t *testing.T) {
 	t.Parallel()
-	dir, d := diskFolder(t), newMemDisk()
-	j := openMem(t, dir, d, Config{CheckpointEvery: time.Minute})
+	d, dir := onDisk(t)
+	j := openOn(t, d, dir, audit.Config{CheckpointEvery: time.Minute})
 	ctx := doctor(t)
 	first, err := j.Record(ctx, search(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	failed := false
-	d.setFault(func(op, name string) (int, error) {
-		if op == "sync" && name == segmentName(1) {
+	d.Fail(func(op audittest.Op, name string) (int, error) {
+		if op == audittest.DiskSync && name == firstSegment {
 			failed = true
 			return 0, syscall.EIO
 		}
 		return 0, nil
 	})
-	if _, err := j.Record(ctx, search(2)); !errors.Is(err, ErrUnavailable) || !errors.Is(err, syscall.EIO) || !failed {
+	if _, err := j.Record(ctx, search(2)); !errors.Is(err, audit.ErrUnavailable) || !errors.Is(err, syscall.EIO) || !failed {
 		t.Fatalf("Record(sync fails) = %v, want ErrUnavailable and EIO", err)
 	}
 	third, err := j.Record(ctx, search(3))
@@ -325,16 +318,16 @@ func TestAFailedSyncGivesTheSegmentUp(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if r := sound(t, d, dir); r.GivenUp != 1 || r.Segments != 2 {
+	if r := sound(t, dir); r.GivenUp != 1 || r.Segments != 2 {
 		t.Errorf("report: %+v", r)
 	}
 }
 
 func TestDiskFullRefusesAndResumes(t *testing.T) {
 	t.Parallel()
-	dir, d := diskFolder(t), newMemDisk()
-	j := openMem(t, dir, d, Config{CheckpointEvery: 10 * time.Millisecond})
-	d.setFree(1000)
+	d, dir := onDisk(t)
+	j := openOn(t, d, dir, audit.Config{CheckpointEvery: 10 * time.Millisecond})
+	d.SetFree(1000)
 	ctx := doctor(t)
 	acked := 0
 	var err error
@@ -346,13 +339,13 @@ func TestDiskFullRefusesAndResumes(t *testing.T) {
 			t.Fatal("a full disk takes everything")
 		}
 	}
-	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, syscall.ENOSPC) {
+	if !errors.Is(err, audit.ErrUnavailable) || !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("Record(disk full) = %v, want ErrUnavailable and ENOSPC", err)
 	}
 	if acked == 0 {
 		t.Error("nothing was taken though the segments were there")
 	}
-	d.setFree(1 << 40)
+	d.SetFree(1 << 40)
 	if _, err := j.Record(ctx, search(1)); err != nil {
 		t.Fatalf("Record(room again) = %v", err)
 	}
@@ -362,30 +355,30 @@ func TestDiskFullRefusesAndResumes(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	sound(t, d, dir)
+	sound(t, dir)
 }
 
 func TestRecordIsBounded(t *testing.T) {
 	t.Parallel()
-	dir, d := diskFolder(t), newMemDisk()
-	j := openMem(t, dir, d, Config{Timeout: 100 * time.Millisecond, CheckpointEvery: time.Minute})
+	d, dir := onDisk(t)
+	j := openOn(t, d, dir, audit.Config{Timeout: 100 * time.Millisecond, CheckpointEvery: time.Minute})
 	release := make(chan struct{})
-	d.setFault(func(op, name string) (int, error) {
-		if op == "blocksync" && name == segmentName(1) {
+	d.Fail(func(op audittest.Op, name string) (int, error) {
+		if op == audittest.DiskSync && name == firstSegment {
 			<-release
 		}
 		return 0, nil
 	})
 	start := time.Now()
 	_, err := j.Record(doctor(t), search(1))
-	if !errors.Is(err, ErrUnavailable) {
+	if !errors.Is(err, audit.ErrUnavailable) {
 		t.Errorf("Record(disk hangs) = %v, want ErrUnavailable", err)
 	}
 	if took := time.Since(start); took > 20*time.Second {
 		t.Errorf("Record took %v", took)
 	}
 	close(release)
-	d.setFault(nil)
+	d.Fail(nil)
 	var last error
 	for range 100 { // the hanging write ends when it ends
 		if _, last = j.Record(doctor(t), search(2)); last == nil {
@@ -394,186 +387,5 @@ func TestRecordIsBounded(t *testing.T) {
 	}
 	if last != nil {
 		t.Errorf("Record(disk answers again) = %v", last)
-	}
-}
-
-// closedSegment returns the first segment of a closed journal of a few
-// groups, and its public key.
-func closedSegment(t *testing.T) (data []byte, writer string, verifier note.Verifier) {
-	t.Helper()
-	dir, d := diskFolder(t), newMemDisk()
-	j := openMem(t, dir, d, Config{CheckpointEvery: time.Minute})
-	for i := range 5 {
-		if _, err := j.Record(doctor(t), search(i)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// The last group: several lines, none of them the first but one.
-	if _, _, err := j.submit(entry{bodies: [][]byte{[]byte(`,"type":"search"`), []byte(`,"type":"search"`), []byte(`,"type":"search"`)}},
-		entry{bodies: [][]byte{bytes.Join([][]byte{[]byte(`,"type":"search","pad":"`), bytes.Repeat([]byte("x"), 3000), []byte(`"`)}, nil)}},
-		entry{bodies: [][]byte{[]byte(`,"type":"search"`)}}); err != nil {
-		t.Fatal(err)
-	}
-	d.mu.Lock()
-	data = slices.Clone(d.names[segmentName(1)].data)
-	d.mu.Unlock()
-	verifier, err := note.NewVerifier(j.keys.verifier)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data, j.keys.writer, verifier
-}
-
-func TestCutAtEveryByte(t *testing.T) {
-	t.Parallel()
-	data, writer, verifier := closedSegment(t)
-	end := bytes.IndexByte(data, 0)
-	lines := bytes.Split(bytes.TrimSuffix(data[:end], []byte("\n")), []byte("\n"))
-	from := len(lines[0]) + 1 + len(lines[1]) + 1
-	for cut := from; cut <= end; cut++ {
-		if !long() && cut%7 != 0 && !bytes.Contains(data[cut-2:cut+2], []byte("\n")) {
-			continue
-		}
-		whole := bytes.Count(data[:cut], []byte("\n"))
-		if cut < end && data[cut] == '\n' {
-			whole++ // only the newline is missing: the line is there
-		}
-		zeroed := slices.Clone(data[:min(len(data), end+sector)])
-		clear(zeroed[cut:])
-		for what, torn := range map[string][]byte{"cut": data[:cut], "zeroed": zeroed} {
-			s, err := scan(segmentName(1), torn, writer, verifier)
-			if err != nil {
-				t.Fatalf("%s at %d: %v", what, cut, err)
-			}
-			if int(s.head.seq) != whole {
-				t.Fatalf("%s at %d: %d lines are recovered, want %d", what, cut, s.head.seq, whole)
-			}
-		}
-	}
-}
-
-func TestHolesInTheLastGroupAreDroppedAndOthersRefused(t *testing.T) {
-	t.Parallel()
-	data, writer, verifier := closedSegment(t)
-	end := bytes.IndexByte(data, 0)
-	data = data[:end+sector]
-	group := bytes.LastIndex(data, []byte(`,"sync":true`))
-	group = bytes.LastIndexByte(data[:group], '\n') + 1
-	good := bytes.Count(data[:group], []byte("\n"))
-	second := bytes.IndexByte(data, '\n') + 1
-	second += bytes.IndexByte(data[second:], '\n') + 1
-	dropped, refused := 0, 0
-	for s := 0; s*sector < end; s++ {
-		holed := slices.Clone(data)
-		clear(holed[s*sector : (s+1)*sector])
-		got, err := scan(segmentName(1), holed, writer, verifier)
-		switch {
-		case s*sector >= group:
-			if err != nil {
-				t.Errorf("hole at %d, in the last group: %v", s*sector, err)
-			} else if int(got.head.seq) < good || got.dropped == 0 {
-				t.Errorf("hole at %d: %d lines, %d bytes dropped; the group starts at line %d", s*sector, got.head.seq, got.dropped, good)
-			}
-			dropped++
-		case (s+1)*sector <= group:
-			var c *CorruptError
-			if !errors.As(err, &c) {
-				t.Errorf("hole at %d, in a group that was acknowledged: %v, want a CorruptError", s*sector, err)
-			} else if c.File != segmentName(1) || c.Offset > int64((s+1)*sector) {
-				t.Errorf("hole at %d: %v", s*sector, c)
-			}
-			refused++
-		}
-	}
-	if dropped < 3 || refused < 3 {
-		t.Errorf("%d holes dropped, %d refused: the segment is too short for this test", dropped, refused)
-	}
-}
-
-func TestOpenRefusesDamage(t *testing.T) {
-	t.Parallel()
-	data, writer, verifier := closedSegment(t)
-	end := bytes.IndexByte(data, 0)
-	data = data[:end+sector]
-	for off := range end - 1 { // the last newline: TestCutAtEveryByte
-		if !long() && off%9 != 0 {
-			continue
-		}
-		for _, mask := range []byte{1, 0x80, data[off]} {
-			if mask == data[off] && (off%sector == 0 || off%sector == sector-1) && rand.IntN(2) == 0 {
-				continue
-			}
-			bad := slices.Clone(data)
-			bad[off] ^= mask
-			_, err := scan(segmentName(1), bad, writer, verifier)
-			var c *CorruptError
-			if !errors.As(err, &c) || c.Offset > int64(off) {
-				t.Fatalf("byte %d ^ %#x: %v, want a CorruptError before it", off, mask, err)
-			}
-		}
-	}
-}
-
-func TestOpenRefusesARechainedJournal(t *testing.T) {
-	t.Parallel()
-	data, writer, verifier := closedSegment(t)
-	end := bytes.IndexByte(data, 0)
-	lines := bytes.Split(bytes.TrimSuffix(data[:end], []byte("\n")), []byte("\n"))
-	lines[2] = bytes.Replace(lines[2], []byte("success"), []byte("failure"), 1)
-	forged := append(bytes.Join(Rechain(append(lines[:2:2], append([][]byte{Rechecksum(lines[2])}, lines[3:]...)...), 2), []byte("\n")), '\n')
-	var c *CorruptError
-	if _, err := scan(segmentName(1), forged, writer, verifier); !errors.As(err, &c) {
-		t.Errorf("scan = %v, want a CorruptError: a checkpoint covers the forged line", err)
-	}
-	// The last line but one, which no checkpoint covers yet.
-	lines = bytes.Split(bytes.TrimSuffix(data[:end], []byte("\n")), []byte("\n"))
-	last := len(lines) - 2
-	lines[last] = Rechecksum(bytes.Replace(lines[last], []byte("xxx"), []byte("yyy"), 1))
-	forged = append(bytes.Join(lines, []byte("\n")), '\n')
-	if _, err := scan(segmentName(1), forged, writer, verifier); !errors.As(err, &c) || c.Seq != uint64(last+1) {
-		t.Errorf("scan = %v, want a CorruptError: the last line chains to another", err)
-	}
-}
-
-func FuzzScan(f *testing.F) {
-	w := newLineWriter()
-	empty, err := newTree(0, nil)
-	if err != nil {
-		f.Fatal(err)
-	}
-	h := segmentHeader{Format: 1, Segment: 1, Size: minSegment, Writer: "j1", Origin: "part164/j1"}
-	text, _ := w.append(nil, 0, true, new(leaf), []byte("2026-01-01T00:00:00.000000Z"), batch{}, h.body())
-	f.Add(text)
-	f.Add(append(text, text...))
-	f.Add([]byte(`{"seq":0,"prev":"`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := scan(segmentName(1), data, "j1", nil)
-		if err == nil && s.head.off > int64(len(data))+1 {
-			t.Errorf("scan reads %d bytes of %d", s.head.off, len(data))
-		}
-		for len(data) > 0 {
-			line, rest := cutLine(data)
-			if line == nil {
-				break
-			}
-			if fr, err := w.parse(line); err == nil {
-				again, _ := w.append(nil, fr.seq, fr.sync, &fr.prev, fr.time, fr.batch, append([]byte(`,"type":"`+string(fr.typ)+`"`), fr.rest...))
-				if !bytes.Equal(again[:len(again)-1], line) {
-					t.Errorf("a line has two readings:\n%s\n%s", line, again)
-				}
-				_, _ = decode("j1", line)
-				_, _ = parseHeader(&fr)
-				_ = checkCheckpoint(&fr, empty, "x", nil)
-			}
-			data = rest
-		}
-	})
-}
-
-func TestErrorsNameTheMend(t *testing.T) {
-	t.Parallel()
-	c := &CorruptError{File: "f", Offset: 7, Seq: 3, Problem: "p"}
-	if text := fmt.Sprint(c); !strings.Contains(text, "auditctl verify") || !strings.Contains(text, "offset 7") {
-		t.Error(text)
 	}
 }

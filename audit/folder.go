@@ -35,6 +35,7 @@ func claimFolder(dir string, cfg *Config) (release func() error, err error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%w: its file system does not answer: %w", ErrFolder, err)
+	case cfg.Durability != nil:
 	case kind == fsMemory:
 		return nil, fmt.Errorf("%w: it lies on %s, which is gone when the machine stops: name a folder on a disk", ErrFolder, name)
 	case kind == fsLayer && !cfg.Development:

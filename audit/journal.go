@@ -18,7 +18,7 @@ import (
 type Journal struct {
 	cfg  Config
 	dir  string
-	disk disk
+	disk Disk
 	keys *keys
 	log  *zap.Logger
 
@@ -50,6 +50,16 @@ type Journal struct {
 	signed  time.Time
 	closed  bool
 	fatal   error // nothing is written any more
+
+	last     time.Time // the time of the newest line
+	based    time.Time // monotonic: when baseWall was read off the clock
+	baseWall time.Time
+	compared []compared // one for each of Config.Clocks
+	health   health
+
+	outbound outbound
+	flood    flood
+	ring     ring
 }
 
 var (
@@ -68,7 +78,7 @@ type head struct {
 type segment struct {
 	index int
 	size  int64
-	file  file
+	file  File
 }
 
 // Record implements [Recorder]. It returns after the sync of its group.
@@ -76,11 +86,30 @@ func (j *Journal) Record(ctx context.Context, ev Event) (Receipt, error) {
 	if err := ev.Type.CheckRecord(); err != nil {
 		return Receipt{}, err
 	}
-	seq, _, err := j.record(ctx, ev)
+	s, err := Stamp(ctx, ev)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if s.Type.BestEffort() || s.refusal() {
+		if j.isClosed() {
+			return Receipt{}, ErrClosed
+		}
+		return j.recordBestEffort(&s)
+	}
+	seq, _, err := j.record(&s, ev.Detail)
+	if errors.Is(err, ErrUnavailable) && ev.Detail == nil {
+		return Receipt{}, j.keep(s, err)
+	}
 	if err != nil {
 		return Receipt{}, err
 	}
 	return Receipt{ID: eventID(j.keys.writer, seq)}, nil
+}
+
+func (j *Journal) isClosed() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.closed
 }
 
 // Attempt implements [Trail].
@@ -88,7 +117,11 @@ func (j *Journal) Attempt(ctx context.Context, ev Event) (Ticket, error) {
 	if ev.Type != WriteAttempt {
 		return Ticket{}, fmt.Errorf("%w: Type of an attempt is not %s", ErrEvent, WriteAttempt)
 	}
-	seq, l, err := j.record(ctx, ev)
+	s, err := Stamp(ctx, ev)
+	if err != nil {
+		return Ticket{}, err
+	}
+	seq, l, err := j.record(&s, ev.Detail)
 	if err != nil {
 		return Ticket{}, err
 	}
@@ -126,19 +159,15 @@ func (j *Journal) Pseudonym(tenant, id string) string {
 	return p
 }
 
-func (j *Journal) record(ctx context.Context, ev Event) (uint64, leaf, error) {
-	s, err := Stamp(ctx, ev)
-	if err != nil {
-		return 0, leaf{}, err
-	}
-	if ev.Detail != nil {
+func (j *Journal) record(s *Stored, detail *Detail) (uint64, leaf, error) {
+	if detail != nil {
 		return 0, leaf{}, fmt.Errorf("%w: Detail cannot be sealed by this journal", ErrEvent)
 	}
-	bodies, err := j.keys.bodies(&s)
+	bodies, err := j.keys.bodies(s)
 	if err != nil {
 		return 0, leaf{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	return j.submit(entry{bodies: bodies})
+	return j.submit(entry{bodies: bodies, yields: s.yields()})
 }
 
 func (j *Journal) settle(as Type, tickets []Ticket) (refused []Ticket, err error) {
@@ -183,7 +212,8 @@ func (j *Journal) Close() error {
 	j.closed = true
 	j.mu.Unlock()
 
-	entries, err := j.enter(nil, Stored{Type: Closed, Outcome: Success})
+	entries := append(j.lastOfEmergency(), j.lastOfFlood()...)
+	entries, err := j.enter(entries, Stored{Type: Closed, Outcome: Success})
 	if err == nil {
 		for i := range entries {
 			entries[i].last = true
@@ -234,8 +264,15 @@ func (j *Journal) tend() {
 			continue
 		}
 		j.mu.Lock()
-		due := !j.closed && (j.grown || time.Since(j.signed) >= heartbeat)
+		closed := j.closed
+		due := !closed && (j.grown || time.Since(j.signed) >= heartbeat)
 		j.mu.Unlock()
+		if !closed {
+			j.settleEmergency()
+			j.settleFlood()
+			j.checkStep()
+			j.retryNext()
+		}
 		if !due {
 			continue
 		}

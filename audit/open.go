@@ -25,14 +25,17 @@ import (
 // Errors wrap [ErrFolder], [ErrLocked], [ErrKEK] or a [CorruptError], or name
 // the bad field of cfg.
 func Open(dir string, cfg Config) (*Journal, error) {
-	j, err := open(dir, cfg, folder(dir))
+	if cfg.Disk == nil {
+		cfg.Disk = folder(dir)
+	}
+	j, err := open(dir, cfg, cfg.Disk)
 	if err != nil {
 		return nil, fmt.Errorf("audit: open %s: %w", dir, err)
 	}
 	return j, nil
 }
 
-func open(dir string, cfg Config, d disk) (_ *Journal, err error) {
+func open(dir string, cfg Config, d Disk) (_ *Journal, err error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
@@ -68,6 +71,9 @@ func open(dir string, cfg Config, d disk) (_ *Journal, err error) {
 		cfg: cfg, dir: dir, disk: d, keys: keys, log: cfg.Log, release: release,
 		kick: make(chan struct{}, 1), quit: make(chan struct{}), lines: newLineWriter(),
 	}
+	for _, c := range cfg.Clocks {
+		j.compared = append(j.compared, compared{name: c.Name})
+	}
 	dropped := 0
 	if len(have) == 0 {
 		err = j.create()
@@ -88,6 +94,9 @@ func open(dir string, cfg Config, d disk) (_ *Journal, err error) {
 		return nil, errors.Join(err, j.abandon())
 	}
 	j.running.Go(j.tend)
+	if len(cfg.Clocks) > 0 {
+		j.running.Go(j.compareClocks)
+	}
 	return j, nil
 }
 
@@ -207,11 +216,17 @@ func (j *Journal) recover(index int) (dropped int, err error) {
 	if err := mend(f, s, size); err != nil {
 		return 0, fmt.Errorf("%w: recover %s: %w", ErrUnavailable, name, err)
 	}
+	if s.newline {
+		data = append(data[:s.head.off-1:s.head.off-1], '\n')
+	}
+	if err := j.redeliver(data[:s.head.off]); err != nil {
+		return 0, err
+	}
 	if s.dropped > 0 {
 		j.log.Warn("audit: dropped a write that was never acknowledged", zap.String("segment", name), zap.Int("bytes", s.dropped))
 	}
 	j.seg = &segment{index: index, size: s.header.Size, file: f}
-	j.head, j.durable, j.tree = s.head, s.head, s.tree
+	j.head, j.durable, j.tree, j.last = s.head, s.head, s.tree, s.last
 	j.group = &group{from: j.head, done: make(chan struct{})}
 	if err := j.disk.Remove(nextFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
@@ -221,7 +236,7 @@ func (j *Journal) recover(index int) (dropped int, err error) {
 }
 
 // mend zeroes the dropped tail and fills a shortened segment up again.
-func mend(f file, s *scanned, size int64) error {
+func mend(f File, s *scanned, size int64) error {
 	changed := false
 	write := func(b []byte, off int64) error {
 		changed = true
@@ -273,6 +288,13 @@ func (j *Journal) begin(dropped int, keyFile bool) error {
 		if entries, err = j.enter(entries, s); err != nil {
 			return err
 		}
+	}
+	if j.cfg.Durability != nil {
+		e, err := j.keysEvent()
+		if err != nil {
+			return err
+		}
+		entries = append(entries, e)
 	}
 	_, _, err := j.submit(append(entries, entry{checkpoint: true})...)
 	return err

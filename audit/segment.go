@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -140,10 +141,11 @@ func rangeText(t tree) []string {
 // A scanned is what Open finds in the last segment.
 type scanned struct {
 	header  *segmentHeader
-	head    head // after the last good line
-	tree    tree // of all lines
-	dropped int  // bytes of a torn tail after head.off
-	newline bool // the last line is whole, but for its newline
+	head    head      // after the last good line
+	tree    tree      // of all lines
+	dropped int       // bytes of a torn tail after head.off
+	newline bool      // the last line is whole, but for its newline
+	last    time.Time // of the last line
 }
 
 // scan reads the last segment of a journal, which a crash may have left with
@@ -219,6 +221,9 @@ func scan(name string, data []byte, writer string, verifier note.Verifier) (*sca
 			if err := checkCheckpoint(&f, s.tree, s.header.Origin, v); err != nil && (v != nil || errors.Is(err, errRoot)) {
 				return nil, corrupt("%v", err)
 			}
+		}
+		if s.last, err = time.Parse(timeLayout, string(f.time)); err != nil {
+			return nil, corrupt("the line's time is malformed")
 		}
 		l := w.leaf(text)
 		if err := s.tree.add(&l); err != nil {

@@ -193,7 +193,7 @@ func (t Type) known() bool {
 func (t Type) own() bool {
 	switch t {
 	case Committed, RolledBack, OutboxRefused, Opened, Recovered, Closed, Adopted,
-		ClockOff, Gap, DetailOpened, Erased, Held, Released, Purged, JournalKeyRotated:
+		ClockOff, Gap, DetailOpened, Erased, Held, Released, Purged, JournalKeyRotated, KeysKept, Dropped:
 		return true
 	}
 	return false
@@ -220,7 +220,8 @@ func (r Reason) known() bool {
 		ReasonDevelopment, ReasonUnsettled, ReasonLimit, ReasonHold, ReasonRetention, ReasonPending, ReasonMigration,
 		ReasonRotation, ReasonRebuild, ReasonRename, ReasonBackOut, ReasonMerge, ReasonUnmerge, ReasonRepair, ReasonIncident, ReasonShredded,
 		ReasonExplained, ReasonFalseAlarm, ReasonEscalated, ReasonViolation, ReasonCourt, ReasonRegulator, ReasonIndividual,
-		ReasonMistake, ReasonLitigation, ReasonOral, ReasonWritten, ReasonDatabase, ReasonWitness, ReasonDisk, ReasonSink:
+		ReasonMistake, ReasonLitigation, ReasonOral, ReasonWritten, ReasonDatabase, ReasonWitness, ReasonDisk, ReasonSink,
+		ReasonAhead, ReasonBehind, ReasonSetBack, ReasonSetForward:
 		return true
 	}
 	return false

@@ -493,6 +493,11 @@ func (s *segmentPass) count(at Defect, f *frame) {
 	if s.report.First.IsZero() {
 		s.report.First = s.time(at, f)
 	}
+	if bytes.Compare(f.time, c.lastTime[:]) < 0 && !f.isStep() {
+		d := at
+		d.Problem = "the line is older than the one before it, and no change of the clock is recorded"
+		s.defect(d)
+	}
 	copy(c.lastTime[:], f.time)
 	c.unsigned++
 	s.sealed = Type(f.typ) == typeCheckpoint

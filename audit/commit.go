@@ -324,7 +324,7 @@ func (j *Journal) commitOne() bool {
 		r.err = err
 		j.mu.Lock()
 		if err != nil {
-			j.health.failed = err
+			j.health.failed, j.grown = err, true // the next checkpoint tries again
 		}
 		j.roll = nil
 		j.mu.Unlock()

@@ -45,6 +45,7 @@ type line struct {
 	Disclosure *lineDisclosure `json:"disclosure"`
 	Detail     string          `json:"detail"`
 	Objects    []lineObjects   `json:"objects"`
+	Keys       []byte          `json:"keys"` // of a KeysKept: for Restore
 	CRC        string          `json:"crc"`
 }
 

@@ -50,7 +50,7 @@ func TestEmergencyOpen(t *testing.T) {
 	glass := access.With(t.Context(), p, access.BreakGlass)
 	nobody := access.With(t.Context(), access.Principal{}, access.BreakGlass)
 	reveal := audit.Event{Type: audit.Revealed, Outcome: audit.Success, Objects: []audit.Object{
-		{Type: "patient", Record: "patient-4711", Patient: "patient-4711", Fields: []string{"name"}}}}
+		{Type: "patient", Record: "patient-zebra", Patient: "patient-zebra", Fields: []string{"name"}}}}
 	attempt := reveal
 	attempt.Type = audit.WriteAttempt
 
@@ -86,7 +86,7 @@ func TestEmergencyOpen(t *testing.T) {
 	text := stderr.b.String()
 	stderr.mu.Unlock()
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	if len(lines) != 10 || strings.Contains(text, "4711") || !strings.Contains(text, j.Pseudonym("t-1", "patient-4711")) {
+	if len(lines) != 10 || strings.Contains(text, "zebra") || !strings.Contains(text, j.Pseudonym("t-1", "patient-zebra")) {
 		t.Errorf("stderr has %d lines, want 10 with pseudonyms only:\n%s", len(lines), text)
 	}
 	for _, line := range lines {
@@ -113,7 +113,7 @@ func TestEmergencyOpen(t *testing.T) {
 	}
 	for i, s := range reveals[1:] {
 		if s.Seq != gaps[0].Seq+uint64(i)+1 || s.Since.IsZero() || s.Since.After(s.Time) || s.Purpose != access.BreakGlass ||
-			s.Objects[0].Patient != j.Pseudonym("t-1", "patient-4711") {
+			s.Objects[0].Patient != j.Pseudonym("t-1", "patient-zebra") {
 			t.Errorf("event %d of the gap: %+v", i, s)
 		}
 	}

@@ -4,6 +4,7 @@ package audit_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -61,22 +62,26 @@ func TestReadySeesAFullDiskOneSegmentEarly(t *testing.T) {
 	d, dir := onDisk(t)
 	j := openOn(t, d, dir, audit.Config{CheckpointEvery: time.Millisecond})
 	ctx := doctor(t)
+	has := func(name string) bool {
+		names, err := d.List()
+		return err == nil && slices.Contains(names, name) && d.Unsynced(name) == 0
+	}
+	waitFor(t, func() bool { return has("next") }) // made ahead
 	d.SetFree(1000)
-	early := 0
-	for n := 0; ; n++ {
-		if n > 200 {
-			t.Fatal("a full disk takes everything")
-		}
-		_, err := j.Record(ctx, wide(100))
-		if errors.Is(err, syscall.ENOSPC) {
-			break
-		}
-		if err != nil {
+	record := func() error { _, err := j.Record(ctx, wide(100)); return err }
+	for !has("00000002.jsonl") {
+		if err := record(); err != nil {
 			t.Fatal(err)
 		}
-		if errors.Is(j.Ready(), audit.ErrDiskFull) {
-			early++
-		}
+	}
+	waitFor(t, func() bool { return errors.Is(j.Ready(), audit.ErrDiskFull) })
+	early := 0
+	err := record()
+	for ; err == nil && early < 100; early++ {
+		err = record()
+	}
+	if !errors.Is(err, audit.ErrUnavailable) || !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("Record(disk full) = %v, want ErrUnavailable and ENOSPC", err)
 	}
 	if size := early * 7000; size < minSegment*2/3 {
 		t.Errorf("Ready told of it %d events, %d bytes, before the end", early, size)

@@ -20,6 +20,7 @@ const (
 	Delete   Action = "delete"
 	Maintain Action = "maintain" // run a job over every record of the type: it opens cells, and shows none of them to anybody
 	Shred    Action = "shred"    // destroy a patient's keys, and so the data, for good
+	Review   Action = "review"   // sign off a review of activity, or say what came of an alert: reading it is Read
 )
 
 // A Resource is one thing that a request is about.

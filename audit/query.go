@@ -57,6 +57,12 @@ func (j *Journal) scan(ctx context.Context, m *matcher, yield func(Stored, error
 	if closed {
 		return ErrClosed
 	}
+	return j.scanFrom(ctx, index, end, m, yield)
+}
+
+// scanFrom yields what m selects, newest first, from the first end bytes of
+// segment index back to the oldest segment.
+func (j *Journal) scanFrom(ctx context.Context, index int, end int64, m *matcher, yield func(Stored, error) bool) error {
 	left := m.q.Limit
 	for ; index >= 1; index, end = index-1, -1 {
 		if err := ctx.Err(); err != nil {
@@ -156,12 +162,12 @@ func linesBackward(data []byte) iter.Seq[[]byte] {
 
 // A matcher selects events by a Query with its IDs as pseudonyms.
 type matcher struct {
-	q       Query
-	writer  string
-	lines   *lineWriter
-	patient string // pseudonym
-	actor   string // pseudonym
-	replay  bool   // for Replay: of every tenant where the query names none
+	q        Query
+	writer   string
+	lines    *lineWriter
+	patients []string // pseudonyms; empty selects every patient
+	actor    string   // pseudonym
+	replay   bool     // for Replay: of every tenant where the query names none
 }
 
 func (j *Journal) matcher(q Query) (*matcher, error) {
@@ -171,12 +177,14 @@ func (j *Journal) matcher(q Query) (*matcher, error) {
 	if q.Limit < 0 {
 		return nil, errors.New("Query.Limit is negative")
 	}
-	m := &matcher{q: q, writer: j.keys.writer, lines: newLineWriter()}
+	m := &matcher{q: q, writer: j.keys.writer, lines: newLineWriter(), patients: slices.Clone(q.Pseudonyms)}
 	var err error
 	if q.Patient != "" {
-		if m.patient, err = j.keys.pseudonym(q.Tenant, q.Patient); err != nil {
+		patient, err := j.keys.pseudonym(q.Tenant, q.Patient)
+		if err != nil {
 			return nil, err
 		}
+		m.patients = append(m.patients, patient)
 	}
 	if q.Actor != "" {
 		if m.actor, err = j.keys.pseudonym(q.Tenant, q.Actor); err != nil {
@@ -188,7 +196,7 @@ func (j *Journal) matcher(q Query) (*matcher, error) {
 
 // match decodes text where the query selects it.
 func (m *matcher) match(text []byte) (Stored, bool, error) {
-	if m.patient != "" && !bytes.Contains(text, []byte(m.patient)) {
+	if len(m.patients) > 0 && !slices.ContainsFunc(m.patients, func(p string) bool { return bytes.Contains(text, []byte(p)) }) {
 		return Stored{}, false, nil
 	}
 	f, err := m.lines.parse(text)
@@ -209,14 +217,14 @@ func (m *matcher) match(text []byte) (Stored, bool, error) {
 		m.q.Actor != "" && !m.isActor(&s):
 		return Stored{}, false, nil
 	}
-	if m.replay && (m.q.Tenant == "" || typ == Committed || typ == RolledBack) {
+	if settles := typ == Committed || typ == RolledBack; m.replay && (m.q.Tenant == "" || settles) || settles && len(m.q.Types) > 0 {
 		return s, true, nil
 	}
 	mine := s.Actor.Tenant == m.q.Tenant
 	s.Objects = slices.DeleteFunc(s.Objects, func(o Object) bool {
-		return o.Tenant != m.q.Tenant || m.patient != "" && o.Patient != m.patient
+		return o.Tenant != m.q.Tenant || len(m.patients) > 0 && !slices.Contains(m.patients, o.Patient)
 	})
-	if m.patient != "" {
+	if len(m.patients) > 0 {
 		return s, len(s.Objects) > 0, nil
 	}
 	return s, mine || len(s.Objects) > 0, nil

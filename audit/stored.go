@@ -50,11 +50,12 @@ type Stored struct {
 // A Query selects events. Its zero fields select everything, save Tenant,
 // which is required: nobody reads across tenants.
 type Query struct {
-	Tenant  string    // events by or about this tenant; required
-	Patient string    // events about this patient, by record ID; Objects then holds this patient's only
-	Actor   string    // events by this principal, by ID
-	Types   []Type    // events of these types
-	Since   time.Time // not before
-	Until   time.Time // before
-	Limit   int       // at most so many; 0 means no limit
+	Tenant     string    // events by or about this tenant; required
+	Patient    string    // events about this patient, by record ID; Objects then holds this patient's only
+	Pseudonyms []string  // or about any of these, as a patient stands in the trail: a merged record has several
+	Actor      string    // events by this principal, by ID
+	Types      []Type    // events of these types; Committed and RolledBack, which name no tenant, come only where they are named here
+	Since      time.Time // not before
+	Until      time.Time // before
+	Limit      int       // at most so many; 0 means no limit
 }

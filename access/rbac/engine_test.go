@@ -409,7 +409,8 @@ func ExampleStarter() {
 	// nurse            read search create update  observation allergy                                                  TREAT              *
 	// billing          read search                patient encounter                                                    HPAYMT             *
 	// privacy-officer  read                       patient audit                                                        HCOMPL HOPERAT     *
-	// privacy-officer  search                     patient audit                                                        HCOMPL             *
+	// privacy-officer  search                     patient                                                              HCOMPL             *
+	// privacy-officer  search review              audit                                                                HCOMPL             *
 	// privacy-officer  shred                      patient                                                              HOPERAT RECORDMGT  *
 	// maintenance      maintain                   *                                                                    RECORDMGT SYSADMN  *
 	// admin            read search create update  user                                                                 SYSADMN            *

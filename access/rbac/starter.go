@@ -34,6 +34,7 @@ func StarterRules() []Rule {
 		{Role: "billing", Resources: []string{"patient", "encounter"}, Actions: look, Purposes: []access.Purpose{access.Payment}},
 
 		{Role: "privacy-officer", Resources: []string{"patient", "audit"}, Actions: look, Purposes: []access.Purpose{access.Compliance}},
+		{Role: "privacy-officer", Resources: []string{"audit"}, Actions: []access.Action{access.Review}, Purposes: []access.Purpose{access.Compliance}},
 		{Role: "privacy-officer", Resources: []string{"patient", "audit"}, Actions: []access.Action{access.Read},
 			Purposes: []access.Purpose{access.Operations}},
 		{Role: "privacy-officer", Resources: []string{"patient"}, Actions: []access.Action{access.Shred},

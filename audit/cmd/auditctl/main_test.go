@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,7 +105,7 @@ func TestVerifyCannotRun(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for _, args := range [][]string{
-		{}, {"prove"}, {"verify"}, {"verify", dir, dir}, {"verify", dir}, {"verify", filepath.Join(dir, "none")},
+		{}, {"bogus"}, {"verify"}, {"tail"}, {"tail", dir}, {"tail", "--lines", "-1", dir}, {"verify", dir, dir}, {"verify", dir}, {"verify", filepath.Join(dir, "none")},
 		{"verify", "--bogus", dir}, {"verify", dir, "--pubkey", filepath.Join(dir, "none")},
 	} {
 		if code, out, errs := ctl(t, args...); code != exitCannotRun || out != "" || errs == "" {
@@ -115,9 +116,104 @@ func TestVerifyCannotRun(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"--help"}, {"help"}, {"verify", "--help"}} {
+	_, all, _ := ctl(t, "--help")
+	for _, args := range [][]string{{"--help"}, {"help"}} {
 		if code, out, _ := ctl(t, args...); code != exitOK || !strings.Contains(out, "EXIT STATUS") {
 			t.Errorf("%v: exit %d, %q", args, code, out)
 		}
+	}
+	for _, cmd := range commands() {
+		if !strings.Contains(all, "    "+cmd.name+"  ") || !strings.Contains(all, cmd.summary) {
+			t.Errorf("help does not list %s", cmd.name)
+		}
+		for _, args := range [][]string{{cmd.name, "--help"}, {"help", cmd.name}, {cmd.name, "x", "-h"}} {
+			code, out, errs := ctl(t, args...)
+			if code != exitOK || errs != "" || out != cmd.manual {
+				t.Errorf("%v: exit %d, %q, %q", args, code, out, errs)
+			}
+		}
+		for _, part := range []string{"NAME\n    auditctl " + cmd.name + " - ", "\nSYNOPSIS\n", "\nDESCRIPTION\n", "\nOPTIONS\n", "\nEXIT STATUS\n", "\nEXAMPLES\n", "    --json\n", "    --help\n"} {
+			if !strings.Contains(cmd.manual, part) {
+				t.Errorf("the manual of %s has no %q", cmd.name, part)
+			}
+		}
+		for l := range strings.Lines(cmd.manual) {
+			if len(l) > 81 {
+				t.Errorf("the manual of %s has a line of %d characters: %s", cmd.name, len(l)-1, l)
+			}
+		}
+	}
+}
+
+func TestTailPrintsTheLastEvents(t *testing.T) {
+	t.Parallel()
+	dir := journal(t)
+	code, out, errs := ctl(t, "tail", dir, "--lines", "3")
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if code != exitOK || errs != "" || len(lines) != 3 || !strings.Contains(lines[0], "  search ") || !strings.Contains(lines[0], "u-1@t-1  TREAT count 2") ||
+		!strings.Contains(lines[1], "write.attempt") || !strings.Contains(lines[2], "journal.closed") {
+		t.Errorf("exit %d, %q:\n%s", code, errs, out)
+	}
+	_, out, _ = ctl(t, "tail", dir, "--lines", "0", "--json")
+	data, err := os.ReadFile(filepath.Join(dir, "00000001.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for l := range strings.Lines(out) {
+		if n++; !bytes.Contains(data, []byte(l)) {
+			t.Errorf("the journal has no line %s", l)
+		}
+	}
+	if n != 8 {
+		t.Errorf("%d lines, want 8", n)
+	}
+	at := bytes.Index(data, []byte(`"search"`)) + 2
+	data[at] ^= 1
+	if err := os.WriteFile(filepath.Join(dir, "00000001.jsonl"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := ctl(t, "tail", dir); code != exitBroken || !strings.Contains(errs, "is damaged at offset") {
+		t.Errorf("damaged: exit %d, %q", code, errs)
+	}
+}
+
+// Whoever opens a journal with its keys stands in it.
+func TestOpeningWithTheKeysIsRecorded(t *testing.T) {
+	t.Parallel()
+	dir := journal(t)
+	open := func(args ...string) (*audit.Journal, error) {
+		c := newCall("test", args, io.Discard, io.Discard)
+		k := c.keyed()
+		if _, err := c.parse(); err != nil {
+			t.Fatal(err)
+		}
+		j, _, err := k.open(t.Context(), dir)
+		return j, err
+	}
+	kek := dir + ".kek"
+	for _, args := range [][]string{
+		{}, {"--kek", kek}, {"--kek", kek, "--tenant", "t-1"}, {"--kek", kek, "--tenant", "t-1", "--purpose", "CURIOUS"},
+		{"--kek", kek, "--tenant", "a b", "--purpose", "HCOMPL"}, {"--kek", kek + "x", "--tenant", "t-1", "--purpose", "HCOMPL"},
+	} {
+		if j, err := open(args...); err == nil {
+			t.Errorf("%v: opened", args)
+			j.Close()
+		}
+	}
+	j, err := open("--kek", kek, "--tenant", "t-1", "--purpose", "HCOMPL")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	who, err := osUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, out, _ := ctl(t, "tail", dir)
+	if !strings.Contains(out, "report             success  "+who+"@t-1  HCOMPL open_journal") {
+		t.Errorf("not recorded:\n%s", out)
 	}
 }

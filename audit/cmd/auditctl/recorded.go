@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/user"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/audit"
+	"github.com/part164/part164/crypto"
+)
+
+// A keyed holds the flags of a command that opens a journal with its KEK.
+// Whoever does is recorded: as the user of the operating system, with the
+// purpose that they state.
+type keyed struct {
+	kek, tenant, purpose string
+}
+
+// keyedManual is the part of a manual that says so.
+const keyedManual = `    --kek FILE
+        The key file that wraps the journal's keys (crypto.LocalKEK). A
+        journal whose KEK is in a key service is opened by a program that
+        links it.
+    --tenant ID
+        The tenant on whose behalf the journal is opened.
+    --purpose CODE
+        The purpose of use, of HL7 PurposeOfUse, such as HCOMPL or PATRQT.
+        That this user of the operating system opened the journal for it is
+        recorded in the journal first.
+`
+
+// keyed adds the flags.
+func (c *call) keyed() *keyed {
+	k := new(keyed)
+	c.flags.StringVar(&k.kek, "kek", "", "")
+	c.flags.StringVar(&k.tenant, "tenant", "", "")
+	c.flags.StringVar(&k.purpose, "purpose", "", "")
+	return k
+}
+
+// open opens the journal in dir and records in it who did, before anything of
+// it is shown. Close it. The context has the user as its principal.
+func (k *keyed) open(ctx context.Context, dir string) (*audit.Journal, context.Context, error) {
+	switch {
+	case k.kek == "":
+		return nil, nil, usagef("--kek is needed: the journal's keys are wrapped by it")
+	case k.tenant == "":
+		return nil, nil, usagef("--tenant is needed")
+	case !access.Purpose(k.purpose).Valid():
+		return nil, nil, usagef("--purpose is needed: one of %v", access.Purposes())
+	}
+	who, err := osUser()
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx = access.With(ctx, access.Principal{ID: who, Tenant: k.tenant, Kind: access.Human}, access.Purpose(k.purpose))
+	if _, err := access.From(ctx); err != nil {
+		return nil, nil, usagef("--tenant: %w", err)
+	}
+	kek, err := crypto.LocalKEK(k.kek)
+	if err != nil {
+		return nil, nil, err
+	}
+	j, err := audit.Open(dir, audit.Config{KEK: kek})
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := j.Record(ctx, audit.Event{Type: audit.Reported, Outcome: audit.Success, Action: "open_journal"}); err != nil {
+		_ = j.Close()
+		return nil, nil, err
+	}
+	return j, ctx, nil
+}
+
+// osUser returns who runs auditctl, as an ID: the name where it can stand in
+// an event, else the number.
+func osUser() (string, error) {
+	u, err := user.Current()
+	if err != nil {
+		return "", fmt.Errorf("the user of the operating system is not known, and would be recorded: %w", err)
+	}
+	for _, id := range []string{"os:" + u.Username, "os:uid." + u.Uid} {
+		if access.CheckID(id) == nil {
+			return id, nil
+		}
+	}
+	return "", fmt.Errorf("neither the name nor the number of this user can stand in an event")
+}

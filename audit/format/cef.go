@@ -5,6 +5,7 @@ package format
 import (
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/part164/part164/audit"
@@ -80,13 +81,29 @@ func (e Encoder) cefRecord(dst []byte, l *audit.Line, subjects []string, part, p
 	labelled("cs4", "decision", l.Decision)
 	labelled("cs5", "leaf", leafText(l))
 	labelled("cs6", "tenant", l.Actor.Tenant)
-	labelled("flexString1", "attempt", l.Attempt)
+	labelled("flexString1", "correlation", correlation(l))
 	labelled("flexString2", "resourceTypes", strings.Join(types(l), ","))
+	put("duid", l.User)
+	put("cat", l.Rule)
+	put("deviceFacility", l.Node)
+	labelled("deviceCustomDate1", "since", millis(l.Since))
+	labelled("deviceCustomDate2", "until", millis(l.Until))
+	if d := l.Disclosure; d != nil {
+		put("destinationServiceName", d.Recipient)
+		put("requestContext", string(d.Basis))
+	}
 	if parts > 1 {
 		labelled("cn1", "part", strconv.Itoa(part))
 		labelled("cn2", "parts", strconv.Itoa(parts))
 	}
 	return append(dst, '\n')
+}
+
+func millis(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(t.UnixMilli(), 10)
 }
 
 // appendHeader escapes for a field of the header: backslash and pipe; no line

@@ -171,15 +171,17 @@ func shapeOf(l *audit.Line) shape {
 		return alert("110137", "User Security Attributes Changed")
 	case audit.UserChanged:
 		return alert("110136", "Security Roles Changed")
-	case audit.Reported, audit.Checked:
+	case audit.Disclosed:
+		return shape{coding{sysDICOM, "110106", "Export"}, coding{sysLifecycle, "disclose", "Disclose Record Lifecycle Event"}, "R", "PrivacyDisclosure.Source"}
+	case audit.Reported, audit.Checked, audit.Reviewed, audit.Disposed, audit.DetailOpened:
 		return shape{coding{sysDICOM, "110101", "Audit Log Used"}, coding{}, "R", ""}
-	case audit.RevealFailed, audit.OutboxRefused, audit.Restored, audit.Sealed:
+	case audit.RevealFailed, audit.OutboxRefused, audit.Restored, audit.Sealed, audit.Erased:
 		return alert("110135", "Object Security Attributes Changed")
-	case audit.Outside:
+	case audit.Outside, audit.Alerted:
 		return alert("110132", "Use of Restricted Function")
-	case audit.Opened, audit.Recovered:
+	case audit.Opened, audit.Recovered, audit.Adopted, audit.SinkOpened:
 		return alert("110134", "Audit Recording Started")
-	case audit.Closed:
+	case audit.Closed, audit.Gap, audit.Parked:
 		return alert("110133", "Audit Recording Stopped")
 	}
 	return alert("110129", "Security Configuration")
@@ -218,7 +220,7 @@ func (e Encoder) auditEvent(l *audit.Line, s shape, id, patient string, objects 
 	observer := reference{Type: "Device", Identifier: &identifier{idObserver, e.observer(l)}}
 	out := auditEvent{
 		ResourceType: "AuditEvent", ID: id, Type: s.typ, Action: s.action,
-		Recorded: l.Time.UTC().Format("2006-01-02T15:04:05.000000Z"),
+		Recorded: l.Time.UTC().Format(timeLayout),
 		Outcome:  outcomeCode(l, objects), OutcomeDesc: string(l.Reason),
 		Source: source{observer, []coding{{sysSource, "4", "Application Server"}}},
 	}
@@ -243,11 +245,18 @@ func (e Encoder) auditEvent(l *audit.Line, s shape, id, patient string, objects 
 			Type: &coding{sysEntity, "1", "Person"}, Role: &coding{sysRole, "1", "Patient"},
 		})
 	}
+	if l.Request != "" {
+		out.Entity = append(out.Entity, entity{What: &reference{Identifier: &identifier{Value: l.Request}}, Type: &coding{System: sysBALP, Code: "XrequestId"}})
+	}
 	out.Entity = append(out.Entity, recordEntity(l))
 	// The profiles describe what succeeded (outcome is fixed to 0).
 	if s.profile != "" && out.Outcome == "0" {
 		name := s.profile
-		if patient != "" {
+		switch {
+		case l.Type == audit.Disclosed && patient == "":
+			return out // it wants a patient
+		case l.Type == audit.Disclosed:
+		case patient != "":
 			name = "Patient" + name
 		}
 		out.Meta = &meta{[]string{profileBase + name}}
@@ -292,6 +301,15 @@ func (e Encoder) agents(l *audit.Line, s shape, observer reference) []agent {
 	if known {
 		out = append(out, user)
 	}
+	if l.Type == audit.Disclosed {
+		recipient := identifier{idBase + "recipient", "unknown"}
+		if d := l.Disclosure; d != nil && d.Recipient != "" {
+			recipient.Value = d.Recipient
+		}
+		return append(out,
+			agent{Type: one(server), Who: observer, Network: &network{Address: e.observer(l), Type: "1"}, Requestor: !known},
+			agent{Type: one(client), Who: reference{Type: "Organization", Identifier: &recipient}, Network: unknownNetwork()})
+	}
 	who := reference{Type: "Device", Identifier: &identifier{idPrincipal, "unknown"}}
 	if l.Actor.Session != "" {
 		who.Identifier = &identifier{idBase + "session", l.Actor.Session}
@@ -306,6 +324,10 @@ func networkOf(l *audit.Line) *network {
 	if l.Actor.Addr.IsValid() {
 		return &network{Address: l.Actor.Addr.String(), Type: "2"}
 	}
+	return unknownNetwork()
+}
+
+func unknownNetwork() *network {
 	return &network{Absent: &absent{[]extension{{absentReason, "unknown"}}}}
 }
 
@@ -377,6 +399,21 @@ func recordEntity(l *audit.Line) entity {
 	out.Detail = add(out.Detail, "attempt", l.Attempt)
 	out.Detail = add(out.Detail, "citation", l.Citation)
 	out.Detail = add(out.Detail, "batch", l.Batch)
+	out.Detail = add(out.Detail, "code", string(l.Code))
+	out.Detail = add(out.Detail, "about", l.About)
+	out.Detail = add(out.Detail, "rule", l.Rule)
+	out.Detail = add(out.Detail, "user", l.User)
+	out.Detail = add(out.Detail, "on-behalf-of", l.Actor.OnBehalf)
+	out.Detail = add(out.Detail, "since", instant(l.Since))
+	out.Detail = add(out.Detail, "until", instant(l.Until))
+	out.Detail = add(out.Detail, "node", l.Node)
+	out.Detail = add(out.Detail, "root", l.Root)
+	out.Detail = add(out.Detail, "commitment", l.Detail)
+	if d := l.Disclosure; d != nil {
+		out.Detail = add(out.Detail, "basis", string(d.Basis))
+		out.Detail = add(out.Detail, "protocol", d.Protocol)
+		out.Detail = add(out.Detail, "frequency", string(d.Frequency))
+	}
 	if l.Count != 0 {
 		out.Detail = add(out.Detail, "count", strconv.Itoa(l.Count))
 	}

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
@@ -150,6 +151,16 @@ func eventID(l *audit.Line) string {
 		return l.ID
 	}
 	return fmt.Sprintf("%s.%d", l.Position.Writer, l.Position.Seq)
+}
+
+const timeLayout = "2006-01-02T15:04:05.000000Z"
+
+// instant is empty for the zero time.
+func instant(t time.Time) string {
+	if y := t.UTC().Year(); t.IsZero() || y < 0 || y > 9999 {
+		return ""
+	}
+	return t.UTC().Format(timeLayout)
 }
 
 func leafText(l *audit.Line) string { return base64.RawURLEncoding.EncodeToString(l.Leaf[:]) }

@@ -75,6 +75,13 @@ type ocsfAPI struct {
 	Service   ocsfEntity `json:"service"`
 }
 
+type ocsfDisclosure struct {
+	Basis     string `json:"basis"`
+	Recipient string `json:"recipient"`
+	Protocol  string `json:"protocol,omitempty"`
+	Frequency string `json:"frequency,omitempty"`
+}
+
 // ocsfDetail is what OCSF has no attribute for.
 type ocsfDetail struct {
 	Purpose  access.Purpose `json:"purpose_of_use,omitempty"`
@@ -89,6 +96,19 @@ type ocsfDetail struct {
 	Types    []string       `json:"resource_types,omitempty"`
 	Fields   []string       `json:"fields,omitempty"`
 	Count    int            `json:"count,omitempty"`
+
+	Code       string          `json:"code,omitempty"`
+	About      string          `json:"about,omitempty"`
+	Rule       string          `json:"rule,omitempty"`
+	User       string          `json:"user,omitempty"`
+	OnBehalf   string          `json:"on_behalf_of,omitempty"`
+	Attempt    string          `json:"attempt,omitempty"`
+	Since      string          `json:"since,omitempty"`
+	Until      string          `json:"until,omitempty"`
+	Node       string          `json:"node,omitempty"`
+	Root       string          `json:"root,omitempty"`
+	Disclosure *ocsfDisclosure `json:"disclosure,omitempty"`
+	Commitment string          `json:"commitment,omitempty"` // to the sealed detail
 }
 
 type ocsfEvent struct {
@@ -139,7 +159,7 @@ func ocsfClass(l *audit.Line) (class, activity int, name string) {
 		return classDatastore, 9, "Encrypt"
 	case audit.Shredded:
 		return classDatastore, 7, "Delete"
-	case audit.Outside, audit.Restored:
+	case audit.Outside, audit.Restored, audit.Disclosed:
 		return classDatastore, activityOther, string(l.Type)
 	case audit.SignIn, audit.SignInFailed, audit.SignInLocked:
 		return classAuthentication, 1, "Logon"
@@ -178,7 +198,7 @@ func (e Encoder) ocsf(dst []byte, l *audit.Line) ([]byte, error) {
 		Time: l.Time.UnixMilli(),
 		Metadata: ocsfMetadata{
 			Version: ocsfVersion, Product: ocsfProduct{"part164", "part164"}, UID: eventID(l), Code: string(l.Type),
-			Log: l.Position.Writer, Sequence: l.Seq, Tenant: l.Actor.Tenant, Correlation: l.Attempt,
+			Log: l.Position.Writer, Sequence: l.Seq, Tenant: l.Actor.Tenant, Correlation: correlation(l),
 		},
 		Source: ocsfEndpoint{Service: "part164"}, Destination: ocsfEndpoint{UID: e.observer(l)},
 		Unmapped: ocsfDetail{
@@ -191,6 +211,12 @@ func (e Encoder) ocsf(dst []byte, l *audit.Line) ([]byte, error) {
 				return l.Objects[i].Record
 			}),
 		},
+	}
+	d := &out.Unmapped
+	d.Code, d.About, d.Rule, d.User, d.OnBehalf, d.Attempt = string(l.Code), l.About, l.Rule, l.User, l.Actor.OnBehalf, l.Attempt
+	d.Since, d.Until, d.Node, d.Root, d.Commitment = instant(l.Since), instant(l.Until), l.Node, l.Root, l.Detail
+	if x := l.Disclosure; x != nil {
+		d.Disclosure = &ocsfDisclosure{string(x.Basis), x.Recipient, x.Protocol, string(x.Frequency)}
 	}
 	if l.Outcome != audit.Success {
 		out.StatusID = 2 // failure
@@ -247,12 +273,23 @@ func (e Encoder) ocsf(dst []byte, l *audit.Line) ([]byte, error) {
 	return appendJSON(dst, out)
 }
 
+// correlation is what ties the event to others.
+func correlation(l *audit.Line) string {
+	for _, id := range [...]string{l.Request, l.Attempt, l.About, l.Batch} {
+		if id != "" {
+			return id
+		}
+	}
+	return ""
+}
+
 // severity is 0 for what is ordinary, 1 low, 2 medium, 3 high.
 func severity(l *audit.Line) int {
 	switch l.Type {
-	case audit.RevealFailed, audit.OutboxRefused, audit.Restored, audit.Outside:
+	case audit.RevealFailed, audit.OutboxRefused, audit.Restored, audit.Outside, audit.Alerted, audit.Gap, audit.ClockOff:
 		return 3
-	case audit.Denied, audit.SignInLocked, audit.Deviation, audit.Shredded, audit.Recovered:
+	case audit.Denied, audit.SignInLocked, audit.Deviation, audit.Shredded, audit.Recovered, audit.Parked, audit.Adopted,
+		audit.Purged, audit.Erased, audit.DetailOpened, audit.JournalKeyRotated:
 		return 2
 	case audit.SignInFailed, audit.UserChanged, audit.FactorChanged, audit.RolledBack, audit.KeyRotated:
 		return 1

@@ -34,6 +34,7 @@ install_missing() {
 	on_path mariadbd || want+=(mariadb-server)
 	on_path redis-server || want+=(redis-server)
 	on_path oathtool || want+=(oathtool)
+	[ -n "$(compgen -G '/usr/lib/*/rsyslog/lmnsd_ossl.so')" ] && on_path rsyslogd || want+=(rsyslog rsyslog-openssl)
 	[ ${#want[@]} -gt 0 ] || return 0
 	if [ "$(id -u)" != 0 ] || ! on_path apt-get; then
 		say "missing: ${want[*]}; not installed, because this needs root and apt-get"

@@ -217,7 +217,9 @@ func (m *matcher) match(text []byte) (Stored, bool, error) {
 		m.q.Actor != "" && !m.isActor(&s):
 		return Stored{}, false, nil
 	}
-	if settles := typ == Committed || typ == RolledBack; m.replay && (m.q.Tenant == "" || settles) || settles && len(m.q.Types) > 0 {
+	switch {
+	case m.replay && (m.q.Tenant == "" || typ == Committed || typ == RolledBack),
+		len(m.q.Types) > 0 && len(m.patients) == 0 && m.q.Actor == "" && s.Actor.Tenant == "" && len(s.Objects) == 0: // of the trail itself
 		return s, true, nil
 	}
 	mine := s.Actor.Tenant == m.q.Tenant

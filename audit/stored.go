@@ -54,7 +54,7 @@ type Query struct {
 	Patient    string    // events about this patient, by record ID; Objects then holds this patient's only
 	Pseudonyms []string  // or about any of these, as a patient stands in the trail: a merged record has several
 	Actor      string    // events by this principal, by ID
-	Types      []Type    // events of these types; Committed and RolledBack, which name no tenant, come only where they are named here
+	Types      []Type    // events of these types; those of the trail itself that name no tenant, such as Committed and Recovered, come only where they are named here
 	Since      time.Time // not before
 	Until      time.Time // before
 	Limit      int       // at most so many; 0 means no limit

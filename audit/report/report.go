@@ -61,8 +61,12 @@ func (r *Reporter) authorise(ctx context.Context, action access.Action, patient 
 	if err != nil {
 		return access.Principal{}, "", err
 	}
-	p := s.Principal()
-	res := access.Resource{Type: resource, ID: patient, Patient: patient, Tenant: p.Tenant}
+	return r.authoriseIn(ctx, s.Principal(), s.Principal().Tenant, action, patient)
+}
+
+// authoriseIn is authorise for the trail of a tenant.
+func (r *Reporter) authoriseIn(ctx context.Context, p access.Principal, tenant string, action access.Action, patient string) (access.Principal, string, error) {
+	res := access.Resource{Type: resource, ID: patient, Patient: patient, Tenant: tenant}
 	d, err := r.cfg.Access.Check(ctx, access.Request{Action: action, Resources: []access.Resource{res}})
 	code := access.DenyInvalid
 	if err == nil && len(d.Verdicts) == 1 {
@@ -74,11 +78,19 @@ func (r *Reporter) authorise(ctx context.Context, action access.Action, patient 
 		}
 		code = access.DenySubject
 	}
-	ev := audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: action, Decision: d.ID,
-		Objects: []audit.Object{{Type: resource, Tenant: p.Tenant, Record: patient, Patient: patient}}}
+	ev := audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: action, Decision: d.ID, Code: known(code),
+		Objects: []audit.Object{{Type: resource, Tenant: tenant, Record: patient, Patient: patient}}}
 	_, rerr := r.cfg.Audit.Record(ctx, ev)
 	denied := &access.DeniedError{Action: action, Resource: resource, Code: code, Decision: d.ID}
 	return p, "", errors.Join(denied, err, rerr)
+}
+
+// known returns what an event takes of an authorizer's code.
+func known(c access.Code) access.Code {
+	if !c.Known() {
+		return ""
+	}
+	return c
 }
 
 // ownOnly holds patients to their own record and proxies to that of whom they

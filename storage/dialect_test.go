@@ -122,10 +122,9 @@ func pastGORM(t *testing.T, driver, dsn string) *sql.DB {
 	return db
 }
 
-// TestEveryPathOnSQLite is for the inner loop, the race detector and the
-// mutants.
+// TestEveryPathOnSQLite is for the inner loop and the mutants.
 func TestEveryPathOnSQLite(t *testing.T) {
-	if !testing.Short() && haveServices() {
+	if haveServices() {
 		t.Skip("TestEveryPath runs it beside the others")
 	}
 	t.Parallel()
@@ -136,7 +135,7 @@ func TestEveryPathOnSQLite(t *testing.T) {
 // there to be compared.
 func TestEveryPath(t *testing.T) {
 	if testing.Short() {
-		t.Skip("-short: TestEveryPathOnSQLite")
+		t.Skip("-short")
 	}
 	if !haveServices() {
 		t.Skip("no PostgreSQL and no MariaDB: PART164_TEST_POSTGRES and PART164_TEST_MARIADB are empty; TestEveryPathOnSQLite runs the third")

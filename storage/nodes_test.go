@@ -59,8 +59,15 @@ const (
 func startNode(t *testing.T, d gorm.Dialector, role, kek string, ids ...string) *node {
 	t.Helper()
 	n := &node{folder: filepath.Join(audittest.Dir(t), "journal")}
-	n.cmd = osexec.Command(os.Args[0], "-test.run=^TestNodeProcess$", "-test.count=1")
-	n.cmd.Env = append(os.Environ(), nodeRole+"="+role, nodeDialect+"="+d.Name(), nodeDSN+"="+dsnOf(t, d), nodeKEK+"="+kek, nodeJournal+"="+n.folder, nodeIDs+"="+strings.Join(ids, ","))
+	n.start(t, osexec.Command(os.Args[0], "-test.run=^TestNodeProcess$", "-test.count=1"),
+		nodeRole+"="+role, nodeDialect+"="+d.Name(), nodeDSN+"="+dsnOf(t, d), nodeKEK+"="+kek, nodeJournal+"="+n.folder, nodeIDs+"="+strings.Join(ids, ","))
+	return n
+}
+
+func (n *node) start(t *testing.T, cmd *osexec.Cmd, env ...string) {
+	t.Helper()
+	n.cmd = cmd
+	n.cmd.Env = append(os.Environ(), env...)
 	n.cmd.Stderr = os.Stderr
 	var err error
 	if n.in, err = n.cmd.StdinPipe(); err != nil {
@@ -78,7 +85,6 @@ func startNode(t *testing.T, d gorm.Dialector, role, kek string, ids ...string) 
 		_ = n.cmd.Process.Kill()
 		_ = n.cmd.Wait()
 	})
-	return n
 }
 
 // wait reads lines until one is word.

@@ -16,7 +16,8 @@ import (
 )
 
 // A relay moves outbox rows into the trail: append, wait until it is durable,
-// delete. It settles this writer's rows only, those of an earlier run included.
+// delete. It settles this writer's rows only, those of an earlier run included;
+// those of a writer that is gone are [Adopt]'s.
 type relay struct {
 	plugin *plugin
 	wake   chan struct{}
@@ -75,20 +76,27 @@ func (r *relay) stop() error {
 
 // drain settles rows until there are none.
 func (r *relay) drain(ctx context.Context) error {
+	_, err := r.settle(ctx, r.plugin.cfg.Audit)
+	return err
+}
+
+// settle settles the rows of a trail's writer and returns how many it
+// committed.
+func (r *relay) settle(ctx context.Context, trail audit.Trail) (committed int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	conn := inner(r.plugin.pool)
 	if !r.plugin.own(ctx, conn).Migrator().HasTable(&outboxRow{}) {
-		return nil
+		return 0, nil
 	}
 	for {
 		var rows []outboxRow
-		err := r.plugin.own(ctx, conn).Where("writer = ?", r.plugin.cfg.Audit.Writer()).Order("attempt").Limit(relayBatch).Find(&rows).Error
+		err := r.plugin.own(ctx, conn).Where("writer = ?", trail.Writer()).Order("attempt").Limit(relayBatch).Find(&rows).Error
 		if err != nil {
-			return fmt.Errorf("storage: read phi_outbox: %w", err)
+			return committed, fmt.Errorf("storage: read phi_outbox: %w", err)
 		}
 		if len(rows) == 0 {
-			return nil
+			return committed, nil
 		}
 		tickets := make([]audit.Ticket, len(rows))
 		ids := make([]string, len(rows))
@@ -96,16 +104,17 @@ func (r *relay) drain(ctx context.Context) error {
 			tickets[i] = audit.Ticket{Attempt: row.Attempt, Writer: row.Writer, Digest: row.Digest, MAC: row.MAC}
 			ids[i] = row.Attempt
 		}
-		refused, err := r.plugin.cfg.Audit.Commit(ctx, tickets)
+		refused, err := trail.Commit(ctx, tickets)
 		if err != nil {
-			return fmt.Errorf("storage: settle outbox: %w", err)
+			return committed, fmt.Errorf("storage: settle outbox: %w", err)
 		}
 		if len(refused) > 0 {
 			r.plugin.cfg.Log.Error("outbox rows refused: this trail never issued them", zap.Int("rows", len(refused)))
 		}
 		if err := r.plugin.own(ctx, conn).Where("attempt IN ?", ids).Delete(&outboxRow{}).Error; err != nil {
-			return fmt.Errorf("storage: delete from phi_outbox: %w", err)
+			return committed, fmt.Errorf("storage: delete from phi_outbox: %w", err)
 		}
+		committed += len(rows) - len(refused)
 	}
 }
 
@@ -121,4 +130,30 @@ func Settle(ctx context.Context, db *gorm.DB) error {
 		return errors.New("storage: settle: the database is closed")
 	}
 	return p.relay.drain(ctx)
+}
+
+// Adopt settles the outbox rows of a writer that is gone, in its own trail,
+// and returns how many writes it recorded as committed: open the journal in
+// its folder, with the KEK it was made with, and give it here. The lock of
+// that folder is the lease: [audit.Open] fails with [audit.ErrLocked] while the
+// writer lives. Where the folder went with its machine, [audit.Restore] makes
+// it anew from what its Remote has.
+//
+// Rows that the trail never issued are refused and recorded there, as the
+// writer itself would have done. What was settled before a crash and not yet
+// deleted is recorded again, under the same attempt.
+func Adopt(ctx context.Context, db *gorm.DB, dead audit.Trail) (committed int, err error) {
+	p, err := pluginOf(db)
+	if err != nil {
+		return 0, err
+	}
+	switch {
+	case p.relay == nil:
+		return 0, errors.New("storage: adopt: the database is closed")
+	case dead == nil || dead.Writer() == "":
+		return 0, errors.New("storage: adopt: there is no trail: open the dead writer's journal")
+	case dead.Writer() == p.cfg.Audit.Writer():
+		return 0, errors.New("storage: adopt: the trail is this database's own: its rows are settled by themselves")
+	}
+	return p.relay.settle(ctx, dead)
 }

@@ -4,7 +4,6 @@ package audit
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -13,51 +12,8 @@ import (
 	"strings"
 
 	"github.com/transparency-dev/formats/log"
-	"github.com/transparency-dev/merkle/compact"
 	"golang.org/x/mod/sumdb/note"
 )
-
-// A tree is the RFC 6962 Merkle tree over all lines, as its compact range.
-type tree struct{ r *compact.Range }
-
-// newTree returns the tree of size leaves with the given compact range.
-func newTree(size uint64, hashes [][]byte) (tree, error) {
-	f := &compact.RangeFactory{Hash: hashChildren}
-	r, err := f.NewRange(0, size, hashes)
-	return tree{r}, err
-}
-
-func hashChildren(left, right []byte) []byte {
-	var b [1 + 2*sha256.Size]byte
-	b[0] = 1
-	copy(b[1:], left)
-	copy(b[1+sha256.Size:], right)
-	sum := sha256.Sum256(b[:])
-	return sum[:]
-}
-
-func (t tree) size() uint64      { return t.r.End() }
-func (t tree) hashes() [][]byte  { return t.r.Hashes() }
-func (t tree) add(l *leaf) error { return t.r.Append(slices.Clone(l[:]), nil) }
-func (t tree) addAll(ls []leaf) error {
-	for i := range ls {
-		if err := t.add(&ls[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// clone may change while t stays.
-func (t tree) clone() (tree, error) { return newTree(t.size(), slices.Clone(t.hashes())) }
-
-func (t tree) root() ([]byte, error) {
-	if t.size() == 0 {
-		empty := sha256.Sum256(nil)
-		return empty[:], nil
-	}
-	return t.r.GetRootHash(nil)
-}
 
 // A checkpoint line holds a C2SP signed note: a tlog-checkpoint of all lines
 // before it, with one extension line, the time at which it was signed.

@@ -36,11 +36,12 @@ func lockFolder(dir string) (release func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	// A folderInUse elsewhere holds the lock for an instant.
-	for try := 0; errors.Is(err, unix.EWOULDBLOCK) && try < 3; try++ {
-		time.Sleep(5 * time.Millisecond)
+	for try := 0; ; try++ {
 		err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if try == 3 || !errors.Is(err, unix.EWOULDBLOCK) {
+			break
+		}
+		time.Sleep(5 * time.Millisecond) // a folderInUse elsewhere holds the lock for an instant
 	}
 	if err != nil {
 		d.Close()

@@ -3,9 +3,13 @@
 package audit
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"golang.org/x/mod/sumdb/note"
+	"strings"
 	"testing"
+	"time"
 
 	"bytes"
 	"encoding/json"
@@ -161,3 +165,105 @@ func (p pretender) KeyHash() uint32 { return p.hash }
 
 // LeafHash returns the RFC 6962 leaf hash of a line.
 func LeafHash(line []byte) [32]byte { return newLineWriter().leaf(line) }
+
+// AnchorsOf returns the checkpoints of the journal in dir as a witness saw
+// them.
+func AnchorsOf(dir string) (out []Anchor, err error) {
+	err = eachLine(dir, func(t tree, f *frame) error {
+		if Type(f.typ) != typeCheckpoint {
+			return nil
+		}
+		a, err := anchorAt(t)
+		a.Time, _ = time.Parse(timeLayout, string(f.time))
+		out = append(out, a)
+		return err
+	})
+	key, kerr := os.ReadFile(filepath.Join(dir, verifierFile))
+	origin, _, _ := strings.Cut(string(key), "+")
+	for i := range out {
+		out[i].Origin, out[i].By = origin, "witness.test"
+	}
+	return out, errors.Join(err, kerr)
+}
+
+// RootOf returns the root over every line of the journal in dir.
+func RootOf(t testing.TB, dir string) [32]byte {
+	t.Helper()
+	var all tree
+	if err := eachLine(dir, func(t tree, _ *frame) error { all = t; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	a, err := anchorAt(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Root
+}
+
+func anchorAt(t tree) (a Anchor, err error) {
+	root, err := t.root()
+	if err == nil {
+		a.Size, a.Root = t.size(), leaf(root)
+	}
+	return a, err
+}
+
+// eachLine calls fn with each line and the tree of those before it, and with
+// an empty frame and the whole tree at the end.
+func eachLine(dir string, fn func(t tree, f *frame) error) error {
+	t, err := newTree(0, nil)
+	if err != nil {
+		return err
+	}
+	names, err := folder(dir).List()
+	if err != nil {
+		return err
+	}
+	indexes, err := segments(names)
+	if err != nil {
+		return err
+	}
+	w := newLineWriter()
+	for _, index := range indexes {
+		data, err := os.ReadFile(filepath.Join(dir, segmentName(index)))
+		if err != nil {
+			return err
+		}
+		for text, rest := cutLine(data); text != nil; text, rest = cutLine(rest) {
+			f, err := w.parse(text)
+			if err != nil {
+				return err
+			}
+			if err := fn(t, &f); err != nil {
+				return err
+			}
+			l := w.leaf(text)
+			if err := t.add(&l); err != nil {
+				return err
+			}
+		}
+	}
+	return fn(t, &frame{})
+}
+
+// SettleFor records that the attempt of t, of another writer, was committed.
+func SettleFor(j *Journal, t Ticket) error {
+	entries, err := j.enter(nil, Stored{Type: Committed, Outcome: Success, Attempt: t.Attempt})
+	if err != nil {
+		return err
+	}
+	_, _, err = j.submit(entries...)
+	return err
+}
+
+// VerifyBothWays returns the report of Verify, and that of its careful
+// reading of every segment.
+func VerifyBothWays(ctx context.Context, dir string, as []Anchor) (fast, slow Report, err error) {
+	if fast, err = Verify(ctx, dir, VerifyConfig{Anchors: as}); err != nil {
+		return fast, slow, err
+	}
+	v := newVerification(ctx, dir, VerifyConfig{Anchors: as})
+	v.careful = true
+	err = v.run()
+	return fast, v.finish(), err
+}

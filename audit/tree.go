@@ -89,7 +89,7 @@ func (t tree) clone() (tree, error) {
 func (t tree) root() ([]byte, error) {
 	r := t.r
 	if r.lines == 0 {
-		empty := sha256.Sum256(nil)
+		empty := emptyRoot()
 		return empty[:], nil
 	}
 	top := r.nodes[r.count-1]
@@ -103,3 +103,6 @@ func (t tree) root() ([]byte, error) {
 func (t tree) same(b tree) bool {
 	return t.r.lines == b.r.lines && slices.Equal(t.r.nodes[:t.r.count], b.r.nodes[:b.r.count])
 }
+
+// emptyRoot is the root of no lines.
+func emptyRoot() leaf { return sha256.Sum256(nil) }

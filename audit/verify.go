@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -28,16 +30,24 @@ type VerifyConfig struct {
 	// Verifier is the journal's public key, as in its verifier.pub, from
 	// somewhere that whoever can write to the folder cannot reach. Empty means
 	// the key in the folder: the report then says so, for whoever replaces the
-	// whole journal replaces its key too.
+	// whole journal replaces its key too. Of several, a line each, the one
+	// with the journal's origin counts.
 	Verifier string
 
+	// Anchors are the journal's length and root as witnesses saw them; see
+	// package audit/witness. Those of other origins are left out by Verify;
+	// [VerifyAll] reports them. Empty means that the journal is unwitnessed.
+	Anchors []Anchor
+
 	// Progress, where set, is called now and then with the bytes read and the
-	// bytes to read.
+	// bytes to read, never twice at once.
 	Progress func(done, total int64)
 }
 
-// A Report is what [Verify] found.
+// A Report is what [Verify] found: its verdicts on integrity (Defects),
+// authenticity (KeyFromFolder) and Completeness, and what it counted.
 type Report struct {
+	Dir           string
 	Origin        string // names the journal in its checkpoints
 	Verifier      string // the public key that signatures were checked with
 	KeyFromFolder bool   // Verifier was found in the folder, not given
@@ -50,6 +60,9 @@ type Report struct {
 	Unsigned     uint64    // lines after the last checkpoint, which are only chained
 	GivenUp      int       // segments given up after a failed sync; nothing acknowledged was lost with them
 	First, Last  time.Time // of the lines, by the writer's clock
+	FirstSeq     uint64    // of the first line in the folder: over 0 where older segments were purged
+
+	Completeness Completeness
 
 	// Defects is empty where every line is the one that was written, in its
 	// place, and signed for. After the first hundred no more are listed.
@@ -57,8 +70,12 @@ type Report struct {
 }
 
 // Witnessed reports whether somebody outside confirmed the journal's length.
-// It is false: without a witness a cut tail cannot be seen.
-func (r *Report) Witnessed() bool { return false }
+// Without a witness a cut tail cannot be seen.
+func (r *Report) Witnessed() bool { return r.Completeness.Length == Witnessed }
+
+// Broken reports whether any verdict is a defect: of integrity, or a journal
+// that is not the one that a witness saw.
+func (r *Report) Broken() bool { return len(r.Defects) > 0 || !r.Completeness.holds() }
 
 // A Defect is one place where a journal is not what was written.
 type Defect struct {
@@ -81,20 +98,43 @@ const maxDefects = 100
 //
 // What it finds wrong is in the report; an error means that it could not run.
 func Verify(ctx context.Context, dir string, cfg VerifyConfig) (Report, error) {
-	v := verification{ctx: ctx, dir: dir, cfg: cfg, lines: newLineWriter(), buf: make([]byte, 0, 1<<20), open: make(map[uint64]struct{})}
-	if err := v.run(); err != nil {
-		return Report{}, fmt.Errorf("audit: verify %s: %w", dir, err)
+	v, err := verify(ctx, dir, cfg)
+	if err != nil {
+		return Report{}, err
 	}
-	return v.report, nil
+	return v.finish(), nil
 }
 
-// ParseVerifier reads a public key as it stands in a journal's verifier.pub.
+func verify(ctx context.Context, dir string, cfg VerifyConfig) (*verification, error) {
+	v := newVerification(ctx, dir, cfg)
+	if err := v.run(); err != nil {
+		return nil, fmt.Errorf("audit: verify %s: %w", dir, err)
+	}
+	return v, nil
+}
+
+func newVerification(ctx context.Context, dir string, cfg VerifyConfig) *verification {
+	return &verification{
+		ctx: ctx, dir: dir, cfg: cfg, lines: newLineWriter(), buf: make([]byte, 0, 1<<20),
+		open: make(map[uint64]struct{}), foreign: make(map[string]struct{}), roots: make(map[uint64]leaf),
+		report: Report{Dir: dir},
+	}
+}
+
+// ParseVerifier reads a public key as it stands in a journal's verifier.pub,
+// or several, a line each.
 func ParseVerifier(text []byte) (string, error) {
-	key := strings.TrimSpace(string(text))
-	if _, err := note.NewVerifier(key); err != nil {
+	keys := strings.Fields(string(text))
+	for _, key := range keys {
+		if _, err := note.NewVerifier(key); err != nil {
+			keys = nil
+			break
+		}
+	}
+	if len(keys) == 0 {
 		return "", errors.New("audit: read public key: it is not a C2SP note verifier key: take the journal's verifier.pub")
 	}
-	return key, nil
+	return strings.Join(keys, "\n"), nil
 }
 
 type verification struct {
@@ -106,8 +146,16 @@ type verification struct {
 	writer   string
 	report   Report
 	open     map[uint64]struct{} // attempts without an outcome
+	foreign  map[string]struct{} // attempts of other writers that have theirs here
 
-	buf         []byte // for reading, 1 MiB
+	anchors []Anchor        // of this journal
+	sizes   []uint64        // of the anchors: their roots are wanted
+	roots   map[uint64]leaf // those that are known
+
+	buf     []byte // for reading, 1 MiB
+	careful bool   // read every segment as one that is unsound
+
+	telling     sync.Mutex // held while Progress is called
 	done, total int64
 
 	chain chainState
@@ -151,19 +199,22 @@ func (v *verification) run() error {
 	if len(indexes) == 0 {
 		return errors.New("there is no journal: no segment is in the folder")
 	}
-	for want := 1; len(indexes) > 0; want++ { // ReadDir sorts
-		if indexes[0] != want {
+	want := 1 // ReadDir sorts
+	err = v.sums(indexes, func(index int, last bool, s segmentSum) error {
+		if index != want {
 			v.defect(Defect{File: segmentName(want), Seq: v.chain.seq, Problem: "the segment is missing"})
 			v.chain = chainState{}
-			want = indexes[0]
 		}
-		if err := v.segment(want, len(indexes) == 1); err != nil {
-			return err
+		want = index + 1
+		if !v.careful && v.join(&s) {
+			return nil
 		}
-		indexes = indexes[1:]
+		return v.segment(index, last)
+	})
+	if err != nil {
+		return err
 	}
 	r := &v.report
-	r.OpenAttempts = uint64(len(v.open))
 	r.Unsigned = v.chain.unsigned
 	d := v.chain.at
 	if r.Last, err = time.Parse(timeLayout, string(v.chain.lastTime[:])); err != nil {
@@ -174,7 +225,43 @@ func (v *verification) run() error {
 		d.Problem = fmt.Sprintf("the last %d lines go on for more than %v after the last checkpoint: nobody signed for them", r.Unsigned, unsignedFor)
 		v.defect(d)
 	}
+	c := &v.chain
+	if c.tree.r != nil && c.known && c.tree.size()+1 == c.seq && slices.Contains(v.sizes, c.seq) {
+		if err := c.tree.add(&c.prev); err != nil {
+			return err
+		}
+		v.root(c.seq)
+	}
 	return nil
+}
+
+// finish makes the report, once it is known what other journals settle.
+func (v *verification) finish() Report {
+	v.report.OpenAttempts = uint64(len(v.open))
+	v.report.Completeness = completeness(v.anchors, v.chain.seq, v.roots)
+	return v.report
+}
+
+// root keeps the root of the chain's tree, which is of size lines.
+func (v *verification) root(size uint64) {
+	t := v.chain.tree
+	if t.r == nil || t.size() != size {
+		return
+	}
+	if root, err := t.root(); err == nil {
+		v.roots[size] = leaf(root)
+	}
+}
+
+// advance tells how far the reading is.
+func (v *verification) advance(n int64) {
+	if v.cfg.Progress == nil {
+		return
+	}
+	v.telling.Lock()
+	defer v.telling.Unlock()
+	v.done += n
+	v.cfg.Progress(min(v.done, v.total), v.total)
 }
 
 // key finds the public key.
@@ -182,18 +269,37 @@ func (v *verification) key() error {
 	r := &v.report
 	data, err := os.ReadFile(filepath.Join(v.dir, verifierFile))
 	found := strings.TrimSpace(string(data))
-	if r.Verifier = v.cfg.Verifier; r.Verifier == "" {
+	if v.cfg.Verifier == "" {
 		if err != nil {
 			return fmt.Errorf("there is no public key: %w: give one", err)
 		}
 		r.Verifier, r.KeyFromFolder = found, true
-	} else if err == nil && found != r.Verifier {
-		v.defect(Defect{File: verifierFile, Problem: "the public key in the folder is not the one that was given"})
+	} else {
+		given := strings.Fields(v.cfg.Verifier)
+		if len(given) == 0 {
+			return errors.New("the public key that was given is empty")
+		}
+		r.Verifier = given[0]
+		name, _, _ := strings.Cut(found, "+")
+		for _, key := range given {
+			if key == found || strings.HasPrefix(key, name+"+") {
+				r.Verifier = key
+				break
+			}
+		}
+		if err == nil && found != r.Verifier {
+			v.defect(Defect{File: verifierFile, Problem: "the public key in the folder is not the one that was given"})
+		}
 	}
 	if v.verifier, err = note.NewVerifier(r.Verifier); err != nil {
 		return fmt.Errorf("the public key is not a C2SP note verifier key (%s)", verifierFile)
 	}
 	r.Origin = v.verifier.Name()
+	v.anchors = anchorsOf(v.cfg.Anchors, r.Origin)
+	v.roots[0] = emptyRoot()
+	for _, a := range v.anchors {
+		v.sizes = append(v.sizes, a.Size)
+	}
 	return nil
 }
 
@@ -207,24 +313,21 @@ func (v *verification) defect(d Defect) {
 // last signature, whose trees cover the other checkpoints; where anything is
 // wrong it starts over and checks them all, to say where.
 func (v *verification) segment(index int, last bool) error {
-	before, defects := *v, len(v.report.Defects)
-	before.report.Defects = v.report.Defects[:defects:defects]
-	opened := make(map[uint64]struct{}, len(v.open))
-	for seq := range v.open {
-		opened[seq] = struct{}{}
-	}
-	if v.chain.started && v.chain.tree.r != nil {
-		t, err := v.chain.tree.clone()
+	before, report := v.chain, v.report
+	defects := len(report.Defects)
+	opened, foreign := maps.Clone(v.open), maps.Clone(v.foreign)
+	if before.tree.r != nil {
+		t, err := before.tree.clone()
 		if err != nil {
 			return err
 		}
-		before.chain.tree = t
+		before.tree = t
 	}
 	if err := v.pass(index, last, false); err != nil || len(v.report.Defects) == defects {
 		return err
 	}
-	*v = before
-	v.open = opened
+	report.Defects = report.Defects[:defects:defects]
+	v.chain, v.report, v.open, v.foreign = before, report, opened, foreign
 	return v.pass(index, last, true)
 }
 
@@ -242,37 +345,16 @@ func (v *verification) pass(index int, last, every bool) error {
 	}
 	end := info.Size()
 	if !last {
-		if cut := v.cut(index + 1); cut > 0 {
+		if cut := headerCut(v.dir, index+1); cut > 0 {
 			v.report.GivenUp++
 			end = min(end, cut)
 		}
-	} else if info.Mode().Perm() == 0o400 {
+	} else if _, err := os.Stat(filepath.Join(v.dir, segmentName(index+1))); err != nil && info.Mode().Perm() == 0o400 {
 		v.defect(Defect{File: segmentName(index + 1), Seq: v.chain.seq, Problem: "the segment is missing: the one before it was completed"})
 	}
 	v.report.Segments++
 	s := segmentPass{verification: v, name: name, last: last, every: every, r: newLineReader(f, end, v.buf[:0])}
 	return s.run()
-}
-
-// cut returns where segment index says that the one before it was given up.
-func (v *verification) cut(index int) int64 {
-	data := make([]byte, maxLine)
-	f, err := os.Open(filepath.Join(v.dir, segmentName(index)))
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	n, _ := io.ReadFull(f, data)
-	text, _ := cutLine(data[:n])
-	fr, err := v.lines.parse(text)
-	if err != nil {
-		return 0
-	}
-	h, err := parseHeader(&fr)
-	if err != nil {
-		return 0
-	}
-	return h.Cut
 }
 
 // A segmentPass is one reading of one segment.
@@ -298,9 +380,6 @@ func (s *segmentPass) run() error {
 		if s.n%4096 == 0 {
 			if err := s.ctx.Err(); err != nil {
 				return err
-			}
-			if s.cfg.Progress != nil {
-				s.cfg.Progress(s.done+s.r.offset(), s.total)
 			}
 		}
 		at := Defect{File: s.name, Offset: s.r.offset(), Seq: s.chain.seq}
@@ -329,11 +408,10 @@ func (s *segmentPass) run() error {
 		s.line(at, text)
 		s.n++
 	}
-	s.done += s.r.size
 	s.checkMark()
 	// A segment that was given up ends at its cut, without a checkpoint: the
 	// next header, which is signed, says so.
-	if !s.last && !s.sealed && s.cut(s.index()+1) == 0 {
+	if !s.last && !s.sealed && headerCut(s.dir, s.index()+1) == 0 {
 		d := s.chain.at
 		d.Problem = "the segment does not end with a checkpoint"
 		s.defect(d)
@@ -404,6 +482,9 @@ func (s *segmentPass) line(at Defect, text []byte) {
 		if err := c.tree.add(&f.prev); err != nil {
 			c.tree = tree{}
 		}
+	}
+	if slices.Contains(s.sizes, f.seq) {
+		s.root(f.seq)
 	}
 	own := s.lines.leaf(text)
 	s.count(at, &f)
@@ -491,7 +572,7 @@ func (s *segmentPass) step(at Defect, own leaf, known bool) {
 func (s *segmentPass) count(at Defect, f *frame) {
 	c := &s.chain
 	if s.report.First.IsZero() {
-		s.report.First = s.time(at, f)
+		s.report.First, s.report.FirstSeq = s.time(at, f), f.seq
 	}
 	if bytes.Compare(f.time, c.lastTime[:]) < 0 && !f.isStep() {
 		d := at
@@ -524,8 +605,8 @@ func (s *segmentPass) count(at Defect, f *frame) {
 	case WriteAttempt:
 		s.open[f.seq] = struct{}{}
 	case Committed, RolledBack:
-		if seq, ok := s.attemptOf(f); ok {
-			delete(s.open, seq)
+		if id, ok := attemptOf(f); ok {
+			s.settle(id)
 		}
 	}
 }
@@ -538,21 +619,6 @@ func (s *segmentPass) time(at Defect, f *frame) time.Time {
 		s.defect(at)
 	}
 	return t
-}
-
-// attemptOf returns the sequence of the attempt that f settles, where it is
-// of this journal.
-func (s *segmentPass) attemptOf(f *frame) (uint64, bool) {
-	rest, ok := bytes.CutPrefix(f.rest, []byte(`,"attempt":"`+s.writer+`.`))
-	if !ok {
-		return 0, false
-	}
-	end := bytes.IndexByte(rest, '"')
-	if end < 0 {
-		return 0, false
-	}
-	seq, err := strconv.ParseUint(string(rest[:end]), 10, 64)
-	return seq, err == nil
 }
 
 // checkpoint checks a checkpoint against the lines before it.
@@ -710,10 +776,10 @@ func (r *lineReader) skip() (bool, error) {
 }
 
 func (r *lineReader) restIsZero() (bool, error) {
-	buf := make([]byte, 64<<10)
+	buf, zeros := make([]byte, 64<<10), make([]byte, 64<<10)
 	for at := r.offset(); at < r.size; {
 		n, err := r.f.ReadAt(buf[:min(int64(len(buf)), r.size-at)], at)
-		if len(bytes.TrimLeft(buf[:n], "\x00")) > 0 {
+		if !bytes.Equal(buf[:n], zeros[:n]) {
 			return false, nil
 		}
 		at += int64(n)

@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// A segment can be read without those before it, for its header has the tree
+// of all lines before. Verify therefore reads several at once, each by a
+// segmentSum, and then joins them in order. A segmentSum is sound only where
+// not one byte is out of place; any other segment is read again by a
+// segmentPass, slowly, which says what is wrong and where.
+
+// A segmentSum is what one reading of a sound segment found.
+type segmentSum struct {
+	sound bool
+
+	writer string // of the header, as it says
+	origin string
+	start  chainStart
+	at     Defect // where its last line stands
+	seq    uint64 // after its last line
+	last   leaf   // of its last line
+	tree   tree   // of all lines before its last
+
+	lines, events, checkpoints uint64
+	givenUp                    bool
+
+	first    time.Time
+	lastTime [len(timeLayout)]byte
+	signedAt time.Time // of its newest checkpoint
+	unsigned uint64
+	attempts []uint64        // sequences
+	settled  []string        // event IDs of attempts, of any writer
+	roots    map[uint64]leaf // of the trees whose sizes were asked for
+}
+
+// A chainStart is what a segment's header says of what came before.
+type chainStart struct {
+	seq  uint64
+	prev leaf
+	tree tree // of all lines before the header
+}
+
+// sums reads the segments with several goroutines and yields what they found,
+// in order. It stops them before it returns.
+func (v *verification) sums(indexes []int, yield func(index int, last bool, s segmentSum) error) error {
+	ctx, cancel := context.WithCancel(v.ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	workers := min(runtime.GOMAXPROCS(0), len(indexes))
+	results := make([]chan segmentSum, len(indexes))
+	for i := range results {
+		results[i] = make(chan segmentSum, 1)
+	}
+	ahead := make(chan struct{}, 2*workers) // segments read and not joined yet
+	next := make(chan int)
+	running.Go(func() {
+		defer close(next)
+		for i := range indexes {
+			select {
+			case ahead <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case next <- i:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	for range workers {
+		running.Go(func() {
+			buf := make([]byte, 0, 1<<20)
+			for i := range next {
+				results[i] <- v.sum(ctx, indexes[i], i == len(indexes)-1, buf)
+			}
+		})
+	}
+	for i, index := range indexes {
+		var s segmentSum
+		select {
+		case s = <-results[i]:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := yield(index, i == len(indexes)-1, s); err != nil {
+			return err
+		}
+		<-ahead
+	}
+	return nil
+}
+
+// sum reads segment index. Whatever is unusual makes it unsound, also an error
+// of the disk: the second reading meets it again.
+func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte) (s segmentSum) {
+	name := segmentName(index)
+	f, err := os.Open(filepath.Join(v.dir, name))
+	if err != nil {
+		return s
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || last && info.Mode().Perm() == 0o400 {
+		return s
+	}
+	end := info.Size()
+	cut := int64(0)
+	if !last {
+		if cut = headerCut(v.dir, index+1); cut > 0 {
+			s.givenUp = true
+			end = min(end, cut)
+		}
+	}
+	w, r := newLineWriter(), newLineReader(f, end, buf)
+	var expect leaf
+	var mark struct {
+		frame frame
+		tree  tree
+	}
+	told := int64(0)
+	for n := 0; ; n++ {
+		if n%4096 == 0 {
+			if ctx.Err() != nil {
+				return s
+			}
+			v.advance(r.offset() - told)
+			told = r.offset()
+		}
+		off := r.offset()
+		text, state, err := r.next()
+		if err != nil || state == atRemains {
+			return s
+		}
+		if state == atEnd {
+			break
+		}
+		f, err := w.parse(text)
+		if err != nil {
+			return s
+		}
+		if n == 0 {
+			h, err := parseHeader(&f)
+			if err != nil || h.Segment != index {
+				return s
+			}
+			s.start.seq, s.start.prev = f.seq, f.prev
+			if s.start.tree, err = h.tree(f.seq); err != nil {
+				return s
+			}
+			if s.tree, err = s.start.tree.clone(); err != nil {
+				return s
+			}
+			if s.first, err = time.Parse(timeLayout, string(f.time)); err != nil {
+				return s
+			}
+			s.writer, s.origin = h.Writer, h.Origin
+			s.seq, expect = f.seq, f.prev
+		} else if s.tree.add(&expect) != nil {
+			return s
+		}
+		if f.seq != s.seq || f.prev != expect {
+			return s
+		}
+		if slices.Contains(v.sizes, f.seq) {
+			if !s.keepRoot(f.seq, s.tree) {
+				return s
+			}
+		}
+		typ := Type(f.typ)
+		s.lines++
+		s.unsigned++
+		copy(s.lastTime[:], f.time)
+		switch {
+		case typ == typeSegment && n == 0:
+		case typ == typeSegment || n == 1 && typ != typeCheckpoint:
+			return s
+		case typ == typeCheckpoint:
+			s.checkpoints++
+			s.unsigned = 0
+			if s.signedAt, err = time.Parse(timeLayout, string(f.time)); err != nil {
+				return s
+			}
+			var verifier note.Verifier
+			if n == 1 {
+				verifier = v.verifier
+			}
+			if checkCheckpoint(&f, s.tree, v.verifier.Name(), verifier) != nil {
+				return s
+			}
+			if n > 1 {
+				if mark.tree, err = s.tree.clone(); err != nil {
+					return s
+				}
+				mark.frame = f.clone()
+			}
+		case f.batch.part <= 1:
+			s.events++
+			s.settle(v.writer, &f)
+		}
+		s.at = Defect{File: name, Offset: off, Seq: f.seq}
+		s.seq, s.last = f.seq+1, w.leaf(text)
+		expect = s.last
+	}
+	v.advance(end - told)
+	switch {
+	case s.lines < 2, s.writer != v.writer, s.origin != v.verifier.Name():
+		return s
+	case mark.tree.r != nil && checkCheckpoint(&mark.frame, mark.tree, v.verifier.Name(), v.verifier) != nil:
+		return s
+	case !last && cut == 0 && s.unsigned > 0: // it does not end with a checkpoint
+		return s
+	}
+	s.sound = true
+	return s
+}
+
+// settle takes note of attempts and of what settles them.
+func (s *segmentSum) settle(writer string, f *frame) {
+	switch Type(f.typ) {
+	case WriteAttempt:
+		s.attempts = append(s.attempts, f.seq)
+	case Committed, RolledBack:
+		if id, ok := attemptOf(f); ok {
+			s.settled = append(s.settled, id)
+		}
+	}
+}
+
+// keepRoot keeps the root of t, which has size lines.
+func (s *segmentSum) keepRoot(size uint64, t tree) bool {
+	root, err := t.root()
+	if err != nil || t.size() != size {
+		return false
+	}
+	if s.roots == nil {
+		s.roots = make(map[uint64]leaf)
+	}
+	s.roots[size] = leaf(root)
+	return true
+}
+
+// attemptOf returns the event ID of the attempt that f settles.
+func attemptOf(f *frame) (string, bool) {
+	rest, ok := bytes.CutPrefix(f.rest, []byte(`,"attempt":"`))
+	if !ok {
+		return "", false
+	}
+	end := bytes.IndexByte(rest, '"')
+	if end <= 0 {
+		return "", false
+	}
+	return string(rest[:end]), true
+}
+
+// attemptSeq returns the sequence of an attempt of writer.
+func attemptSeq(id, writer string) (uint64, bool) {
+	if len(id) <= len(writer) || id[:len(writer)] != writer || id[len(writer)] != '.' {
+		return 0, false
+	}
+	seq, err := strconv.ParseUint(id[len(writer)+1:], 10, 64)
+	return seq, err == nil
+}
+
+// join goes on behind a sound segment, where it follows what came before it.
+func (v *verification) join(s *segmentSum) bool {
+	c := &v.chain
+	if !s.sound {
+		return false
+	}
+	if !c.started {
+		if s.start.seq == 0 && s.start.prev != (leaf{}) {
+			return false
+		}
+	} else {
+		if c.seq != s.start.seq || !c.known || c.prev != s.start.prev || c.tree.r == nil {
+			return false
+		}
+		have, err := c.tree.clone()
+		if err != nil || have.add(&c.prev) != nil || !have.same(s.start.tree) {
+			return false
+		}
+	}
+	r := &v.report
+	*c = chainState{
+		started: true, seq: s.seq, prev: s.last, known: true, at: s.at, tree: s.tree,
+		signedAt: s.signedAt, unsigned: s.unsigned, lastTime: s.lastTime,
+	}
+	if r.First.IsZero() {
+		r.First = s.first
+		r.FirstSeq = s.start.seq
+	}
+	r.Segments++
+	r.Lines += s.lines
+	r.Events += s.events
+	r.Checkpoints += s.checkpoints
+	if s.givenUp {
+		r.GivenUp++
+	}
+	for _, seq := range s.attempts {
+		v.open[seq] = struct{}{}
+	}
+	for _, id := range s.settled {
+		v.settle(id)
+	}
+	for size, root := range s.roots {
+		v.roots[size] = root
+	}
+	return true
+}
+
+// settle notes that the attempt id has its outcome.
+func (v *verification) settle(id string) {
+	if seq, ok := attemptSeq(id, v.writer); ok {
+		delete(v.open, seq)
+		return
+	}
+	v.foreign[id] = struct{}{}
+}
+
+// headerCut returns where segment index says that the one before it was given
+// up; 0 where it was not, or cannot be read.
+func headerCut(dir string, index int) int64 {
+	f, err := os.Open(filepath.Join(dir, segmentName(index)))
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	data := make([]byte, maxLine)
+	n, _ := io.ReadFull(f, data)
+	text, _ := cutLine(data[:n])
+	fr, err := newLineWriter().parse(text)
+	if err != nil {
+		return 0
+	}
+	h, err := parseHeader(&fr)
+	if err != nil {
+		return 0
+	}
+	return h.Cut
+}

@@ -106,7 +106,7 @@ func Compare(ctx context.Context, dir string, passed audit.Position, copies iter
 		h.n++
 		h.bad = h.bad || h.leaf != c.Leaf
 	}
-	var first uint64
+	var first audit.Position
 	var last audit.Position
 	read := func() error {
 		for l, err := range audit.Read(ctx, dir, last) {
@@ -114,7 +114,7 @@ func Compare(ctx context.Context, dir string, passed audit.Position, copies iter
 				return err
 			}
 			if last.Writer == "" {
-				first = l.Position.Seq
+				first = l.Position
 			}
 			last = l.Position
 			h := byWriter[last.Writer][last.Seq]
@@ -163,7 +163,7 @@ func Compare(ctx context.Context, dir string, passed audit.Position, copies iter
 	}
 	var extra []uint64
 	for seq, h := range byWriter[last.Writer] {
-		if h.n > 0 && seq >= first {
+		if h.n > 0 && (first.Segment == 1 || seq >= first.Seq) { // before that lies what was purged
 			extra = append(extra, seq)
 			out.Copies += h.n
 		}

@@ -27,13 +27,6 @@ import (
 	"github.com/part164/part164/minimize"
 )
 
-// OrderBy names the fields that [List] sorts by, the first one first, each with
-// desc behind it for the other direction: "Name, BirthDate desc". Strings sort
-// as in a telephone book, whatever their case and accents, with numbers in them
-// by value; dates and times by the calendar. What is NULL, or does not open,
-// comes last in both directions.
-type OrderBy string
-
 // A Page says which part of a list [List] returns.
 type Page struct {
 	// Size is how many records a page has, at most 1,000. Zero means 50.
@@ -55,7 +48,12 @@ const (
 // conditions of Where, Match and Scopes; the records come back sealed, for
 // Reveal.
 //
-//	patients, next, err := storage.List[Patient](ctx, db.Where("active"), storage.OrderBy("Name"), storage.Page{})
+//	patients, next, err := storage.List[Patient](ctx, db.Where("active"), "Name, BirthDate desc", storage.Page{})
+//
+// order names the fields to sort by, the first one first, each with desc behind
+// it for the other direction. Strings sort as in a telephone book, whatever
+// their case and accents, with numbers in them by value; dates and times by the
+// calendar. What is NULL, or does not open, comes last in both directions.
 //
 // A database cannot sort what is sealed. List opens the fields to sort by of
 // every record in scope, at most 10,000 (else it is refused: narrow q), and
@@ -66,7 +64,7 @@ const (
 //
 // Each page sorts anew: a record that changed its place meanwhile may be missed
 // or come twice, as with any paging by keys.
-func List[T any](ctx context.Context, q *gorm.DB, order OrderBy, page Page) (rows []T, next string, err error) {
+func List[T any](ctx context.Context, q *gorm.DB, order string, page Page) (rows []T, next string, err error) {
 	p, err := pluginOf(q)
 	if err != nil {
 		return nil, "", err
@@ -154,7 +152,7 @@ func listingOf(db *gorm.DB) *listing {
 type listing struct {
 	p      *plugin
 	m      *model
-	order  OrderBy
+	order  string
 	size   int
 	by     []sortBy
 	search *search // of the statement that read the candidates
@@ -201,7 +199,7 @@ func (l *listing) prepare(ctx context.Context, q *gorm.DB) error {
 			return m.refuse("list", "the clause "+name, "give conditions only: the order and the page are List's own")
 		}
 	}
-	for part := range strings.SplitSeq(string(l.order), ",") {
+	for part := range strings.SplitSeq(l.order, ",") {
 		name, direction, _ := strings.Cut(strings.TrimSpace(part), " ")
 		f := m.schema.LookUpField(name)
 		direction = strings.ToLower(strings.TrimSpace(direction))
@@ -480,7 +478,7 @@ type cursor struct {
 
 // binding binds a cursor to the list that it is of. No field is called so.
 func (l *listing) binding(r *row) crypto.Binding {
-	return crypto.Binding{Tenant: r.tenant, Field: "part164/list:" + l.m.table + ":" + string(l.order), Record: r.record, Subject: r.subject}
+	return crypto.Binding{Tenant: r.tenant, Field: "part164/list:" + l.m.table + ":" + l.order, Record: r.record, Subject: r.subject}
 }
 
 func (l *listing) cursor(e *entry) (string, error) {

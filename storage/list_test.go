@@ -42,7 +42,7 @@ type Sortable struct {
 func (Sortable) ResourceType() string { return "patient" }
 
 // pages reads a list to its end.
-func pages(t *testing.T, q *gorm.DB, order storage.OrderBy, size int) (all []Sortable) {
+func pages(t *testing.T, q *gorm.DB, order string, size int) (all []Sortable) {
 	t.Helper()
 	after := ""
 	for range 100 {
@@ -102,7 +102,7 @@ func TestList(t *testing.T) {
 		down := slices.Clone(names)
 		slices.Reverse(down)
 		for _, tt := range []struct {
-			order storage.OrderBy
+			order string
 			want  []string
 		}{
 			{"Name", append(slices.Clone(names), "", "")},
@@ -218,7 +218,7 @@ func TestListRefuses(t *testing.T) {
 	q := db.WithContext(ctx)
 	for name, try := range map[string]struct {
 		q     *gorm.DB
-		order storage.OrderBy
+		order string
 		page  storage.Page
 	}{
 		"no order":                       {q: q},

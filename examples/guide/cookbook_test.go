@@ -125,7 +125,7 @@ func TestSearching(t *testing.T) {
 		t.Errorf("%d found", len(found))
 	}
 	list := func() (string, error) {
-		page, next, err := storage.List[Patient](ctx, db.WithContext(ctx), storage.OrderBy("Name"), storage.Page{Size: 50})
+		page, next, err := storage.List[Patient](ctx, db.WithContext(ctx), "Name", storage.Page{Size: 50})
 		if err == nil {
 			err = storage.Reveal(ctx, page)
 		}

@@ -170,7 +170,7 @@ func (b *bench) compile(ctx context.Context, dir, binary, overlay string) ([]byt
 
 // test runs the named tests of a compiled package in its folder, as go test does.
 func (b *bench) test(ctx context.Context, dir, binary, name string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, binary, "-test.run=^("+name+")$", "-test.count=1", "-test.v", "-test.timeout="+limit.String())
+	cmd := exec.CommandContext(ctx, binary, "-test.run=^("+name+")$", "-test.failfast", "-test.count=1", "-test.v", "-test.timeout="+limit.String())
 	cmd.Dir = filepath.Join(b.root, dir)
 	return cmd.CombinedOutput()
 }

@@ -16,19 +16,19 @@ import (
 )
 
 // A Remote keeps a journal's lines where they outlast the machine that writes
-// them: see Config.Durability. The sinks of audit/sink are Remotes.
+// them: see Config.Durability. sink.Durable makes one of a sink.
 type Remote interface {
 	// Deliver returns once all lines are as durable as an event must be. The
-	// lines are those of a journal in their order, headers and checkpoints
-	// included, each without its newline; they may not be kept after the
-	// return, nor changed.
+	// lines are those of writer's journal in their order, headers and
+	// checkpoints included, each without its newline; they may not be kept
+	// after the return, nor changed. [LineEvents] reads the events in them.
 	//
 	// After an error, and after a restart, the same lines come again. A Remote
-	// keeps a line once by the writer and sequence in it, and answers with an
+	// keeps a line once by its writer and sequence, and answers with an
 	// error where it has another line by that name: the folder was then set
 	// back to an old copy. Calls never overlap. Deliver gives up when ctx
 	// ends.
-	Deliver(ctx context.Context, lines [][]byte) error
+	Deliver(ctx context.Context, writer string, lines [][]byte) error
 }
 
 // An outbound is what a journal's remote has not confirmed. Only the committer
@@ -63,7 +63,7 @@ func (j *Journal) forward(lines []byte) error {
 func (j *Journal) deliver(data []byte) error {
 	ctx, cancel := context.WithTimeout(context.Background(), j.cfg.Timeout)
 	defer cancel()
-	return j.cfg.Durability.Deliver(ctx, bytes.Split(bytes.TrimSuffix(data, []byte("\n")), []byte("\n")))
+	return j.cfg.Durability.Deliver(ctx, j.keys.writer, bytes.Split(bytes.TrimSuffix(data, []byte("\n")), []byte("\n")))
 }
 
 // redeliver gives the remote what it may not have of the last segment, whose
@@ -88,6 +88,29 @@ func (j *Journal) redeliver(data []byte) error {
 		return fmt.Errorf("%w: remote: %w", ErrUnavailable, err)
 	}
 	return nil
+}
+
+// LineEvents returns the events of writer's journal in lines, which a
+// [Remote] was given; headers and checkpoints are left out. Raw is the line
+// itself, not a copy.
+func LineEvents(writer string, lines [][]byte) ([]Line, error) {
+	w := newLineWriter()
+	events := make([]Line, 0, len(lines))
+	for _, raw := range lines {
+		f, err := w.parse(raw)
+		if err != nil {
+			return nil, fmt.Errorf("audit: read lines: %w", err)
+		}
+		if t := Type(f.typ); t == typeSegment || t == typeCheckpoint {
+			continue
+		}
+		s, err := decode(writer, raw)
+		if err != nil {
+			return nil, fmt.Errorf("audit: read lines: %w", err)
+		}
+		events = append(events, Line{Stored: s, Raw: raw, Leaf: w.leaf(raw), Position: Position{Writer: writer, Seq: f.seq}})
+	}
+	return events, nil
 }
 
 // keysEvent puts the journal's wrapped keys among its lines. Without them

@@ -34,7 +34,7 @@ type remote struct {
 
 var seqOf = regexp.MustCompile(`^\{"seq":(\d+),`)
 
-func (r *remote) Deliver(ctx context.Context, lines [][]byte) error {
+func (r *remote) Deliver(ctx context.Context, writer string, lines [][]byte) error {
 	if r.busy.Swap(true) {
 		return errors.New("two deliveries at once")
 	}
@@ -42,6 +42,9 @@ func (r *remote) Deliver(ctx context.Context, lines [][]byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls++
+	if !strings.HasPrefix(writer, "j") || len(writer) != 33 {
+		return fmt.Errorf("writer %q", writer)
+	}
 	var err error
 	if r.fail != nil {
 		var kept int

@@ -9,8 +9,15 @@
 //
 // Its Record returns once the event is on the disk. An error means that it is
 // not, and that the caller must refuse what it was about to do: no record, no
-// access. Nothing remote is ever waited for, and no call takes longer than
-// Config.Timeout.
+// access. Nothing remote is waited for, unless Config.Durability asks for it,
+// and no call takes longer than Config.Timeout. [Journal.Ready] says whether
+// events can be recorded, a whole segment before a full disk refuses them;
+// docs/availability.md says what works while what is down.
+//
+// Refusals of people who are not signed in are counted when they come in
+// floods, and a few types are best effort ([Type.BestEffort]). With
+// Config.EmergencyOpen break-glass goes on without a journal, and leaves a
+// [Gap] behind.
 //
 // # What an event holds
 //

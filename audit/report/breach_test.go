@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/audit"
+	"github.com/part164/part164/audit/report"
+)
+
+func ids(n int) func(context.Context, string) iter.Seq2[string, error] {
+	return func(context.Context, string) iter.Seq2[string, error] {
+		return func(yield func(string, error) bool) {
+			for i := range n {
+				if !yield(fmt.Sprintf("r-%d", i), nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func TestBreachOfAnActor(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	thief := human(t.Context(), "u-thief", access.Treatment, "clerk")
+	begin := c.now
+	c.reveal(thief, "r-9") // before the period
+	c.now = begin.Add(time.Hour)
+	c.reveal(thief, "r-1", "r-2")
+	c.record(thief, audit.Event{Type: audit.Fetched, Objects: []audit.Object{{Type: "visit", Record: "v-1", Patient: "r-1", Fields: []string{"date"}}}})
+	c.record(thief, audit.Event{Type: audit.Searched, Count: 7, Objects: about([]string{"name"}, "r-3")})
+	partial := about([]string{"ssn"}, "r-1", "r-4")
+	partial[1].Denied = true
+	c.record(thief, audit.Event{Type: audit.Revealed, Outcome: audit.Partial, Objects: partial})
+	c.record(thief, audit.Event{Type: audit.Denied, Outcome: audit.Failure, Objects: about(nil, "r-5")})
+	c.record(thief, audit.Event{Type: audit.Outside})
+	lost := c.write(thief, "r-6")
+	if err := c.journal.Rollback(t.Context(), []audit.Ticket{lost}); err != nil {
+		t.Fatal(err)
+	}
+	c.write(thief, "r-7")
+	c.reveal(c.nurse(), "r-8") // somebody else
+
+	q := report.BreachQuery{Tenants: []string{tenant}, Actor: "u-thief", Period: report.Period{Since: begin.Add(time.Minute)}, Patients: ids(20)}
+	b, err := c.reports.Breach(c.officer(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, a := range b.Affected {
+		var fields []string
+		for _, f := range a.Fields {
+			if f.Secured || !a.Unsecured {
+				t.Errorf("what a person was shown counts as secured: %+v", a)
+			}
+			fields = append(fields, fmt.Sprintf("%s.%s %s", f.Type, f.Field, f.How))
+		}
+		got = append(got, a.Patient+": "+strings.Join(fields, ", "))
+	}
+	want := []string{
+		"r-1: patient.name revealed, patient.ssn revealed, visit.date fetched",
+		"r-2: patient.name revealed",
+		"r-3: patient.name searched",
+		"r-7: patient.phone written",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("affected:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if b.Refused != 1 || b.Outside != 1 || b.Groups[0].Individuals != 4 || b.Groups[0].Unsecured != 4 {
+		t.Errorf("refused %d, outside %d, groups %+v", b.Refused, b.Outside, b.Groups)
+	}
+	// That the officer read it stands in each of their reports.
+	a, err := c.reports.Access(c.patient("r-3"), report.AccessQuery{Patient: "r-3"})
+	if err != nil || !slices.ContainsFunc(a.Entries, func(e report.Entry) bool { return e.Act == report.Read && e.Who.ID == "u-officer" }) {
+		t.Errorf("the reading of the breach does not show: %v", err)
+	}
+}
+
+// Only a cell that is sealed, with nothing beside it, and whose key was not
+// lost, is secured.
+func TestBreachOfStoredData(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	c.record(c.nurse(), audit.Event{Type: audit.Revealed, Objects: about([]string{"name", "mrn", "date", "other"}, "r-1")})
+	c.record(c.nurse(), audit.Event{Type: audit.Revealed, Objects: about([]string{"name"}, "r-2")})
+	form := func(_, field string) report.Form {
+		return map[string]report.Form{"name": report.FormSealed, "mrn": report.FormSearchable, "date": report.FormClear}[field]
+	}
+	for _, tt := range []struct {
+		loss    report.Loss
+		patient string
+		form    func(string, string) report.Form
+		want    string // secured
+	}{
+		{report.LostCopy, "", form, "r-1 name, r-2 name"},
+		{report.LostCopy, "", nil, ""},
+		{report.LostKEK, "", form, ""},
+		{report.LostTenantKey, "", form, ""},
+		{report.LostPatientKey, "r-1", form, ""},
+	} {
+		b, err := c.reports.Breach(c.officer(), report.BreachQuery{Tenants: []string{tenant}, Loss: tt.loss, Patient: tt.patient, Form: tt.form, Patients: ids(3)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var secured []string
+		for _, a := range b.Affected {
+			open := false
+			for _, f := range a.Fields {
+				if f.Secured {
+					secured = append(secured, a.Patient+" "+f.Field)
+				}
+				open = open || !f.Secured
+			}
+			if open != a.Unsecured {
+				t.Errorf("%s: %+v", tt.loss, a)
+			}
+		}
+		if got := strings.Join(secured, ", "); got != tt.want {
+			t.Errorf("%s: secured is %q, want %q", tt.loss, got, tt.want)
+		}
+		if want := 2; tt.patient == "" && len(b.Affected) != want || tt.patient != "" && (len(b.Affected) != 1 || b.Affected[0].Patient != tt.patient) {
+			t.Errorf("%s: %d patients", tt.loss, len(b.Affected))
+		}
+	}
+}
+
+// 164.406: more than 500 residents of a State. 164.408: 500 or more individuals.
+func TestBreachThresholds(t *testing.T) {
+	t.Parallel()
+	const n = 501
+	c := open(t)
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf("r-%d", i))
+	}
+	met := func(n, ohio int) (out []string) {
+		t.Helper()
+		actor := fmt.Sprintf("u-%d-%d", n, ohio)
+		c.reveal(human(t.Context(), actor, access.Treatment, "clerk"), all[:n]...)
+		b, err := c.reports.Breach(c.officer(), report.BreachQuery{Tenants: []string{tenant}, Actor: actor, Patients: ids(n), State: func(_ context.Context, _, patient string) (string, error) {
+			if slices.Index(all, patient) < ohio {
+				return "OH", nil
+			}
+			return "", nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range b.Groups {
+			for _, th := range g.Thresholds {
+				if th.Met {
+					out = append(out, g.State+th.Citation)
+				}
+			}
+		}
+		var text bytes.Buffer
+		if err := report.WriteText(&text, b); err != nil || !strings.Contains(text.String(), "for people to decide") {
+			t.Errorf("the print draws a conclusion, or %v", err)
+		}
+		return out
+	}
+	for _, tt := range []struct {
+		n, ohio int
+		want    []string
+	}{
+		{499, 499, []string{"164.404(a)", "164.408(c)"}},
+		{500, 500, []string{"164.404(a)", "164.408(b)"}},
+		{501, 500, []string{"164.404(a)", "164.408(b)"}},
+		{501, 501, []string{"164.404(a)", "164.408(b)", "OH164.406(a)"}},
+	} {
+		if got := met(tt.n, tt.ohio); !slices.Equal(got, tt.want) {
+			t.Errorf("%d individuals, %d in Ohio: %v, want %v", tt.n, tt.ohio, got, tt.want)
+		}
+	}
+}
+
+// One patient in two writers' journals is one individual where the IDs are
+// given, and the report says that it may be two where they are not.
+func TestBreachOverSeveralWriters(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	other := journalOf(t, func() time.Time { return c.now })
+	r := c.reporter(report.Config{Sources: []report.Source{c.journal, other}})
+	c.reveal(c.nurse(), "r-1")
+	if _, err := other.Record(c.nurse(), audit.Event{Type: audit.Revealed, Outcome: audit.Success, Objects: about(nil, "r-1")}); err != nil {
+		t.Fatal(err)
+	}
+	q := report.BreachQuery{Tenants: []string{tenant}, Actor: "u-nurse"}
+	b, err := r.Breach(c.officer(), q)
+	if err != nil || len(b.Affected) != 2 || !strings.Contains(strings.Join(b.Notes, " "), "the most there can be") {
+		t.Errorf("without IDs: %+v, %v", b, err)
+	}
+	q.Patients = ids(2)
+	if b, err = r.Breach(c.officer(), q); err != nil || len(b.Affected) != 1 || len(b.Affected[0].Events) != 2 {
+		t.Errorf("with IDs: %+v, %v", b, err)
+	}
+}
+
+func TestBreachRefuses(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	good := report.BreachQuery{Tenants: []string{tenant}, Actor: "u-1"}
+	for name, change := range map[string]func(*report.BreachQuery){
+		"no tenant":       func(q *report.BreachQuery) { q.Tenants = nil },
+		"nothing asked":   func(q *report.BreachQuery) { q.Actor = "" },
+		"two things":      func(q *report.BreachQuery) { q.Loss = report.LostKEK },
+		"an unknown loss": func(q *report.BreachQuery) { q.Actor, q.Loss = "", "umbrella" },
+		"no patient":      func(q *report.BreachQuery) { q.Actor, q.Loss = "", report.LostPatientKey },
+		"State without ID": func(q *report.BreachQuery) {
+			q.State = func(context.Context, string, string) (string, error) { return "", nil }
+		},
+	} {
+		q := good
+		change(&q)
+		if _, err := c.reports.Breach(c.officer(), q); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if _, err := c.reports.Breach(c.nurse(), good); !errors.Is(err, access.ErrDenied) {
+		t.Errorf("a nurse: %v", err)
+	}
+	good.Tenants = []string{tenant, "t-other"}
+	if b, err := c.reports.Breach(c.officer(), good); !errors.Is(err, access.ErrDenied) || b != nil {
+		t.Errorf("another tenant: %v, %v", b, err)
+	}
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report_test
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/audit"
+	"github.com/part164/part164/audit/report"
+)
+
+func TestReviewAndSignOff(t *testing.T) {
+	t.Parallel()
+	c := open(t) // a Monday
+	week := report.Week(c.now)
+	c.reveal(c.nurse(), "r-1", "r-2", "r-3")
+	c.reveal(c.nurse(), "r-1")
+	c.record(c.nurse(), audit.Event{Type: audit.Denied, Outcome: audit.Failure, Objects: about(nil, "r-4")})
+	c.record(human(t.Context(), "u-doc", access.BreakGlass, "physician"), audit.Event{Type: audit.Revealed, Objects: about(nil, "r-9")})
+	alert := c.record(c.officer(), audit.Event{Type: audit.Alerted, Rule: "bulk", User: "u-nurse", UserKind: access.Human})
+	open := c.record(c.officer(), audit.Event{Type: audit.Alerted, Rule: "vip", User: "u-doc", UserKind: access.Human})
+	second := human(t.Context(), "u-second", access.Compliance, "officer")
+
+	if _, err := c.reports.SignOff(c.officer(), week, ""); err == nil {
+		t.Error("a week that is not over is signed off")
+	}
+	c.now = week.Until.Add(time.Hour)
+	c.record(c.officer(), audit.Event{Type: audit.Disposed, About: alert, Reason: audit.ReasonExplained})
+	rev, err := c.reports.Review(c.officer(), week)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nurse := rev.People[0]
+	if nurse.Who.ID != "u-nurse" || nurse.Patients != 3 || nurse.Seen != 2 || nurse.Refused != 1 || len(nurse.ReviewedBy) != 0 {
+		t.Errorf("the nurse: %+v", nurse)
+	}
+	what := map[string]audit.Reason{}
+	emergency := false
+	for _, s := range rev.Signals {
+		if s.Type == audit.Alerted {
+			what[s.Event] = s.Disposition
+		}
+		emergency = emergency || s.Emergency && s.Who.ID == "u-doc"
+	}
+	if len(what) != 2 || what[alert] != audit.ReasonExplained || what[open] != "" || !emergency {
+		t.Errorf("signals: %+v", rev.Signals)
+	}
+
+	// Nobody signs for themselves, what they have not seen, or without the right.
+	if _, err := c.reports.SignOff(c.officer(), week, "0000000000000000"); !errors.Is(err, report.ErrChanged) {
+		t.Errorf("another digest: %v", err)
+	}
+	if _, err := c.reports.SignOff(c.nurse(), week, rev.Digest); !errors.Is(err, access.ErrDenied) {
+		t.Errorf("a nurse: %v", err)
+	}
+	signed, err := c.reports.SignOff(c.officer(), week, rev.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range signed.People {
+		if by := slices.Equal(a.ReviewedBy, []string{"u-officer"}); by == (a.Who.ID == "u-officer") {
+			t.Errorf("%s is reviewed by %v", a.Who.ID, a.ReviewedBy)
+		}
+	}
+	if signed.Complete || len(signed.SignOffs) != 1 {
+		t.Errorf("complete %v after %d sign-offs: the officer's own activity is open", signed.Complete, len(signed.SignOffs))
+	}
+	if signed, err = c.reports.SignOff(second, week, rev.Digest); err != nil || !signed.Complete {
+		t.Errorf("a second officer signs: %+v, %v", signed, err)
+	}
+	for _, p := range [][]byte{prints(t, signed)} {
+		if !bytes.Contains(p, []byte("signed off for everybody")) {
+			t.Error("the print does not say so")
+		}
+	}
+
+	// A late event of the week, from a writer that was away, opens it again.
+	c.now = week.Until.Add(-time.Hour)
+	late := c.now
+	c.reveal(c.nurse(), "r-7")
+	c.now = late.Add(3 * time.Hour)
+	if rev, err = c.reports.Review(c.officer(), week); err != nil || rev.Complete || rev.SignOffs[0].Current {
+		t.Errorf("after a late event: complete %v, %v", rev.Complete, err)
+	}
+}
+
+func prints(t *testing.T, r report.Report) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := errors.Join(report.WriteText(&b, r), report.WriteHTML(&b, r), report.WriteJSON(&b, r)); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// A week in which only the officer did anything has nobody that the officer
+// may sign for.
+func TestNobodySignsOffThemselves(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	week := report.Week(c.now)
+	if _, err := c.reports.Review(c.officer(), week); err != nil { // a reading of the trail is activity, too
+		t.Fatal(err)
+	}
+	c.now = week.Until
+	rev, err := c.reports.Review(c.officer(), week)
+	if err != nil || len(rev.People) != 1 {
+		t.Fatalf("%+v, %v", rev, err)
+	}
+	if _, err := c.reports.SignOff(c.officer(), week, rev.Digest); !errors.Is(err, report.ErrOwnReview) {
+		t.Errorf("the officer's own week: %v", err)
+	}
+	second := human(t.Context(), "u-second", access.Compliance, "officer")
+	if rev, err = c.reports.SignOff(second, week, rev.Digest); err != nil || !rev.Complete {
+		t.Errorf("somebody else: %+v, %v", rev, err)
+	}
+}
+
+func TestWeekBeginsOnMonday(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"2026-03-02T00:00:00Z", "2026-03-08T23:59:59Z", "2026-03-08T20:00:00-03:00"} {
+		when, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w := report.Week(when); w.Since.Format(time.DateOnly) != "2026-03-02" || w.Until.Format(time.DateOnly) != "2026-03-09" {
+			t.Errorf("the week of %s is %v to %v", at, w.Since, w.Until)
+		}
+	}
+	c := open(t)
+	for name, q := range map[string]report.ReviewQuery{"nothing": {}, "backwards": {Since: c.now, Until: c.now.Add(-time.Hour)}} {
+		if _, err := c.reports.Review(c.officer(), q); err == nil || !strings.Contains(err.Error(), "ReviewQuery") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

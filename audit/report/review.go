@@ -396,3 +396,44 @@ func (rev *Review) document() document {
 	d.Tables = []table{people, look, signed}
 	return d
 }
+
+// Dispose records what came of an alert ([audit.Alerted]), by its event ID: one
+// of ReasonExplained, ReasonFalseAlarm, ReasonEscalated and ReasonViolation.
+// The authorizer is asked for [access.Review] of "audit". Nobody disposes of an
+// alert about themselves: the error wraps [ErrOwnReview]. An alert may be
+// disposed of again; the newest stands.
+func (r *Reporter) Dispose(ctx context.Context, alert string, reason audit.Reason) error {
+	if err := r.dispose(ctx, alert, reason); err != nil {
+		return fmt.Errorf("report: dispose of alert: %w", err)
+	}
+	return nil
+}
+
+// ErrNoAlert means that there is no alert of that ID in the reader's tenant.
+var ErrNoAlert = errors.New("report: there is no such alert")
+
+func (r *Reporter) dispose(ctx context.Context, alert string, reason audit.Reason) error {
+	switch reason {
+	case audit.ReasonExplained, audit.ReasonFalseAlarm, audit.ReasonEscalated, audit.ReasonViolation:
+	default:
+		return errors.New("the reason is not explained, false, escalated or violation")
+	}
+	p, decision, err := r.authorise(ctx, access.Review, "")
+	if err != nil {
+		return err
+	}
+	for ev, err := range r.events(ctx, func(int) audit.Query { return audit.Query{Tenant: p.Tenant, Types: []audit.Type{audit.Alerted}} }) {
+		if err != nil {
+			return err
+		}
+		if ev.ID != alert {
+			continue
+		}
+		if ev.User == p.ID {
+			return ErrOwnReview
+		}
+		_, err := r.cfg.Audit.Record(ctx, audit.Event{Type: audit.Disposed, Outcome: audit.Success, Reason: reason, Decision: decision, About: alert, Rule: ev.Rule, User: ev.User, UserKind: ev.UserKind})
+		return err
+	}
+	return ErrNoAlert
+}

@@ -4,6 +4,7 @@ package report_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -31,7 +32,26 @@ func TestReviewAndSignOff(t *testing.T) {
 		t.Error("a week that is not over is signed off")
 	}
 	c.now = week.Until.Add(time.Hour)
-	c.record(c.officer(), audit.Event{Type: audit.Disposed, About: alert, Reason: audit.ReasonExplained})
+	for name, tt := range map[string]struct {
+		ctx    context.Context
+		alert  string
+		reason audit.Reason
+		want   error
+	}{
+		"by the one it is about": {human(t.Context(), "u-nurse", access.Compliance, "officer"), alert, audit.ReasonExplained, report.ErrOwnReview},
+		"by somebody else":       {c.nurse(), alert, audit.ReasonExplained, access.ErrDenied},
+		"of no alert":            {c.officer(), "j1.99", audit.ReasonExplained, report.ErrNoAlert},
+	} {
+		if err := c.reports.Dispose(tt.ctx, tt.alert, tt.reason); !errors.Is(err, tt.want) {
+			t.Errorf("disposed %s: %v", name, err)
+		}
+	}
+	if err := c.reports.Dispose(c.officer(), alert, audit.ReasonPolicy); err == nil {
+		t.Error("disposed of for a reason that is none")
+	}
+	if err := c.reports.Dispose(c.officer(), alert, audit.ReasonExplained); err != nil {
+		t.Fatal(err)
+	}
 	rev, err := c.reports.Review(c.officer(), week)
 	if err != nil {
 		t.Fatal(err)

@@ -43,7 +43,7 @@ func TestActsOnSyntheticEvents(t *testing.T) {
 			}
 		}
 		return watchtest.Acts{
-			Trail: trail, User: "u-1", Reviewer: "u-2", Patient: "p-1",
+			Events: trail.Events, User: "u-1", Reviewer: "u-2", Patient: "p-1",
 			FailSignIn: func(t *testing.T, user string) {
 				record(t, user, "", audit.Event{Type: audit.SignInFailed, Outcome: audit.Failure, Reason: audit.ReasonPassword})
 			},

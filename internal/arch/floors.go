@@ -69,7 +69,7 @@ func (c confinement) String() string {
 var confinements = []confinement{
 	{what: "gorm.io/", to: []string{"storage", "examples"}},
 	{what: "github.com/glebarez/", to: []string{"storage", "examples"}},
-	{what: module + "/internal/fault", to: []string{"access/accesstest", "audit/audittest", "audit/sinktest", "crypto/cryptotest", "session/sessiontest", "storage/storagetest", "internal/fault"}},
+	{what: module + "/internal/fault", to: []string{"access/accesstest", "audit/audittest", "audit/sinktest", "audit/watchtest", "crypto/cryptotest", "session/sessiontest", "storage/storagetest", "internal/fault"}},
 	{what: "github.com/casbin/", to: []string{"access/rbac"}},
 	{what: "github.com/stretchr/testify"},
 }

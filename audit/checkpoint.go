@@ -21,12 +21,27 @@ const checkpointRoom = 1 << 10 // what a checkpoint line takes at most
 
 // signCheckpoint returns the body of a checkpoint line over t.
 func (k *keys) signCheckpoint(t tree, now []byte) ([]byte, error) {
+	s := k.now.Load()
+	signers := []note.Signer{s.signer()}
+	if s.both {
+		signers = []note.Signer{s.signers[s.version-2], s.signer()}
+	}
+	body, err := signCheckpoint(t, now, k.origin, signers...)
+	if err == nil && s.both {
+		done := *s
+		done.both = false
+		k.now.Store(&done)
+	}
+	return body, err
+}
+
+func signCheckpoint(t tree, now []byte, origin string, signers ...note.Signer) ([]byte, error) {
 	root, err := t.root()
 	if err != nil {
 		return nil, err
 	}
-	text := string(log.Checkpoint{Origin: k.signer.Name(), Size: t.size(), Hash: root}.Marshal()) + "time " + string(now) + "\n"
-	signed, err := note.Sign(&note.Note{Text: text}, k.signer)
+	text := string(log.Checkpoint{Origin: origin, Size: t.size(), Hash: root}.Marshal()) + "time " + string(now) + "\n"
+	signed, err := note.Sign(&note.Note{Text: text}, signers...)
 	if err != nil {
 		return nil, err
 	}
@@ -40,9 +55,10 @@ func checkpointBody(signed []byte) []byte {
 }
 
 // checkCheckpoint says what is wrong with the checkpoint line f, which t, the
-// tree of all lines before it, and verifier must agree with. A nil verifier
-// leaves the signature unchecked.
-func checkCheckpoint(f *frame, t tree, origin string, verifier note.Verifier) error {
+// tree of all lines before it, must agree with, and which every one of
+// verifiers must have signed, and nobody else. No verifier at all leaves the
+// signatures unchecked.
+func checkCheckpoint(f *frame, t tree, origin string, verifiers ...note.Verifier) error {
 	var l struct {
 		Note string `json:"note"`
 	}
@@ -54,12 +70,13 @@ func checkCheckpoint(f *frame, t tree, origin string, verifier note.Verifier) er
 		return errors.New("the checkpoint has more in it than its note")
 	}
 	text := l.Note
-	if verifier != nil {
-		n, err := note.Open([]byte(l.Note), note.VerifierList(verifier))
+	if len(verifiers) > 0 {
+		n, err := note.Open([]byte(l.Note), note.VerifierList(verifiers...))
 		if err != nil {
 			return errors.New("the signature of the checkpoint does not verify")
 		}
-		if len(n.Sigs) != 1 || len(n.UnverifiedSigs) != 0 || !strictBase64(n.Sigs[0].Base64) {
+		if len(n.Sigs) != len(verifiers) || len(n.UnverifiedSigs) != 0 ||
+			slices.ContainsFunc(n.Sigs, func(s note.Signature) bool { return !strictBase64(s.Base64) }) {
 			return errors.New("the checkpoint has other signatures than its journal's")
 		}
 		text = n.Text
@@ -80,7 +97,7 @@ func checkCheckpoint(f *frame, t tree, origin string, verifier note.Verifier) er
 		return fmt.Errorf("the checkpoint is over %d lines, not over the %d before it", cp.Size, t.size())
 	case !bytes.Equal(cp.Hash, root):
 		return errRoot
-	case verifier != nil && string(rest) != "time "+string(f.time)+"\n":
+	case len(verifiers) > 0 && string(rest) != "time "+string(f.time)+"\n":
 		return errors.New("the checkpoint was signed at another time than its line says")
 	}
 	return nil

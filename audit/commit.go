@@ -40,6 +40,8 @@ type entry struct {
 	checkpoint bool
 	last       bool // Close's own: admitted after the journal is closed
 	yields     bool // it leaves the reserve to others
+
+	turn *keyState // the keys to go on with behind it, and behind a checkpoint
 }
 
 // submit chains entries and returns when they are durable, with the sequence
@@ -96,6 +98,12 @@ func (j *Journal) submit(entries ...entry) (seq uint64, first leaf, err error) {
 				}
 				b.part = i + 1
 				s, l = j.add(b, e.bodies[i])
+				if e.turn != nil {
+					if err := j.turn(e.turn); err != nil {
+						j.mu.Unlock()
+						return 0, leaf{}, fmt.Errorf("%w: sign: %w", ErrUnavailable, err)
+					}
+				}
 			}
 			if !started {
 				seq, first, started = s, l, true
@@ -155,6 +163,9 @@ func (j *Journal) admit(room int, e *entry) (wait <-chan struct{}, r *roll, err 
 func (e *entry) room(i int) int {
 	if e.checkpoint {
 		return checkpointRoom
+	}
+	if e.turn != nil {
+		return len(e.bodies[i]) + lineFrame + checkpointRoom
 	}
 	return len(e.bodies[i]) + lineFrame
 }
@@ -441,7 +452,7 @@ func (j *Journal) startSegment(f File) error {
 	old, from := j.seg, j.head
 	header := segmentHeader{
 		Format: segmentFormat, Segment: 1, Size: j.cfg.SegmentSize,
-		Writer: j.keys.writer, Origin: j.keys.signer.Name(), Range: rangeText(j.tree),
+		Writer: j.keys.writer, Origin: j.keys.origin, Range: rangeText(j.tree),
 	}
 	if old != nil {
 		header.Segment = old.index + 1

@@ -24,6 +24,7 @@ type line struct {
 	Parts      int             `json:"parts"`
 	Type       Type            `json:"type"`
 	Attempt    string          `json:"attempt"`
+	Key        int             `json:"key"`
 	Outcome    Outcome         `json:"outcome"`
 	Reason     Reason          `json:"reason"`
 	Action     access.Action   `json:"action"`
@@ -44,9 +45,16 @@ type line struct {
 	Until      time.Time       `json:"until"`
 	Disclosure *lineDisclosure `json:"disclosure"`
 	Detail     string          `json:"detail"`
+	Purge      *linePurge      `json:"purge"`
+	Rotation   *lineRotation   `json:"rotation"`
 	Objects    []lineObjects   `json:"objects"`
 	Keys       []byte          `json:"keys"` // of a KeysKept: for Restore
 	CRC        string          `json:"crc"`
+}
+
+type lineRotation struct {
+	From string `json:"from"`
+	To   string `json:"to"`
 }
 
 type lineDisclosure struct {
@@ -104,7 +112,7 @@ func decode(writer string, text []byte) (Stored, error) {
 		Action: l.Action, Decision: l.Decision, Citation: l.Citation, Purpose: l.Purpose, Count: l.Count,
 		Attempt: l.Attempt, Node: l.Node, Part: l.Part, Parts: l.Parts,
 		Code: l.Code, Request: l.Request, About: l.About, Rule: l.Rule, User: l.User, UserKind: l.UserKind,
-		Since: l.Since, Until: l.Until, Detail: l.Detail, Root: l.Root,
+		Since: l.Since, Until: l.Until, Detail: l.Detail, Root: l.Root, KeyVersion: max(1, l.Key),
 		Actor: access.Principal{
 			ID: l.Actor.ID, Tenant: l.Actor.Tenant, Kind: l.Actor.Kind, Roles: l.Actor.Roles,
 			Session: l.Actor.Session, Assurance: l.Actor.Assurance, AuthTime: l.Actor.Authenticated, OnBehalf: l.Actor.Behalf,
@@ -112,6 +120,13 @@ func decode(writer string, text []byte) (Stored, error) {
 	}
 	if d := l.Disclosure; d != nil {
 		s.Disclosure = &Disclosure{Basis: d.Basis, Recipient: d.Recipient, Protocol: d.Protocol, Frequency: d.Frequency}
+	}
+	var err error
+	if s.Purge, err = l.Purge.record(); err != nil {
+		return Stored{}, err
+	}
+	if r := l.Rotation; r != nil {
+		s.Rotation = &Rotation{From: r.From, To: r.To}
 	}
 	if l.Batch != nil {
 		s.Batch = eventID(writer, *l.Batch)

@@ -10,9 +10,12 @@ import (
 	"github.com/part164/part164/access"
 )
 
+// bodies returns the bodies of the lines of s under the keys in use.
+func (k *keys) bodies(s *Stored) ([][]byte, error) { return k.now.Load().bodies(s) }
+
 // bodies returns the bodies of the lines of s, most often one. Every string in
 // it was checked by Stamp to need no escaping, or is a pseudonym.
-func (k *keys) bodies(s *Stored) ([][]byte, error) {
+func (k *keyState) bodies(s *Stored) ([][]byte, error) {
 	head, err := k.appendHead(make([]byte, 0, 512), s)
 	if err != nil {
 		return nil, err
@@ -37,9 +40,13 @@ func (k *keys) bodies(s *Stored) ([][]byte, error) {
 	return out, nil
 }
 
-func (k *keys) appendHead(b []byte, s *Stored) ([]byte, error) {
+func (k *keyState) appendHead(b []byte, s *Stored) ([]byte, error) {
 	b = appendString(b, "type", string(s.Type))
 	b = appendString(b, "attempt", s.Attempt)
+	if k.version > 1 {
+		b = append(b, `,"key":`...)
+		b = strconv.AppendInt(b, int64(k.version), 10)
+	}
 	b = appendString(b, "outcome", string(s.Outcome))
 	b = appendString(b, "reason", string(s.Reason))
 	b = appendString(b, "action", string(s.Action))
@@ -79,12 +86,23 @@ func (k *keys) appendHead(b []byte, s *Stored) ([]byte, error) {
 		b = appendString(b, "frequency", string(d.Frequency))
 		b = append(b, '}')
 	}
-	return appendString(b, "detail", s.Detail), nil
+	b = appendString(b, "detail", s.Detail)
+	if s.Purge != nil {
+		b = appendPurge(b, s.Purge)
+	}
+	if r := s.Rotation; r != nil {
+		b = append(b, `,"rotation":{"from":"`...)
+		b = append(b, r.From...)
+		b = append(b, `","to":"`...)
+		b = append(b, r.To...)
+		b = append(b, `"}`...)
+	}
+	return b, nil
 }
 
 // principal returns what stands in a line for a principal's ID: that of a
 // patient or proxy, who are individuals of the record, is a pseudonym.
-func (k *keys) principal(kind access.Kind, tenant, id string) (string, error) {
+func (k *keyState) principal(kind access.Kind, tenant, id string) (string, error) {
 	if kind == access.Patient || kind == access.Proxy {
 		return k.pseudonym(tenant, id)
 	}
@@ -94,7 +112,7 @@ func (k *keys) principal(kind access.Kind, tenant, id string) (string, error) {
 // appendActor writes who. Patients and their proxies are individuals of the
 // record, so that their ID and address are pseudonyms, and so is the patient
 // whom a proxy represents.
-func (k *keys) appendActor(b []byte, p *access.Principal) ([]byte, error) {
+func (k *keyState) appendActor(b []byte, p *access.Principal) ([]byte, error) {
 	id, behalf, addr := p.ID, p.OnBehalf, ""
 	if p.Addr.IsValid() {
 		addr = p.Addr.WithZone("").String()
@@ -139,7 +157,7 @@ func (k *keys) appendActor(b []byte, p *access.Principal) ([]byte, error) {
 // appendObjects writes the objects of s from index from on, as many as one
 // line takes, and returns the index of the next. Neighbours that differ only
 // in their references share what they have in common.
-func (k *keys) appendObjects(b []byte, s *Stored, from int) (_ []byte, next int, err error) {
+func (k *keyState) appendObjects(b []byte, s *Stored, from int) (_ []byte, next int, err error) {
 	b = append(b, `,"objects":[`...)
 	for next = from; next < len(s.Objects) && next-from < maxObjects && len(b) < lineBudget; {
 		o := &s.Objects[next]
@@ -178,7 +196,7 @@ func (k *keys) appendObjects(b []byte, s *Stored, from int) (_ []byte, next int,
 	return append(b, ']'), next, nil
 }
 
-func (k *keys) appendRef(b []byte, o *Object, tenant string) ([]byte, error) {
+func (k *keyState) appendRef(b []byte, o *Object, tenant string) ([]byte, error) {
 	b = append(b, '{')
 	at := len(b)
 	var record string

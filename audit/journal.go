@@ -60,11 +60,15 @@ type Journal struct {
 	outbound outbound
 	flood    flood
 	ring     ring
+
+	rotating  sync.Mutex // held by RotateKeys
+	retaining sync.Mutex // held by whoever holds, releases, erases or purges
 }
 
 var (
 	_ Trail   = (*Journal)(nil)
 	_ History = (*Journal)(nil)
+	_ Details = (*Journal)(nil)
 )
 
 // A head is where a chain stands.
@@ -126,7 +130,7 @@ func (j *Journal) Attempt(ctx context.Context, ev Event) (Ticket, error) {
 		return Ticket{}, err
 	}
 	t := Ticket{Attempt: eventID(j.keys.writer, seq), Writer: j.keys.writer, Digest: l[:]}
-	if t.MAC, err = j.keys.mac.ComputeMAC(ticketInput(t)); err != nil {
+	if t.MAC, err = j.keys.now.Load().mac.ComputeMAC(ticketInput(t)); err != nil {
 		return Ticket{}, fmt.Errorf("%w: MAC of a ticket: %w", ErrUnavailable, err)
 	}
 	return t, nil
@@ -150,7 +154,8 @@ func (j *Journal) Rollback(ctx context.Context, tickets []Ticket) error {
 func (j *Journal) Writer() string { return j.keys.writer }
 
 // Pseudonym returns what stands in the journal for a patient's or record's ID
-// in tenant. It is empty where the key does not serve.
+// in tenant, under the newest key: so do Events and Replay, whatever key a line
+// was written under. It is empty where the key does not serve.
 func (j *Journal) Pseudonym(tenant, id string) string {
 	p, err := j.keys.pseudonym(tenant, id)
 	if err != nil {
@@ -159,9 +164,16 @@ func (j *Journal) Pseudonym(tenant, id string) string {
 	return p
 }
 
-func (j *Journal) record(s *Stored, detail *Detail) (uint64, leaf, error) {
+func (j *Journal) record(s *Stored, detail *Detail) (seq uint64, first leaf, err error) {
 	if detail != nil {
-		return 0, leaf{}, fmt.Errorf("%w: Detail cannot be sealed by this journal", ErrEvent)
+		if err := j.sealDetail(s, detail); err != nil {
+			return 0, leaf{}, fmt.Errorf("%w: seal the detail: %w", ErrUnavailable, err)
+		}
+		defer func() {
+			if err == nil {
+				j.keepDetail(s.Detail)
+			}
+		}()
 	}
 	bodies, err := j.keys.bodies(s)
 	if err != nil {

@@ -4,7 +4,6 @@ package audit
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"path/filepath"
 
 	"go.uber.org/zap"
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/part164/part164/crypto"
 )
@@ -66,6 +64,9 @@ func open(dir string, cfg Config, d Disk) (_ *Journal, err error) {
 	if !fresh && len(have) == 0 {
 		return nil, &CorruptError{File: segmentName(1), Problem: "all segments of the journal are gone"}
 	}
+	if have, err = finishPurge(dir, d, have, keys); err != nil {
+		return nil, err
+	}
 
 	j := &Journal{
 		cfg: cfg, dir: dir, disk: d, keys: keys, log: cfg.Log, release: release,
@@ -83,6 +84,9 @@ func open(dir string, cfg Config, d Disk) (_ *Journal, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := j.publish(); err != nil {
+		return nil, errors.Join(err, j.abandon())
+	}
 	if fresh {
 		err := os.Rename(filepath.Join(dir, newKeysFile), filepath.Join(dir, keysFile))
 		if err = errors.Join(err, syncFolder(dir)); err != nil {
@@ -91,6 +95,9 @@ func open(dir string, cfg Config, d Disk) (_ *Journal, err error) {
 	}
 	j.running.Go(j.commit)
 	if err := j.begin(dropped, keyFile); err != nil {
+		return nil, errors.Join(err, j.abandon())
+	}
+	if err := j.settleDetails(); err != nil {
 		return nil, errors.Join(err, j.abandon())
 	}
 	j.running.Go(j.tend)
@@ -133,11 +140,7 @@ func openKeys(dir string, cfg *Config, segments bool) (_ *keys, fresh, keyFile b
 		if wrapped, err = newKeys(kek); err != nil {
 			return nil, false, false, err
 		}
-		data, err := json.MarshalIndent(wrapped, "", "\t")
-		if err != nil {
-			return nil, false, false, err
-		}
-		if err := writeFile(dir, newKeysFile, data, 0o600); err != nil {
+		if err := wrapped.write(dir, newKeysFile); err != nil {
 			return nil, false, false, fmt.Errorf("%w: %w", ErrFolder, err)
 		}
 	}
@@ -145,18 +148,27 @@ func openKeys(dir string, cfg *Config, segments bool) (_ *keys, fresh, keyFile b
 	if err != nil {
 		return nil, false, false, err
 	}
-	public := []byte(k.verifier + "\n")
-	switch have, err := os.ReadFile(filepath.Join(dir, verifierFile)); {
-	case errors.Is(err, fs.ErrNotExist):
-		if err := writeFile(dir, verifierFile, public, 0o644); err != nil {
-			return nil, false, false, fmt.Errorf("%w: %w", ErrFolder, err)
-		}
-	case err != nil:
-		return nil, false, false, err
-	case !bytes.Equal(have, public):
-		return nil, false, false, &CorruptError{File: verifierFile, Problem: "the public key is not that of the journal"}
-	}
 	return k, fresh, keyFile, nil
+}
+
+// publish makes verifier.pub the public keys of the journal, oldest first. One
+// that has fewer, or more, is of a rotation that a crash cut short.
+func (j *Journal) publish() error {
+	s := j.keys.now.Load()
+	public, all := s.verifiers(), s.allVerifiers()
+	have, err := os.ReadFile(filepath.Join(j.dir, verifierFile))
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case err == nil && bytes.Equal(have, public):
+		return nil
+	case err == nil && !(bytes.HasPrefix(all, have) && bytes.HasSuffix(have, []byte("\n"))):
+		return &CorruptError{File: verifierFile, Problem: "the public key is not that of the journal"}
+	}
+	if err := writeFile(j.dir, verifierFile, public, 0o644); err != nil {
+		return fmt.Errorf("%w: %w", ErrFolder, err)
+	}
+	return nil
 }
 
 // create makes the first segment.
@@ -202,16 +214,15 @@ func (j *Journal) recover(index int) (dropped int, err error) {
 	if _, err := f.ReadAt(data, 0); err != nil && err != io.EOF {
 		return 0, fmt.Errorf("read %s: %w", name, err)
 	}
-	verifier, err := note.NewVerifier(j.keys.verifier)
+	s, err := scan(name, data, j.keys.writer, j.keys.verifiers()...)
 	if err != nil {
 		return 0, err
 	}
-	s, err := scan(name, data, j.keys.writer, verifier)
-	if err != nil {
-		return 0, err
-	}
-	if s.header.Origin != j.keys.signer.Name() {
+	if s.header.Origin != j.keys.origin {
 		return 0, &CorruptError{File: name, Problem: "the segment is of another journal"}
+	}
+	if err := j.keys.resume(s); err != nil {
+		return 0, err
 	}
 	if err := mend(f, s, size); err != nil {
 		return 0, fmt.Errorf("%w: recover %s: %w", ErrUnavailable, name, err)

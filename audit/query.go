@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"slices"
+	"strconv"
 
 	"github.com/part164/part164/access"
 )
@@ -29,7 +31,7 @@ func (j *Journal) Events(ctx context.Context, q Query) iter.Seq2[Stored, error] 
 // Replay implements [History].
 func (j *Journal) Replay(ctx context.Context, tenant string, types ...Type) iter.Seq2[Stored, error] {
 	return func(yield func(Stored, error) bool) {
-		m := &matcher{q: Query{Tenant: tenant, Types: types}, writer: j.keys.writer, lines: newLineWriter(), replay: true}
+		m := &matcher{q: Query{Tenant: tenant, Types: types}, keys: j.keys.now.Load(), writer: j.keys.writer, lines: newLineWriter(), replay: true}
 		if err := j.scan(ctx, m, yield); err != nil {
 			yield(Stored{}, fmt.Errorf("audit: replay: %w", err))
 		}
@@ -38,7 +40,7 @@ func (j *Journal) Replay(ctx context.Context, tenant string, types ...Type) iter
 
 // Issued implements [History].
 func (j *Journal) Issued(t Ticket) bool {
-	return t.Writer == j.keys.writer && j.keys.mac.VerifyMAC(t.MAC, ticketInput(t)) == nil
+	return t.Writer == j.keys.writer && j.keys.now.Load().mac.VerifyMAC(t.MAC, ticketInput(t)) == nil
 }
 
 func (j *Journal) events(ctx context.Context, q Query, yield func(Stored, error) bool) error {
@@ -69,6 +71,9 @@ func (j *Journal) scanFrom(ctx context.Context, index int, end int64, m *matcher
 			return err
 		}
 		data, err := j.readSegment(index, end)
+		if errors.Is(err, fs.ErrNotExist) && purgedThrough(j.disk) >= index {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -163,6 +168,7 @@ func linesBackward(data []byte) iter.Seq[[]byte] {
 // A matcher selects events by a Query with its IDs as pseudonyms.
 type matcher struct {
 	q        Query
+	keys     *keyState
 	writer   string
 	lines    *lineWriter
 	patients []string // pseudonyms; empty selects every patient
@@ -177,17 +183,17 @@ func (j *Journal) matcher(q Query) (*matcher, error) {
 	if q.Limit < 0 {
 		return nil, errors.New("Query.Limit is negative")
 	}
-	m := &matcher{q: q, writer: j.keys.writer, lines: newLineWriter(), patients: slices.Clone(q.Pseudonyms)}
+	m := &matcher{q: q, keys: j.keys.now.Load(), writer: j.keys.writer, lines: newLineWriter(), patients: slices.Clone(q.Pseudonyms)}
 	var err error
 	if q.Patient != "" {
-		patient, err := j.keys.pseudonym(q.Tenant, q.Patient)
+		patient, err := m.keys.pseudonym(q.Tenant, q.Patient)
 		if err != nil {
 			return nil, err
 		}
 		m.patients = append(m.patients, patient)
 	}
 	if q.Actor != "" {
-		if m.actor, err = j.keys.pseudonym(q.Tenant, q.Actor); err != nil {
+		if m.actor, err = m.keys.pseudonym(q.Tenant, q.Actor); err != nil {
 			return nil, err
 		}
 	}
@@ -196,7 +202,7 @@ func (j *Journal) matcher(q Query) (*matcher, error) {
 
 // match decodes text where the query selects it.
 func (m *matcher) match(text []byte) (Stored, bool, error) {
-	if len(m.patients) > 0 && !slices.ContainsFunc(m.patients, func(p string) bool { return bytes.Contains(text, []byte(p)) }) {
+	if len(m.patients) > 0 && m.newest(text) && !slices.ContainsFunc(m.patients, func(p string) bool { return bytes.Contains(text, []byte(p)) }) {
 		return Stored{}, false, nil
 	}
 	f, err := m.lines.parse(text)
@@ -208,6 +214,9 @@ func (m *matcher) match(text []byte) (Stored, bool, error) {
 		return Stored{}, false, nil
 	}
 	s, err := decode(m.writer, text)
+	if err == nil {
+		err = m.keys.bringForward(&s)
+	}
 	if err != nil {
 		return Stored{}, false, err
 	}
@@ -230,6 +239,12 @@ func (m *matcher) match(text []byte) (Stored, bool, error) {
 		return s, len(s.Objects) > 0, nil
 	}
 	return s, mine || len(s.Objects) > 0, nil
+}
+
+// newest reports whether the pseudonyms of the line are those of the newest
+// key: others have to be brought forward before they are compared.
+func (m *matcher) newest(text []byte) bool {
+	return m.keys.version == 1 || bytes.Contains(text, []byte(`,"key":`+strconv.Itoa(m.keys.version)+`,`))
 }
 
 func (m *matcher) isActor(s *Stored) bool {

@@ -12,6 +12,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -213,7 +214,7 @@ func (r *restoring) keys(text []byte) error {
 	if err := writeFile(r.dir, keysFile, l.Keys, 0o600); err != nil {
 		return err
 	}
-	return writeFile(r.dir, verifierFile, []byte(wrapped.Verifier+"\n"), 0o644)
+	return writeFile(r.dir, verifierFile, []byte(strings.Join(wrapped.Verifiers, "\n")+"\n"), 0o644)
 }
 
 // end completes the segment that is written.

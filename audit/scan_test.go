@@ -78,11 +78,7 @@ func closedSegment(t *testing.T) (data []byte, writer string, verifier note.Veri
 	if data, err = os.ReadFile(filepath.Join(dir, segmentName(1))); err != nil {
 		t.Fatal(err)
 	}
-	verifier, err = note.NewVerifier(j.keys.verifier)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data, j.keys.writer, verifier
+	return data, j.keys.writer, j.keys.verifiers()[0]
 }
 
 func TestCutAtEveryByte(t *testing.T) {
@@ -208,7 +204,7 @@ func FuzzScan(f *testing.F) {
 	f.Add(append(text, text...))
 	f.Add([]byte(`{"seq":0,"prev":"`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := scan(segmentName(1), data, "j1", nil)
+		s, err := scan(segmentName(1), data, "j1")
 		if err == nil && s.head.off > int64(len(data))+1 {
 			t.Errorf("scan reads %d bytes of %d", s.head.off, len(data))
 		}
@@ -224,7 +220,7 @@ func FuzzScan(f *testing.F) {
 				}
 				_, _ = decode("j1", line)
 				_, _ = parseHeader(&fr)
-				_ = checkCheckpoint(&fr, empty, "x", nil)
+				_ = checkCheckpoint(&fr, empty, "x")
 			}
 			data = rest
 		}

@@ -145,13 +145,16 @@ type scanned struct {
 	tree    tree      // of all lines
 	dropped int       // bytes of a torn tail after head.off
 	newline bool      // the last line is whole, but for its newline
+	signed  int       // which of the verifiers signed the last checkpoint; of two, the later
+	rotated bool      // no checkpoint stands behind the last JournalKeyRotated
+	to      string    // what that rotated to; empty where there is none
 	last    time.Time // of the last line
 }
 
 // scan reads the last segment of a journal, which a crash may have left with
 // a torn tail. It drops only what was never acknowledged: the last group that
 // was being written. Anything else is a CorruptError.
-func scan(name string, data []byte, writer string, verifier note.Verifier) (*scanned, error) {
+func scan(name string, data []byte, writer string, verifiers ...note.Verifier) (*scanned, error) {
 	w := newLineWriter()
 	s := new(scanned)
 	corrupt := func(format string, args ...any) error {
@@ -162,6 +165,7 @@ func scan(name string, data []byte, writer string, verifier note.Verifier) (*sca
 		tree  tree
 	}
 	var last mark // the last checkpoint
+	var err error
 	for n := 0; ; n++ {
 		text, rest := cutLine(data[min(s.head.off, int64(len(data))):])
 		if text == nil {
@@ -181,8 +185,8 @@ func scan(name string, data []byte, writer string, verifier note.Verifier) (*sca
 			s.dropped = dropped
 			break
 		}
-		f, err := w.parse(text)
-		if err != nil {
+		var f frame
+		if f, err = w.parse(text); err != nil {
 			return nil, corrupt("%v", err)
 		}
 		if n == 0 {
@@ -209,18 +213,28 @@ func scan(name string, data []byte, writer string, verifier note.Verifier) (*sca
 		if string(f.typ) == string(typeCheckpoint) {
 			// The signature is checked of the first, which the header needs,
 			// and of the last, which covers the rest.
-			v := verifier
-			if n > 1 {
-				v = nil
+			if n == 1 {
+				if s.signed, err = signedByOne(&f, s.tree, s.header.Origin, verifiers); err != nil {
+					return nil, corrupt("%v", err)
+				}
+			} else {
 				t, err := s.tree.clone()
 				if err != nil {
 					return nil, err
 				}
 				last = mark{f, t}
+				if err := checkCheckpoint(&f, s.tree, s.header.Origin); errors.Is(err, errRoot) {
+					return nil, corrupt("%v", err)
+				}
 			}
-			if err := checkCheckpoint(&f, s.tree, s.header.Origin, v); err != nil && (v != nil || errors.Is(err, errRoot)) {
+			s.rotated = false
+		}
+		if string(f.typ) == string(JournalKeyRotated) {
+			r, err := rotationOf(&f)
+			if err != nil {
 				return nil, corrupt("%v", err)
 			}
+			s.rotated, s.to = true, r.To
 		}
 		if s.last, err = time.Parse(timeLayout, string(f.time)); err != nil {
 			return nil, corrupt("the line's time is malformed")
@@ -232,7 +246,7 @@ func scan(name string, data []byte, writer string, verifier note.Verifier) (*sca
 		s.head = head{seq: f.seq + 1, prev: l, off: s.head.off + int64(len(text)) + 1}
 	}
 	if last.tree.r != nil {
-		if err := checkCheckpoint(&last.frame, last.tree, s.header.Origin, verifier); err != nil {
+		if s.signed, err = signedByOne(&last.frame, last.tree, s.header.Origin, verifiers); err != nil {
 			s.head.seq = last.frame.seq
 			return nil, corrupt("%v", err)
 		}

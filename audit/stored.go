@@ -43,9 +43,17 @@ type Stored struct {
 	Part     int    // 1 to Parts; 0 where the event is one line
 	Parts    int
 
-	Disclosure *Disclosure // nil where there is none
-	Detail     string      // commitment to the sealed detail: base64url of SHA-256 of its salt and JSON; empty where there is none
+	Disclosure *Disclosure  // nil where there is none
+	Purge      *PurgeRecord // in a Purged
+	Rotation   *Rotation    // in a JournalKeyRotated
+	KeyVersion int          // of the key of the pseudonyms, from 1: a Journal brings them forward to its newest, Read leaves them
+	Detail     string       // commitment to the sealed detail: base64url of SHA-256 of its salt and JSON; empty where there is none
 }
+
+// A Rotation says which public key a journal signed with until then, and which
+// from then on: C2SP note verifier keys. The checkpoint behind it is signed
+// with both.
+type Rotation struct{ From, To string }
 
 // A Query selects events. Its zero fields select everything, save Tenant,
 // which is required: nobody reads across tenants.

@@ -30,8 +30,9 @@ type VerifyConfig struct {
 	// Verifier is the journal's public key, as in its verifier.pub, from
 	// somewhere that whoever can write to the folder cannot reach. Empty means
 	// the key in the folder: the report then says so, for whoever replaces the
-	// whole journal replaces its key too. Of several, a line each, the one
-	// with the journal's origin counts.
+	// whole journal replaces its key too. Of several, a line each, those with
+	// the journal's origin count; one that the journal was ever signed with is
+	// enough, for each next one is vouched for by the one before.
 	Verifier string
 
 	// Anchors are the journal's length and root as witnesses saw them; see
@@ -49,8 +50,8 @@ type VerifyConfig struct {
 type Report struct {
 	Dir           string
 	Origin        string // names the journal in its checkpoints
-	Verifier      string // the public key that signatures were checked with
-	KeyFromFolder bool   // Verifier was found in the folder, not given
+	Verifier      string // the public key that the newest signature was checked with
+	KeyFromFolder bool   // the keys were found in the folder, not given
 
 	Segments     int
 	Lines        uint64 // events, headers and checkpoints
@@ -61,6 +62,11 @@ type Report struct {
 	GivenUp      int       // segments given up after a failed sync; nothing acknowledged was lost with them
 	First, Last  time.Time // of the lines, by the writer's clock
 	FirstSeq     uint64    // of the first line in the folder: over 0 where older segments were purged
+
+	// Purged is what the journal itself removed, by the record that it signed;
+	// nil where it has all its lines. That its oldest lines are gone otherwise
+	// is a defect.
+	Purged *PurgeRecord
 
 	Completeness Completeness
 
@@ -142,7 +148,11 @@ type verification struct {
 	dir      string
 	cfg      VerifyConfig
 	lines    *lineWriter
-	verifier note.Verifier
+	origin   string
+	known    *keyring
+	keys     keyChain
+	verifier note.Verifier // the key in use where the chain stands
+	head     missingHead
 	writer   string
 	report   Report
 	open     map[uint64]struct{} // attempts without an outcome
@@ -186,7 +196,7 @@ func (v *verification) run() error {
 	if err := v.key(); err != nil {
 		return err
 	}
-	v.writer = strings.TrimPrefix(v.verifier.Name(), "part164/")
+	v.writer = strings.TrimPrefix(v.origin, "part164/")
 	var indexes []int
 	for _, name := range names {
 		if index, ok := segmentIndex(name); ok {
@@ -199,7 +209,10 @@ func (v *verification) run() error {
 	if len(indexes) == 0 {
 		return errors.New("there is no journal: no segment is in the folder")
 	}
-	want := 1 // ReadDir sorts
+	want := 1              // ReadDir sorts
+	if indexes[0] > want { // purged, or lost: which is seen at the end
+		want, v.head.index = indexes[0], indexes[0]
+	}
 	err = v.sums(indexes, func(index int, last bool, s segmentSum) error {
 		if index != want {
 			v.defect(Defect{File: segmentName(want), Seq: v.chain.seq, Problem: "the segment is missing"})
@@ -214,6 +227,8 @@ func (v *verification) run() error {
 	if err != nil {
 		return err
 	}
+	v.checkKeys()
+	v.checkHead()
 	r := &v.report
 	r.Unsigned = v.chain.unsigned
 	d := v.chain.at
@@ -268,33 +283,43 @@ func (v *verification) advance(n int64) {
 func (v *verification) key() error {
 	r := &v.report
 	data, err := os.ReadFile(filepath.Join(v.dir, verifierFile))
-	found := strings.TrimSpace(string(data))
+	found := strings.Fields(string(data)) // oldest first
+	var trusted []string
 	if v.cfg.Verifier == "" {
 		if err != nil {
 			return fmt.Errorf("there is no public key: %w: give one", err)
 		}
-		r.Verifier, r.KeyFromFolder = found, true
+		r.KeyFromFolder = true
 	} else {
 		given := strings.Fields(v.cfg.Verifier)
 		if len(given) == 0 {
 			return errors.New("the public key that was given is empty")
 		}
-		r.Verifier = given[0]
-		name, _, _ := strings.Cut(found, "+")
-		for _, key := range given {
-			if key == found || strings.HasPrefix(key, name+"+") {
-				r.Verifier = key
-				break
+		if len(found) > 0 {
+			name, _, _ := strings.Cut(found[0], "+")
+			for _, key := range given {
+				if strings.HasPrefix(key, name+"+") {
+					trusted = append(trusted, key)
+				}
 			}
 		}
-		if err == nil && found != r.Verifier {
+		if len(trusted) == 0 {
+			trusted = given[:1]
+		}
+		if err == nil && !overlap(found, trusted) {
 			v.defect(Defect{File: verifierFile, Problem: "the public key in the folder is not the one that was given"})
 		}
 	}
-	if v.verifier, err = note.NewVerifier(r.Verifier); err != nil {
+	if v.known, err = newKeyring(found, trusted); err != nil && len(trusted) > 0 {
+		v.defect(Defect{File: verifierFile, Problem: "it has something else than the public keys of this journal"})
+		v.known, err = newKeyring(nil, trusted)
+	}
+	if err != nil {
 		return fmt.Errorf("the public key is not a C2SP note verifier key (%s)", verifierFile)
 	}
-	r.Origin = v.verifier.Name()
+	v.verifier = v.known.verifiers[0]
+	r.Verifier, r.Origin = v.known.texts[0], v.verifier.Name()
+	v.origin = r.Origin
 	v.anchors = anchorsOf(v.cfg.Anchors, r.Origin)
 	v.roots[0] = emptyRoot()
 	for _, a := range v.anchors {
@@ -313,7 +338,7 @@ func (v *verification) defect(d Defect) {
 // last signature, whose trees cover the other checkpoints; where anything is
 // wrong it starts over and checks them all, to say where.
 func (v *verification) segment(index int, last bool) error {
-	before, report := v.chain, v.report
+	before, report, keys, verifier := v.chain, v.report, v.keys, v.verifier
 	defects := len(report.Defects)
 	opened, foreign := maps.Clone(v.open), maps.Clone(v.foreign)
 	if before.tree.r != nil {
@@ -327,7 +352,7 @@ func (v *verification) segment(index int, last bool) error {
 		return err
 	}
 	report.Defects = report.Defects[:defects:defects]
-	v.chain, v.report, v.open, v.foreign = before, report, opened, foreign
+	v.chain, v.report, v.open, v.foreign, v.keys, v.verifier = before, report, opened, foreign, keys, verifier
 	return v.pass(index, last, true)
 }
 
@@ -511,7 +536,7 @@ func (s *segmentPass) assume(seq uint64) {
 // begin reads the header of the segment.
 func (s *segmentPass) begin(at Defect, f *frame) {
 	h, err := parseHeader(f)
-	if err == nil && (h.Segment != s.index() || h.Writer != s.writer || h.Origin != s.verifier.Name()) {
+	if err == nil && (h.Segment != s.index() || h.Writer != s.writer || h.Origin != s.origin) {
 		err = errors.New("the header is that of another segment or journal")
 	}
 	var t tree
@@ -530,6 +555,7 @@ func (s *segmentPass) begin(at Defect, f *frame) {
 			at.Problem = "the first line follows another"
 			s.defect(at)
 		}
+		s.head.met(h.Segment, f.seq, t)
 		*c = chainState{started: true, seq: f.seq, prev: f.prev, known: true, at: at, tree: t, signedAt: c.signedAt, lastTime: c.lastTime}
 		return
 	}
@@ -602,6 +628,11 @@ func (s *segmentPass) count(at Defect, f *frame) {
 	}
 	s.report.Events++
 	switch Type(f.typ) {
+	case JournalKeyRotated:
+		if err := s.keys.announce(f, s.verifier); err != nil {
+			at.Problem = err.Error()
+			s.defect(at)
+		}
 	case WriteAttempt:
 		s.open[f.seq] = struct{}{}
 	case Committed, RolledBack:
@@ -628,14 +659,17 @@ func (s *segmentPass) checkpoint(at Defect, f *frame, now time.Time) {
 	if c.tree.r == nil || c.tree.size() != f.seq {
 		return // the reason is a defect already
 	}
-	sign := s.every || s.n == 1
-	v := s.verifier
-	if !sign {
-		v = nil
+	sign := s.every || s.n == 1 || s.keys.next != nil
+	var signers []note.Verifier
+	if sign {
+		if len(s.keys.met) == 0 {
+			s.start(s.known.signer(f, c.tree))
+		}
+		signers = s.keys.signers(s.verifier)
 	}
 	signedAt := c.signedAt
 	c.unsigned, c.signedAt = 0, now
-	if err := checkCheckpoint(f, c.tree, s.verifier.Name(), v); err != nil {
+	if err := checkCheckpoint(f, c.tree, s.origin, signers...); err != nil {
 		at.Problem = err.Error()
 		if errors.Is(err, errRoot) {
 			at.Problem = fmt.Sprintf("the lines before the checkpoint are not those that were signed: something after %s was changed and chained anew",
@@ -646,6 +680,7 @@ func (s *segmentPass) checkpoint(at Defect, f *frame, now time.Time) {
 		return
 	}
 	if sign {
+		s.verifier = s.keys.follow(s.verifier)
 		s.mark.tree = tree{}
 		return
 	}
@@ -659,7 +694,7 @@ func (s *segmentPass) checkMark() {
 	if s.mark.tree.r == nil {
 		return
 	}
-	if err := checkCheckpoint(&s.mark.frame, s.mark.tree, s.verifier.Name(), s.verifier); err != nil {
+	if err := checkCheckpoint(&s.mark.frame, s.mark.tree, s.origin, s.verifier); err != nil {
 		s.mark.at.Problem = err.Error()
 		s.defect(s.mark.at)
 	}

@@ -29,6 +29,7 @@ type segmentSum struct {
 
 	writer string // of the header, as it says
 	origin string
+	key    int // which of the known keys signed its checkpoints
 	start  chainStart
 	at     Defect // where its last line stands
 	seq    uint64 // after its last line
@@ -129,6 +130,7 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 	}
 	w, r := newLineWriter(), newLineReader(f, end, buf)
 	var expect leaf
+	var key note.Verifier
 	var mark struct {
 		frame frame
 		tree  tree
@@ -190,20 +192,23 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 		case typ == typeSegment && n == 0:
 		case typ == typeSegment || n == 1 && typ != typeCheckpoint:
 			return s
+		case typ == JournalKeyRotated: // followed line by line
+			return s
 		case typ == typeCheckpoint:
 			s.checkpoints++
 			s.unsigned = 0
 			if s.signedAt, err = time.Parse(timeLayout, string(f.time)); err != nil {
 				return s
 			}
-			var verifier note.Verifier
 			if n == 1 {
-				verifier = v.verifier
-			}
-			if checkCheckpoint(&f, s.tree, v.verifier.Name(), verifier) != nil {
-				return s
-			}
-			if n > 1 {
+				if s.key = v.known.signer(&f, s.tree); s.key < 0 {
+					return s
+				}
+				key = v.known.verifiers[s.key]
+			} else {
+				if checkCheckpoint(&f, s.tree, v.origin) != nil {
+					return s
+				}
 				if mark.tree, err = s.tree.clone(); err != nil {
 					return s
 				}
@@ -219,9 +224,9 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 	}
 	v.advance(end - told)
 	switch {
-	case s.lines < 2, s.writer != v.writer, s.origin != v.verifier.Name():
+	case s.lines < 2, s.writer != v.writer, s.origin != v.origin:
 		return s
-	case mark.tree.r != nil && checkCheckpoint(&mark.frame, mark.tree, v.verifier.Name(), v.verifier) != nil:
+	case mark.tree.r != nil && checkCheckpoint(&mark.frame, mark.tree, v.origin, key) != nil:
 		return s
 	case !last && cut == 0 && s.unsigned > 0: // it does not end with a checkpoint
 		return s
@@ -283,6 +288,12 @@ func (v *verification) join(s *segmentSum) bool {
 	if !s.sound {
 		return false
 	}
+	if len(v.keys.met) == 0 {
+		v.start(s.key)
+	}
+	if v.keys.next != nil || v.known.texts[s.key] != v.keys.met[len(v.keys.met)-1] {
+		return false // another key than the one that the journal goes on with
+	}
 	if !c.started {
 		if s.start.seq == 0 && s.start.prev != (leaf{}) {
 			return false
@@ -295,6 +306,9 @@ func (v *verification) join(s *segmentSum) bool {
 		if err != nil || have.add(&c.prev) != nil || !have.same(s.start.tree) {
 			return false
 		}
+	}
+	if index, ok := segmentIndex(s.at.File); ok {
+		v.head.met(index, s.start.seq, s.start.tree)
 	}
 	r := &v.report
 	*c = chainState{

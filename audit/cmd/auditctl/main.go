@@ -36,6 +36,8 @@ func commands() []command {
 	return []command{
 		verifyCommand(),
 		tailCommand(),
+		exportCommand(),
+		compareCommand(),
 	}
 }
 

@@ -11,9 +11,8 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
-
-	"golang.org/x/mod/sumdb/note"
 )
 
 // defaultLease is longer than the heartbeat of an idle journal, so that a
@@ -117,11 +116,7 @@ func settleTail(dir, name, writer string) (*scanned, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := ParseVerifier(text)
-	if err != nil {
-		return nil, err
-	}
-	verifier, err := note.NewVerifier(key)
+	known, err := newKeyring(strings.Fields(string(text)), nil)
 	if err != nil {
 		return nil, &CorruptError{File: verifierFile, Problem: "it is no public key"}
 	}
@@ -141,7 +136,7 @@ func settleTail(dir, name, writer string) (*scanned, error) {
 		if _, err := f.ReadAt(data, 0); err != nil && err != io.EOF {
 			return nil, err
 		}
-		s, err := scan(name, data, writer, verifier)
+		s, err := scan(name, data, writer, known.verifiers...)
 		if err != nil {
 			return nil, err
 		}

@@ -216,6 +216,9 @@ func readKeys(dir string) (w *wrappedKeys, fresh bool, err error) {
 	if w.Format != keysFormat {
 		return nil, false, &CorruptError{File: name, Problem: "its format is not known to this release"}
 	}
+	if id, ok := strings.CutPrefix(w.Writer, "j"); !ok || len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" {
+		return nil, false, &CorruptError{File: name, Problem: "its writer is not one that a journal has"}
+	}
 	return w, fresh, nil
 }
 

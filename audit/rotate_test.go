@@ -11,9 +11,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
+	"github.com/part164/part164/audit/audittest"
+	"github.com/part164/part164/crypto/cryptotest"
 )
 
 // officer keeps the trail.
@@ -296,5 +299,75 @@ func TestRotateWhileOthersWrite(t *testing.T) {
 	}
 	if r := verify(t, dir); len(r.Defects) > 0 || len(publicKeys(t, dir)) != 6 {
 		t.Errorf("Verify: %+v", r.Defects)
+	}
+}
+
+// A journal that was rotated is adopted, and restored from its remote, as any
+// other.
+func TestARotatedJournalIsAdopted(t *testing.T) {
+	t.Parallel()
+	dir, _ := rotated(t)
+	j, _ := open(t, audit.Config{})
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(filepath.Join(dir, "00000001.jsonl"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	o, err := j.Adopt(dir, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Release(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestARotatedJournalIsRestored(t *testing.T) {
+	t.Parallel()
+	kek, sink := cryptotest.NewKEK(), &remote{}
+	cfg := audit.Config{KEK: kek, Durability: sink, SegmentSize: 256 << 10, Development: true}
+	dir := filepath.Join(audittest.Dir(t), "audit")
+	j, err := audit.Open(dir, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		record(t, j, reveal("r-1"))
+		if err := j.RotateKeys(officer(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record(t, j, reveal("r-1"))
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	keys := publicKeys(t, dir)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := audit.Restore(dir, sink.all()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for _, key := range keys {
+			if r, err := audit.Verify(t.Context(), dir, audit.VerifyConfig{Verifier: key}); err != nil || len(r.Defects) > 0 {
+				t.Errorf("Verify: %+v, %v", r.Defects, err)
+			}
+		}
+		if j, err = audit.Open(dir, cfg); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, err := range j.Events(t.Context(), audit.Query{Tenant: "t-1", Patient: "r-1"}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		if n != 3 {
+			t.Errorf("%d events of the patient are found, want 3", n)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

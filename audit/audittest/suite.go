@@ -414,6 +414,71 @@ func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audi
 		}
 	})
 
+	t.Run("details", func(t *testing.T) {
+		tr, events := open(t)
+		d, ok := tr.(audit.Details)
+		if !ok {
+			t.Skip("the trail opens no details")
+		}
+		want := audit.Detail{Recipient: "Sarah Poe", Address: "12 Elm Street", Description: "visit notes", Statement: "subpoena"}
+		given := want
+		ev := audit.Event{Type: audit.Disclosed, Outcome: audit.Success, Objects: reveal.Objects,
+			Disclosure: &audit.Disclosure{Basis: audit.ByJudicial, Recipient: "court-1"}, Detail: &given}
+		receipt, err := tr.Record(as(t), ev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		given.Recipient = "the caller's to change"
+		again, err := tr.Record(as(t), ev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := of(events(), audit.Disclosed)
+		if len(kept) != 2 || len(kept[0].Detail) != 43 || kept[0].Detail == kept[1].Detail {
+			t.Fatalf("kept %+v", kept)
+		}
+		plain, err := tr.Record(as(t), reveal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := nurse
+		other.Tenant = "t-2"
+		for name, tt := range map[string]struct {
+			ctx   context.Context
+			event string
+			want  error
+		}{
+			"an event without a detail": {as(t), plain.ID, audit.ErrNoDetail},
+			"an event that is not":      {as(t), again.ID + "7", audit.ErrNoDetail},
+			"another tenant's":          {access.With(t.Context(), other, access.Treatment), receipt.ID, audit.ErrNoDetail},
+			"nobody":                    {t.Context(), receipt.ID, access.ErrNoPrincipal},
+			"no purpose":                {access.With(t.Context(), nurse, ""), receipt.ID, access.ErrNoPurpose},
+			"free text":                 {as(t), "the one about Sarah", audit.ErrEvent},
+		} {
+			if got, err := d.Detail(tt.ctx, tt.event); !errors.Is(err, tt.want) || got != (audit.Detail{}) {
+				t.Errorf("Detail(%s) = %+v, %v; want %v", name, got, err, tt.want)
+			}
+		}
+		if n := len(of(events(), audit.DetailOpened)); n != 0 {
+			t.Errorf("%d openings of nothing are recorded", n)
+		}
+		if got, err := d.Detail(as(t), receipt.ID); err != nil || got != want {
+			t.Errorf("Detail = %+v, %v", got, err)
+		}
+		opened := of(events(), audit.DetailOpened)
+		if len(opened) != 1 || opened[0].About != receipt.ID || opened[0].Actor.ID != "u-17" || opened[0].Purpose != access.Treatment {
+			t.Errorf("recorded %+v", opened)
+		}
+		if c, ok := tr.(io.Closer); ok { // nothing opens that is not recorded
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := d.Detail(as(t), receipt.ID); !errors.Is(err, audit.ErrClosed) || got != (audit.Detail{}) {
+				t.Errorf("Detail(closed) = %+v, %v", got, err)
+			}
+		}
+	})
+
 	t.Run("concurrent writers", func(t *testing.T) {
 		tr, events := open(t)
 		const writers, each = 8, 20

@@ -287,3 +287,54 @@ func (j *Journal) Roll() error {
 	<-r.done
 	return r.err
 }
+
+// ForgeRotation does what somebody without the journal's keys can do: from the
+// rotation at line i on it goes on with a key of its own, which it returns with
+// the lines.
+func ForgeRotation(t testing.TB, lines [][]byte, i int, verifier string) ([][]byte, string) {
+	t.Helper()
+	real, err := note.NewVerifier(verifier)
+	if err != nil {
+		t.Fatal(err)
+	}
+	skey, vkey, err := note.GenerateKey(rand.Reader, real.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := note.NewSigner(skey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newLineWriter()
+	tr, err := newTree(0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out [][]byte
+	var prev leaf
+	for n, text := range lines {
+		f, err := w.parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := append([]byte(`,"type":"`+string(f.typ)+`"`), f.rest...)
+		if n == i {
+			r, err := rotationOf(&f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body = bytes.Replace(body, []byte(r.To), []byte(vkey), 1)
+		}
+		if n > i && Type(f.typ) == typeCheckpoint {
+			if body, err = signCheckpoint(tr, f.time, signer.Name(), signer); err != nil {
+				t.Fatal(err)
+			}
+		}
+		line, l := w.append(nil, f.seq, f.sync, &prev, f.time, f.batch, body)
+		out, prev = append(out, line[:len(line)-1]), l
+		if err := tr.add(&l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out, vkey
+}

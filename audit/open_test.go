@@ -291,11 +291,17 @@ func TestNoPatientIsInTheJournalInClear(t *testing.T) {
 	j, dir := open(t, audit.Config{})
 	patient := access.Principal{ID: "patient-four-eyes", Tenant: "t-1", Kind: access.Patient, Session: "s-1", Addr: netip.MustParseAddr("203.0.113.77")}
 	proxy := patient
-	proxy.ID, proxy.Kind = "proxy-of-somebody", access.Proxy
+	proxy.ID, proxy.Kind, proxy.OnBehalf = "proxy-of-somebody", access.Proxy, "represented-by-proxy"
 	ev := reveal("patient-four-eyes")
 	ev.Objects = append(ev.Objects, audit.Object{Type: "note", Tenant: "t-1", Record: "note-of-somebody", Patient: "another-patient"})
 	for _, p := range []access.Principal{nurse, patient, proxy} {
 		if _, err := j.Record(access.With(t.Context(), p, access.Treatment), ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, kind := range []access.Kind{access.Patient, access.Proxy} {
+		alert := audit.Event{Type: audit.Alerted, Outcome: audit.Success, Rule: "self", User: "alerted-individual", UserKind: kind}
+		if _, err := j.Record(treat(t), alert); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -306,7 +312,8 @@ func TestNoPatientIsInTheJournalInClear(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	noPHI(t, dir, "patient-four-eyes", "proxy-of-somebody", "note-of-somebody", "another-patient", "203.0.113.77")
+	noPHI(t, dir, "patient-four-eyes", "proxy-of-somebody", "note-of-somebody", "another-patient", "203.0.113.77",
+		"represented-by-proxy", "alerted-individual")
 	data, err := os.ReadFile(filepath.Join(dir, "00000001.jsonl"))
 	if err != nil {
 		t.Fatal(err)

@@ -217,18 +217,20 @@ func TestVerifyFindsAForgedRotation(t *testing.T) {
 		i := strings.LastIndex(s, `\n— `)
 		return s[:i] + s[strings.LastIndex(s, `\n"`):]
 	}
+	forged, own := audit.ForgeRotation(t, f.lines[:at+10], at, keys[0])
 	for name, tt := range map[string]struct {
 		lines [][]byte
 		keys  []string
 	}{
-		"to another key":                 {edit(at, func(s string) string { return strings.ReplaceAll(s, keys[1], theirs[1]) }), keys},
-		"from another key":               {edit(at, func(s string) string { return strings.ReplaceAll(s, keys[0], keys[2]) }), keys},
-		"without the old signature":      {edit(at+1, first), keys},
-		"without the new signature":      {edit(at+1, last), keys},
-		"without the event":              {audit.Renumber(slices.Delete(slices.Clone(f.lines), at, at+1), at), keys},
-		"and the key file is another's":  {f.lines, theirs},
-		"and the key file has one less":  {f.lines, nil},
-		"and the newest key is not that": {f.lines, []string{keys[0], keys[1], theirs[2]}},
+		"by somebody with a key of their own": {forged, []string{keys[0], own}},
+		"to another key":                      {edit(at, func(s string) string { return strings.ReplaceAll(s, keys[1], theirs[1]) }), keys},
+		"from another key":                    {edit(at, func(s string) string { return strings.ReplaceAll(s, keys[0], keys[2]) }), keys},
+		"without the old signature":           {edit(at+1, first), keys},
+		"without the new signature":           {edit(at+1, last), keys},
+		"without the event":                   {audit.Renumber(slices.Delete(slices.Clone(f.lines), at, at+1), at), keys},
+		"and the key file is another's":       {f.lines, theirs},
+		"and the key file has one less":       {f.lines, nil},
+		"and the newest key is not that":      {f.lines, []string{keys[0], keys[1], theirs[2]}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f.write(t, tt.lines)

@@ -177,7 +177,8 @@ func addVersion(w *wrappedKeys, handles map[purpose]*keyset.Handle, kek crypto.K
 	return &out, nil
 }
 
-func (w *wrappedKeys) origin() string { return "part164/" + w.Writer }
+// origin names the log in its checkpoints (C2SP tlog-checkpoint).
+func (w *wrappedKeys) origin() string { return originPrefix + w.Writer }
 
 func (w *wrappedKeys) associated(p purpose) []byte {
 	return []byte("part164 audit key 1\x00" + string(p) + "\x00" + w.Writer)

@@ -90,6 +90,12 @@ type reading struct {
 	yield func(Line, error) bool
 	lines *lineWriter
 
+	// each, where set, gets every line instead of yield, from the start of the
+	// segment that holds the line since; begin gets that segment's header.
+	since uint64
+	begin func(h *segmentHeader, seq uint64) error
+	each  func(f *frame, text []byte, l leaf) error
+
 	writer string // of the journal
 	known  bool   // seq and prev are known
 	seq    uint64 // of the line to come
@@ -147,6 +153,18 @@ func (r *reading) setBack(last int) error {
 // start returns where to begin: at the line r.from, or at the start of the
 // segment that holds it.
 func (r *reading) start(indexes []int) (index int, off int64, err error) {
+	if r.each != nil {
+		for _, index := range slices.Backward(indexes) {
+			head, err := r.headerOf(index)
+			if err != nil {
+				return 0, 0, r.corrupt(index, 0, "%v", err)
+			}
+			if head.seq <= r.since {
+				return index, 0, r.begin(head.header, head.seq)
+			}
+		}
+		return 0, 0, fmt.Errorf("sequence %d was purged: the journal starts behind it", r.since)
+	}
 	if r.from.Writer == "" {
 		return indexes[0], 0, nil
 	}
@@ -331,6 +349,9 @@ func (r *reading) line(index int, off int64, text []byte) error {
 		return r.corrupt(index, off, "the line does not follow the one before it")
 	}
 	r.seq, r.prev = r.seq+1, r.lines.leaf(text)
+	if r.each != nil {
+		return r.each(&f, text, r.prev)
+	}
 	if f.sync {
 		if err := r.release(); err != nil {
 			return err

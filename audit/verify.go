@@ -11,7 +11,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -159,7 +158,7 @@ type verification struct {
 	foreign  map[string]struct{} // attempts of other writers that have theirs here
 
 	anchors []Anchor        // of this journal
-	sizes   []uint64        // of the anchors: their roots are wanted
+	sizes   map[uint64]bool // of the anchors: their roots are wanted
 	roots   map[uint64]leaf // those that are known
 
 	buf     []byte // for reading, 1 MiB
@@ -196,7 +195,7 @@ func (v *verification) run() error {
 	if err := v.key(); err != nil {
 		return err
 	}
-	v.writer = strings.TrimPrefix(v.origin, "part164/")
+	v.writer = strings.TrimPrefix(v.origin, originPrefix)
 	var indexes []int
 	for _, name := range names {
 		if index, ok := segmentIndex(name); ok {
@@ -241,7 +240,7 @@ func (v *verification) run() error {
 		v.defect(d)
 	}
 	c := &v.chain
-	if c.tree.r != nil && c.known && c.tree.size()+1 == c.seq && slices.Contains(v.sizes, c.seq) {
+	if c.tree.r != nil && c.known && c.tree.size()+1 == c.seq && v.wants(c.seq) {
 		if err := c.tree.add(&c.prev); err != nil {
 			return err
 		}
@@ -256,6 +255,9 @@ func (v *verification) finish() Report {
 	v.report.Completeness = completeness(v.anchors, v.chain.seq, v.roots)
 	return v.report
 }
+
+// wants reports whether the root of the first size lines is asked for.
+func (v *verification) wants(size uint64) bool { return len(v.sizes) > 0 && v.sizes[size] }
 
 // root keeps the root of the chain's tree, which is of size lines.
 func (v *verification) root(size uint64) {
@@ -322,8 +324,9 @@ func (v *verification) key() error {
 	v.origin = r.Origin
 	v.anchors = anchorsOf(v.cfg.Anchors, r.Origin)
 	v.roots[0] = emptyRoot()
+	v.sizes = make(map[uint64]bool)
 	for _, a := range v.anchors {
-		v.sizes = append(v.sizes, a.Size)
+		v.sizes[a.Size] = true
 	}
 	return nil
 }
@@ -508,7 +511,7 @@ func (s *segmentPass) line(at Defect, text []byte) {
 			c.tree = tree{}
 		}
 	}
-	if slices.Contains(s.sizes, f.seq) {
+	if s.wants(f.seq) {
 		s.root(f.seq)
 	}
 	own := s.lines.leaf(text)

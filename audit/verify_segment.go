@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -179,10 +178,8 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 		if f.seq != s.seq || f.prev != expect {
 			return s
 		}
-		if slices.Contains(v.sizes, f.seq) {
-			if !s.keepRoot(f.seq, s.tree) {
-				return s
-			}
+		if v.wants(f.seq) && !s.keepRoot(f.seq, s.tree) {
+			return s
 		}
 		typ := Type(f.typ)
 		s.lines++

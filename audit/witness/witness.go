@@ -75,7 +75,8 @@ type Config struct {
 	Key string
 
 	// Logs are the public keys of the journals whose checkpoints it takes, as
-	// in their verifier.pub.
+	// in their verifier.pub. A journal that rotates its key needs the new one
+	// here, too.
 	Logs []string
 }
 
@@ -97,7 +98,7 @@ func GenerateKey(name string) (signer, verifier string, err error) {
 // one process opens one file.
 type Witness struct {
 	signer *fnote.Signer
-	keys   map[string][]string // origin -> verifier keys
+	keys   map[string][]string // origin -> verifier keys: a journal may rotate its own
 	store  *store
 
 	mu     sync.Mutex
@@ -117,13 +118,14 @@ func Open(path string, cfg Config) (*Witness, error) {
 	if len(cfg.Logs) == 0 {
 		return nil, errors.New("witness: open: Config.Logs is empty: give the journals' verifier.pub")
 	}
-	for i, key := range cfg.Logs {
-		key = strings.TrimSpace(key)
-		v, err := note.NewVerifier(key)
-		if err != nil {
-			return nil, fmt.Errorf("witness: open: Config.Logs[%d] is not a C2SP note verifier key: take the journal's verifier.pub", i)
+	for i, keys := range cfg.Logs {
+		for _, key := range strings.Fields(keys) {
+			v, err := note.NewVerifier(key)
+			if err != nil {
+				return nil, fmt.Errorf("witness: open: Config.Logs[%d] is not a C2SP note verifier key: take the journal's verifier.pub", i)
+			}
+			w.keys[v.Name()] = append(w.keys[v.Name()], key)
 		}
-		w.keys[v.Name()] = append(w.keys[v.Name()], key)
 	}
 	w.store, err = openStore(path, func(l line) error {
 		// A journal that is no longer among Logs stays in the roster.
@@ -169,13 +171,7 @@ func (w *Witness) AddCheckpoint(_ context.Context, old uint64, consistency [][]b
 	if !known {
 		return nil, ErrUnknownLog
 	}
-	var cp audit.Checkpoint
-	var err error
-	for _, key := range keys {
-		if cp, err = audit.ParseCheckpoint(signed, key); err == nil {
-			break
-		}
-	}
+	cp, err := audit.ParseCheckpoint(signed, strings.Join(keys, "\n"))
 	switch {
 	case err != nil:
 		return nil, ErrSignature

@@ -38,6 +38,7 @@ func commands() []command {
 		tailCommand(),
 		exportCommand(),
 		compareCommand(),
+		reportCommand(),
 	}
 }
 

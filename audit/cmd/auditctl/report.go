@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/audit"
+	"github.com/part164/part164/audit/report"
+	"github.com/part164/part164/crypto"
+)
+
+const reportManual = `NAME
+    auditctl report - say what a journal holds about a patient, an incident or
+    a week
+
+SYNOPSIS
+    auditctl report access DIR... --patient ID KEYS [--since T] [--until T]
+    auditctl report disclosures DIR... --patient ID KEYS [--requested T]
+                 [--since T] [--itemised]
+    auditctl report breach DIR... (--actor ID | --session ID | --loss KIND)
+                 KEYS [--since T] [--until T] [--patient ID] [--patients FILE]
+                 [--states FILE]
+    auditctl report review DIR... KEYS [--week T]
+
+    KEYS is --kek FILE --tenant ID --purpose CODE [--record DIR]
+
+DESCRIPTION
+    access says who saw or changed a patient's record. disclosures is the
+    accounting of disclosures of 45 CFR 164.528. breach says whose PHI an
+    incident has reached, with the numbers that 45 CFR 164.404 to 164.408 name;
+    it draws no conclusion. review is the activity of a week, for the review of
+    45 CFR 164.308(a)(1)(ii)(D); it is signed off in the application.
+
+    Several folders are the journals of several writers under one key file:
+    events are put together by time, each once.
+
+    That this user of the operating system made the report, and for which
+    purpose, is recorded before anything is shown: in the first folder, or,
+    with --record, in a journal of auditctl's own. A folder whose application
+    runs is locked by it: give --record then. Sealed detail, of disclosures, is
+    opened from the first folder, and only without --record.
+
+    Patients stand in a journal by pseudonym. breach names those whose record
+    IDs stand in the file of --patients, and counts the others by pseudonym.
+
+OPTIONS
+` + keyedManual + `    --record DIR
+        Record the run in the journal in DIR, which is made where it is
+        missing, with the same key file. The folders are only read then.
+    --patient ID, --merged ID
+        The patient's record ID; --merged, once for each, those of duplicates
+        that were merged into it, where there are several folders.
+    --since T, --until T, --requested T, --week T
+        Dates such as 2026-03-01, or times such as 2026-03-01T12:00:00Z, UTC.
+        --requested is when the individual asked; --week any time in the week,
+        last week where it is left out.
+    --itemised
+        List every disclosure by itself.
+    --actor ID, --session ID
+        Whose deeds, or in which sign-in.
+    --loss KIND
+        What was lost: copy (stored data without keys), kek, tenant.key, or
+        patient.key with --patient. Every field is counted as not secured: the
+        forms of fields are known to the application only.
+    --patients FILE
+        Record IDs of patients, one a line.
+    --states FILE
+        Lines of a record ID, a blank, and a State; needs --patients.
+    --html FILE
+        Write one HTML page that needs nothing else into FILE, which must not
+        exist.
+    --json
+        Print the report as one JSON object.
+    --help
+        Print this page.
+
+EXIT STATUS
+    0   done
+    3   it could not run: no journal, no key, bad usage, or it could not be
+        recorded
+
+EXAMPLES
+    auditctl report access data/audit --patient 0190… --kek keys/kek.json \
+        --tenant clinic-7 --purpose PATRQT --html seen.html
+    auditctl report breach data/audit --actor u-17 --since 2026-03-01 \
+        --kek keys/kek.json --tenant clinic-7 --purpose HCOMPL \
+        --record data/auditctl
+`
+
+func reportCommand() command {
+	return command{"report", "say what a journal holds about a patient, an incident or a week", reportManual, runReport}
+}
+
+// A reporting is one run of auditctl report.
+type reporting struct {
+	keyed              *keyed
+	record, html       string
+	patient            string
+	merged             []string
+	since, until, asks time.Time
+	week               time.Time
+	itemised           bool
+	actor, session     string
+	loss               string
+	patients, states   string
+}
+
+func runReport(ctx context.Context, c *call) (_ int, err error) {
+	r := reporting{keyed: c.keyed()}
+	c.flags.StringVar(&r.record, "record", "", "")
+	c.flags.StringVar(&r.html, "html", "", "")
+	c.flags.StringVar(&r.patient, "patient", "", "")
+	c.flags.Func("merged", "", func(s string) error { r.merged = append(r.merged, s); return nil })
+	c.flags.BoolVar(&r.itemised, "itemised", false, "")
+	c.flags.StringVar(&r.actor, "actor", "", "")
+	c.flags.StringVar(&r.session, "session", "", "")
+	c.flags.StringVar(&r.loss, "loss", "", "")
+	c.flags.StringVar(&r.patients, "patients", "", "")
+	c.flags.StringVar(&r.states, "states", "", "")
+	for name, t := range map[string]*time.Time{"since": &r.since, "until": &r.until, "requested": &r.asks, "week": &r.week} {
+		c.flags.Func(name, "", func(s string) (err error) { *t, err = parseTime(s); return err })
+	}
+	args, err := c.parse()
+	switch {
+	case err != nil:
+		return 0, err
+	case len(args) < 2:
+		return 0, usagef("it takes a kind of report (access, disclosures, breach or review) and a folder")
+	case c.asJSON && r.html != "":
+		return 0, usagef("--json and --html are two ways to print: choose one")
+	}
+	reporter, ctx, closeAll, err := r.open(ctx, args[1:])
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, closeAll()) }()
+	made, err := r.make(ctx, reporter, args[0])
+	if err != nil {
+		return 0, err
+	}
+	return exitOK, c.printReport(made, r.html)
+}
+
+// open opens the folders for reading and the journal that records the run.
+func (r *reporting) open(ctx context.Context, dirs []string) (_ *report.Reporter, _ context.Context, closeAll func() error, err error) {
+	in, read := dirs[0], dirs[1:]
+	if r.record != "" {
+		in, read = r.record, dirs
+	}
+	journal, ctx, err := r.keyed.open(ctx, in)
+	if errors.Is(err, audit.ErrLocked) {
+		err = fmt.Errorf("%w; or give --record DIR, for a journal of auditctl's own", err)
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, journal.Close())
+		}
+	}()
+	var sources []report.Source
+	if r.record == "" {
+		sources = append(sources, journal)
+	}
+	kek, err := crypto.LocalKEK(r.keyed.kek)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	for _, dir := range read {
+		s, err := audit.OpenReader(dir, kek)
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("%s: %w", dir, err)
+		}
+		sources = append(sources, s)
+	}
+	reporter, err := report.New(report.Config{Sources: sources, Audit: journal, Access: keyholder{r.keyed.tenant}})
+	return reporter, ctx, journal.Close, err
+}
+
+func (r *reporting) make(ctx context.Context, reporter *report.Reporter, kind string) (report.Report, error) {
+	period := report.Period{Since: r.since, Until: r.until}
+	switch kind {
+	case "access":
+		return reporter.Access(ctx, report.AccessQuery{Patient: r.patient, Merged: r.merged, Period: period})
+	case "disclosures":
+		return reporter.Disclosures(ctx, report.DisclosureQuery{Patient: r.patient, Merged: r.merged, Requested: r.asks, Since: r.since, Itemised: r.itemised})
+	case "breach":
+		q := report.BreachQuery{Tenants: []string{r.keyed.tenant}, Actor: r.actor, Session: r.session, Loss: report.Loss(r.loss), Patient: r.patient, Period: period}
+		if err := r.people(&q); err != nil {
+			return nil, err
+		}
+		return reporter.Breach(ctx, q)
+	case "review":
+		if r.week.IsZero() {
+			r.week = time.Now().AddDate(0, 0, -7)
+		}
+		return reporter.Review(ctx, report.Week(r.week))
+	}
+	return nil, usagef("there is no report %q: access, disclosures, breach or review", kind)
+}
+
+// people reads the files of record IDs and States.
+func (r *reporting) people(q *report.BreachQuery) error {
+	if r.states != "" && r.patients == "" {
+		return usagef("--states needs --patients")
+	}
+	if r.patients != "" {
+		ids, err := lines(r.patients)
+		if err != nil {
+			return err
+		}
+		q.Patients = func(context.Context, string) iter.Seq2[string, error] {
+			return func(yield func(string, error) bool) {
+				for _, id := range ids {
+					if !yield(id, nil) {
+						return
+					}
+				}
+			}
+		}
+	}
+	if r.states != "" {
+		rows, err := lines(r.states)
+		if err != nil {
+			return err
+		}
+		states := map[string]string{}
+		for _, row := range rows {
+			id, state, _ := strings.Cut(row, " ")
+			states[id] = strings.TrimSpace(state)
+		}
+		q.State = func(_ context.Context, _, patient string) (string, error) { return states[patient], nil }
+	}
+	return nil
+}
+
+// lines returns the lines of a file that are not empty.
+func lines(name string) ([]string, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); line != "" {
+			out = append(out, line)
+		}
+	}
+	return out, nil
+}
+
+func parseTime(s string) (time.Time, error) {
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, errors.New("it is no date such as 2026-03-01, and no time such as 2026-03-01T12:00:00Z")
+}
+
+// printReport prints a report as text, as JSON, or into a new HTML file that
+// only this user reads.
+func (c *call) printReport(made report.Report, html string) error {
+	switch {
+	case html != "":
+		f, err := os.OpenFile(html, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(report.WriteHTML(f, made), f.Close()); err != nil {
+			return err
+		}
+		_, err = io.WriteString(c.stdout, html+"\n")
+		return err
+	case c.asJSON:
+		return report.WriteJSON(c.stdout, made)
+	}
+	return report.WriteText(c.stdout, made)
+}
+
+// A keyholder is the authorizer of auditctl: whoever has the key file can read
+// the journal anyhow, of the tenant that they state. It is recorded.
+type keyholder struct{ tenant string }
+
+func (k keyholder) Check(ctx context.Context, req access.Request) (access.Decision, error) {
+	s, err := access.From(ctx)
+	if err != nil {
+		return access.Decision{}, err
+	}
+	id := make([]byte, 16)
+	_, _ = rand.Read(id) // never fails
+	d := access.Decision{ID: "a" + hex.EncodeToString(id)}
+	for _, r := range req.Resources {
+		v := access.Verdict{Code: access.DenyTenant}
+		if r.Type == "audit" && req.Action == access.Read && r.Tenant == k.tenant && s.Principal().Tenant == k.tenant {
+			v = access.Verdict{Allow: true, Code: access.AllowRule, Rule: "the key file"}
+		}
+		d.Verdicts = append(d.Verdicts, v)
+	}
+	return d, nil
+}
+
+func (k keyholder) Filter(context.Context, access.Action, string) (access.Filter, error) {
+	return access.Filter{}, access.ErrDenied
+}

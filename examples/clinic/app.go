@@ -15,6 +15,7 @@ import (
 	"github.com/part164/part164/access/httpaccess"
 	"github.com/part164/part164/access/rbac"
 	"github.com/part164/part164/audit"
+	"github.com/part164/part164/audit/report"
 	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/minimize"
 	"github.com/part164/part164/session"
@@ -50,6 +51,7 @@ type app struct {
 	policy   *minimize.Policy
 	sessions *session.Manager
 	guard    *httpaccess.Guard
+	reports  *report.Reporter
 	pages    map[string]*template.Template
 	stop     context.CancelFunc // ends the sweep of sessions
 }
@@ -107,6 +109,9 @@ func open(ctx context.Context, o options) (_ *app, err error) {
 		return nil, err
 	}
 	if a.guard, err = httpaccess.New(httpaccess.Config{Authorizer: a.engine, Audit: a.trail, SignIn: "/signin"}); err != nil {
+		return nil, err
+	}
+	if a.reports, err = a.newReports(); err != nil {
 		return nil, err
 	}
 	if a.pages, err = parsePages(); err != nil {

@@ -137,4 +137,6 @@ var purposeNames = map[access.Purpose]string{
 	access.Operations:         "Health care operations",
 	access.RecordManagement:   "Record management",
 	access.SystemAdmin:        "System administration",
+	access.PatientRequest:     "Patient request",
+	access.BreakGlass:         "Emergency access",
 }

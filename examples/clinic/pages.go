@@ -7,12 +7,10 @@ import (
 	"context"
 	"embed"
 	"errors"
-	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
 	"strings"
-	"time"
 
 	"gorm.io/gorm"
 
@@ -48,6 +46,8 @@ func (a *app) handler() http.Handler {
 	mux.Public("POST /signin/code", http.HandlerFunc(a.code))
 	mux.Public("POST /signout", http.HandlerFunc(a.signOut))
 	mux.Public("POST /purpose", http.HandlerFunc(a.choosePurpose))
+	mux.Public("GET /mine", http.HandlerFunc(a.ownPage)) // for patients: see ownRecord
+	mux.Public("GET /mine/page", http.HandlerFunc(a.ownFile))
 	route("GET /patients", a.searchPage, access.Search, "patient", look...)
 	route("POST /patients/search", a.search, access.Search, "patient", look...)
 	route("GET /patients/new", a.newPage, access.Create, "patient", care...)
@@ -56,6 +56,9 @@ func (a *app) handler() http.Handler {
 	route("GET /patients/{id}/edit", a.editPage, access.Update, "patient", care...)
 	route("POST /patients/{id}", a.update, access.Update, "patient", care...)
 	route("GET /patients/{id}/audit", a.auditPage, access.Read, "audit", review...)
+	route("GET /patients/{id}/audit/page", a.auditFile, access.Read, "audit", review...)
+	route("GET /review", a.reviewPage, access.Read, "audit", access.Compliance)
+	route("POST /review", a.signOff, access.Review, "audit", access.Compliance)
 	return a.tampered(secure(a.sessions.Middleware(mux)))
 }
 
@@ -77,7 +80,7 @@ func secure(next http.Handler) http.Handler {
 // bound anew for each request, in render.
 func parsePages() (map[string]*template.Template, error) {
 	pages := map[string]*template.Template{}
-	for _, name := range []string{"signin", "code", "home", "search", "chart", "edit", "audit"} {
+	for _, name := range []string{"signin", "code", "home", "search", "chart", "edit", "audit", "review"} {
 		t := template.New("layout.html").Funcs(minimize.Funcs(context.Background())).Funcs(template.FuncMap{"tidy": tidy})
 		t, err := t.ParseFS(files, "templates/layout.html", "templates/"+name+".html")
 		if err != nil {
@@ -188,11 +191,13 @@ func see(w http.ResponseWriter, r *http.Request, path string) {
 
 // home leads to the first page that the role has a use for.
 func (a *app) home(w http.ResponseWriter, r *http.Request) {
-	switch _, ok := access.PrincipalFrom(r.Context()); {
+	switch who, ok := access.PrincipalFrom(r.Context()); {
 	case !ok:
 		see(w, r, "/signin")
 	case len(a.guard.Purposes(r.Context(), access.Search, "patient")) > 0:
 		see(w, r, "/patients")
+	case who.Kind == access.Patient:
+		see(w, r, "/mine")
 	default:
 		a.render(w, r, http.StatusOK, "home", page{Title: "Welcome"})
 	}
@@ -271,6 +276,7 @@ type found struct {
 	Patients []Patient
 	More     bool
 	Create   bool
+	Review   bool
 }
 
 // listed is the most that a search shows.
@@ -282,6 +288,7 @@ func (a *app) searchPage(w http.ResponseWriter, r *http.Request) {
 
 func (a *app) searched(w http.ResponseWriter, r *http.Request, status int, f found, message string) {
 	f.Create = len(a.guard.Purposes(r.Context(), access.Create, "patient")) > 0
+	f.Review = len(a.guard.Purposes(r.Context(), access.Review, "audit")) > 0
 	a.render(w, r, status, "search", page{Title: "Patients", Message: message, Body: f})
 }
 
@@ -400,68 +407,4 @@ func newest[T any](ctx context.Context, a *app, c *record, kind, date string, ro
 		return err
 	}
 	return nil
-}
-
-// seen is one event of the trail, for people.
-type seen struct {
-	Time             time.Time
-	Who, What        string
-	Purpose, Outcome string
-	Records          []string // kinds and fields, counted
-}
-
-// kindsOf says of what kind the records of an event are, and which fields it
-// touched: "encounter: Start, End (11 times)".
-func kindsOf(objects []audit.Object) []string {
-	var order []string
-	n := map[string]int{}
-	for _, o := range objects {
-		text := o.Type
-		if len(o.Fields) > 0 {
-			text += ": " + strings.Join(o.Fields, ", ")
-		}
-		if n[text]++; n[text] == 1 {
-			order = append(order, text)
-		}
-	}
-	for i, text := range order {
-		if n[text] > 1 {
-			order[i] += fmt.Sprintf(" (%d times)", n[text])
-		}
-	}
-	return order
-}
-
-// auditPage shows who did what to a patient's record. Looking is itself
-// recorded, before anything is shown.
-func (a *app) auditPage(w http.ResponseWriter, r *http.Request) {
-	ctx := r.Context()
-	p, err := a.patient(r, "name", "mrn")
-	if err == nil {
-		err = storage.Settle(ctx, a.db)
-	}
-	if err == nil {
-		_, err = a.trail.Record(ctx, audit.Event{Type: audit.Reported, Outcome: audit.Success, Action: access.Read,
-			Objects: []audit.Object{{Type: "patient", Record: p.ID, Patient: p.ID}}})
-	}
-	if err != nil {
-		a.fail(w, r, err)
-		return
-	}
-	var events []seen
-	for ev, err := range a.journal.Events(ctx, audit.Query{Tenant: tenant, Patient: p.ID, Limit: 200}) {
-		if err != nil {
-			a.fail(w, r, err)
-			return
-		}
-		outcome := string(ev.Outcome)
-		if ev.Reason != "" {
-			outcome += " (" + string(ev.Reason) + ")"
-		}
-		events = append(events, seen{ev.Time, a.login(ctx, ev.Actor.ID), string(ev.Type), purposeNames[ev.Purpose], outcome, kindsOf(ev.Objects)})
-	}
-	a.render(w, r, http.StatusOK, "audit", page{Title: "Who saw this record", Body: struct {
-		*Patient
-		Events []seen
-	}{p, events}})
 }

@@ -17,6 +17,10 @@ import (
 // seeded is how many patients a new database gets.
 const seeded = 24
 
+// firstPatient is the record ID of the first of them: that of the demo user who
+// is a patient, since a patient signs in as their own record.
+const firstPatient = "019b4000-0000-7000-8000-000000000001"
+
 // seed fills an empty database with invented patients, the same in each run:
 // nobody has these names and numbers (555-01xx and 9xx-xx-xxxx are never given
 // out).
@@ -57,6 +61,9 @@ func seedPatient(tx *gorm.DB, r *rand.Rand, i int) error {
 		State:     storage.Seal("Massachusetts"),
 		ZIP:       storage.Seal(pick("02334", "02571", "02343")),
 		Plan:      storage.Seal(fmt.Sprintf("HX-%09d", r.IntN(1_000_000_000))),
+	}
+	if i == 0 {
+		p.ID = firstPatient
 	}
 	if err := tx.Create(p).Error; err != nil {
 		return err

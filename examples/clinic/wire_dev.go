@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"gorm.io/driver/postgres"
 
+	"github.com/part164/part164/access"
 	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/session"
 	"github.com/part164/part164/storage/sqlite"
@@ -90,7 +91,7 @@ func demoUsers() []demoUser {
 		login := strings.TrimPrefix(role, "privacy-")
 		out = append(out, demoUser{Login: login, Role: role, Password: "demo " + login + " 164"})
 	}
-	return out
+	return append(out, demoUser{Login: "patient", Role: "patient", Password: "demo patient 164"})
 }
 
 // addUsers makes the demo users, and gives each a new second factor: a code
@@ -99,7 +100,11 @@ func (a *app) addUsers(ctx context.Context) error {
 	for _, d := range demoUsers() {
 		u, err := a.sessions.UserByLogin(ctx, tenant, d.Login)
 		if errors.Is(err, session.ErrNotFound) {
-			u, err = a.sessions.CreateUser(ctx, session.NewUser{Tenant: tenant, Login: d.Login, Roles: []string{d.Role}, Password: d.Password})
+			n := session.NewUser{Tenant: tenant, Login: d.Login, Roles: []string{d.Role}, Password: d.Password}
+			if d.Role == "patient" {
+				n.ID, n.Kind = firstPatient, access.Patient
+			}
+			u, err = a.sessions.CreateUser(ctx, n)
 		}
 		if err == nil {
 			err = a.sessions.DevelopmentEnrol(ctx, tenant, u.ID)

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"html/template"
+	"net/http"
+	"time"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/rbac"
+	"github.com/part164/part164/audit/report"
+	"github.com/part164/part164/storage"
+)
+
+// newReports makes the reports of the trail. What they say of who did it is the
+// login.
+func (a *app) newReports() (*report.Reporter, error) {
+	return report.New(report.Config{
+		Sources: []report.Source{a.journal}, Audit: a.trail, Access: ownRecord{a.engine},
+		Name: func(ctx context.Context, p access.Principal) string { return a.login(ctx, p.ID) },
+	})
+}
+
+// ownRecord lets patients read who saw their own record, and asks the policy
+// about everything else: that has no relations yet, and opens nothing to
+// patients. A patient signs in with the ID of the record.
+type ownRecord struct{ *rbac.Engine }
+
+func (o ownRecord) Check(ctx context.Context, req access.Request) (access.Decision, error) {
+	d, err := o.Engine.Check(ctx, req)
+	s, serr := access.From(ctx)
+	if err != nil || serr != nil || req.Action != access.Read || s.Purpose() != access.PatientRequest {
+		return d, err
+	}
+	who := s.Principal()
+	for i, r := range req.Resources {
+		if who.Kind == access.Patient && r.Type == "audit" && r.Tenant == who.Tenant && r.ID == who.ID && r.Patient == who.ID {
+			d.Verdicts[i] = access.Verdict{Allow: true, Code: access.AllowRule, Rule: "a patient's own record"}
+		}
+	}
+	return d, nil
+}
+
+// asPatient returns the request for the patient who is signed in, for their own
+// purpose. Anybody else is refused, or asked to sign in.
+func (a *app) asPatient(w http.ResponseWriter, r *http.Request) (_ *http.Request, id string, ok bool) {
+	switch who, in := access.PrincipalFrom(r.Context()); {
+	case !in:
+		see(w, r, "/signin")
+	case who.Kind != access.Patient:
+		a.fail(w, r, &access.DeniedError{Action: access.Read, Resource: "audit", Code: access.DenySubject})
+	default:
+		return r.WithContext(access.ForPurpose(r.Context(), access.PatientRequest)), who.ID, true
+	}
+	return nil, "", false
+}
+
+// chartOf returns the chart of a report, for a page of the app.
+func chartOf(r report.Report) (template.HTML, error) {
+	var b bytes.Buffer
+	err := report.WriteChart(&b, r)
+	return template.HTML(b.String()), err // escaped by WriteChart
+}
+
+// seen is the body of the page that says who saw a record.
+type seen struct {
+	*Patient // nil on the patient's own page
+	*report.Access
+	Chart    template.HTML
+	Purposes map[access.Purpose]string
+}
+
+// accessOf settles what is under way, and asks who saw a record. That somebody
+// asks is recorded before anything is shown.
+func (a *app) accessOf(ctx context.Context, id string) (*report.Access, error) {
+	if err := storage.Settle(ctx, a.db); err != nil {
+		return nil, err
+	}
+	return a.reports.Access(ctx, report.AccessQuery{Patient: id})
+}
+
+// auditPage shows the privacy officer who did what to a patient's record.
+func (a *app) auditPage(w http.ResponseWriter, r *http.Request) {
+	p, err := a.patient(r, "name", "mrn")
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	a.showAccess(w, r, p.ID, p)
+}
+
+// ownPage shows patients who saw their record. Whose it is comes from the
+// sign-in, and from nothing that the browser sends.
+func (a *app) ownPage(w http.ResponseWriter, r *http.Request) {
+	if r, id, ok := a.asPatient(w, r); ok {
+		a.showAccess(w, r, id, nil)
+	}
+}
+
+func (a *app) showAccess(w http.ResponseWriter, r *http.Request, id string, p *Patient) {
+	body := seen{Patient: p, Purposes: purposeNames}
+	var err error
+	if body.Access, err = a.accessOf(r.Context(), id); err == nil {
+		body.Chart, err = chartOf(body.Access)
+	}
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	a.render(w, r, http.StatusOK, "audit", page{Title: "Who saw this record", Body: body})
+}
+
+// auditFile is the same as one page to keep, or to hand to the patient.
+func (a *app) auditFile(w http.ResponseWriter, r *http.Request) { a.file(w, r, r.PathValue("id")) }
+
+func (a *app) ownFile(w http.ResponseWriter, r *http.Request) {
+	if r, id, ok := a.asPatient(w, r); ok {
+		a.file(w, r, id)
+	}
+}
+
+func (a *app) file(w http.ResponseWriter, r *http.Request, id string) {
+	var b bytes.Buffer
+	seen, err := a.accessOf(r.Context(), id)
+	if err == nil {
+		err = report.WriteHTML(&b, seen)
+	}
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Security-Policy", report.ContentSecurityPolicy())
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = b.WriteTo(w) // the client may have gone
+}
+
+// reviewed is the body of the weekly review.
+type reviewed struct {
+	*report.Review
+	Chart        template.HTML
+	Week         string // any day of it
+	Before, Next string // the weeks around it; Next is empty in the newest
+	Over, Sign   bool   // the week is over; the reader may sign off
+}
+
+// week returns the week that a request names; without a name the last one that
+// is over.
+func week(r *http.Request) (report.ReviewQuery, error) {
+	day := r.FormValue("week")
+	if day == "" {
+		return report.Week(time.Now().AddDate(0, 0, -7)), nil
+	}
+	t, err := time.Parse(time.DateOnly, day)
+	return report.Week(t), err
+}
+
+// reviewPage shows a week's activity (45 CFR 164.308(a)(1)(ii)(D)).
+func (a *app) reviewPage(w http.ResponseWriter, r *http.Request) {
+	q, err := week(r)
+	if err != nil {
+		http.Error(w, "no such week", http.StatusBadRequest)
+		return
+	}
+	rev, err := a.reports.Review(r.Context(), q)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	a.showReview(w, r, http.StatusOK, q, rev, "")
+}
+
+// signOff signs the week off, as the reader saw it.
+func (a *app) signOff(w http.ResponseWriter, r *http.Request) {
+	q, err := week(r)
+	if err != nil {
+		http.Error(w, "no such week", http.StatusBadRequest)
+		return
+	}
+	_, err = a.reports.SignOff(r.Context(), q, r.PostFormValue("digest"))
+	message := ""
+	switch {
+	case errors.Is(err, report.ErrOwnReview):
+		message = "Nobody signs off their own activity: somebody else must."
+	case errors.Is(err, report.ErrChanged):
+		message = "Something was added to the week since you read it. Look again, and then sign off."
+	case err != nil:
+		a.fail(w, r, err)
+		return
+	default:
+		see(w, r, "/review?week="+q.Since.Format(time.DateOnly))
+		return
+	}
+	rev, err := a.reports.Review(r.Context(), q)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	a.showReview(w, r, http.StatusConflict, q, rev, message)
+}
+
+func (a *app) showReview(w http.ResponseWriter, r *http.Request, status int, q report.ReviewQuery, rev *report.Review, message string) {
+	body := reviewed{Review: rev, Week: q.Since.Format(time.DateOnly), Before: q.Since.AddDate(0, 0, -7).Format(time.DateOnly), Over: !q.Until.After(time.Now())}
+	if body.Over {
+		body.Next = q.Until.Format(time.DateOnly)
+	}
+	body.Sign = body.Over && a.may(r.Context(), access.Review, "audit")
+	var err error
+	if body.Chart, err = chartOf(rev); err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	a.render(w, r, status, "review", page{Title: "Review of activity", Message: message, Body: body})
+}

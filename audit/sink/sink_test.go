@@ -495,3 +495,79 @@ func TestCheckTransport(t *testing.T) {
 		}
 	}
 }
+
+// TestAPurgeIsHeldByWhatIsOnTheDisk: what was delivered in the last second
+// comes again after a crash, so that a purge must keep it.
+func TestAPurgeIsHeldByWhatIsOnTheDisk(t *testing.T) {
+	t.Parallel()
+	j, dir := newJournal(t)
+	fake := new(sinktest.Fake)
+	p := openPipe(t, j, fake, fast())
+	flush(t, p)
+	for range 30 {
+		record(t, j, 3)
+		time.Sleep(30 * time.Millisecond) // lets the pipe deliver: any moment is a good one to look
+		passed := p.Passed()
+		cursors, err := sink.Cursors(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if passed.Seq > cursors["fake"].Seq {
+			t.Fatalf("Passed says %d, the disk %d", passed.Seq, cursors["fake"].Seq)
+		}
+	}
+}
+
+// TestAdoptDeliversEverything: more than a batch.
+func TestAdoptDeliversEverything(t *testing.T) {
+	t.Parallel()
+	j, _ := newJournal(t)
+	fake := new(sinktest.Fake)
+	cfg := fast()
+	cfg.Batch = 7
+	p := openPipe(t, j, fake, cfg)
+	dead, dir := newJournal(t)
+	ids := record(t, dead, 60)
+	if err := dead.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Adopt(t.Context(), dir, time.Nanosecond); err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[string]bool)
+	for _, l := range fake.Received() {
+		seen[l.ID] = true
+	}
+	for _, id := range ids {
+		if !seen[id] {
+			t.Errorf("%s is lost", id)
+		}
+	}
+}
+
+// TestReadCopyComputesTheHash: what a document says about itself is not
+// believed, and a changed line is none.
+func TestReadCopyComputesTheHash(t *testing.T) {
+	t.Parallel()
+	j, _ := newJournal(t)
+	fake := new(sinktest.Fake)
+	p := openPipe(t, j, fake, fast())
+	record(t, j, 1)
+	flush(t, p)
+	for _, l := range fake.Received() {
+		doc := `{"id":"x","writer":"` + l.Position.Writer + `","leaf":"forged","line":` + string(l.Raw) + `}`
+		c, err := sink.ReadCopy([]byte(doc))
+		if err != nil || c.Leaf != l.Leaf || c.Seq != l.Position.Seq || c.Writer != l.Position.Writer {
+			t.Errorf("%+v, %v", c, err)
+		}
+		for _, bad := range []string{
+			strings.Replace(doc, `"outcome":"success"`, `"outcome":"failure"`, 1),
+			strings.Replace(doc, `"writer":"`+l.Position.Writer+`"`, `"writer":""`, 1),
+			doc[:len(doc)-1], "", "null", "{}", `{"writer":"j","line":{"seq":1}}`, `{"writer":"j","line":[]}`,
+		} {
+			if _, err := sink.ReadCopy([]byte(bad)); err == nil {
+				t.Errorf("it passes: %.200s", bad)
+			}
+		}
+	}
+}

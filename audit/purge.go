@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/transparency-dev/formats/log"
+	"go.uber.org/zap"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/part164/part164/access"
@@ -52,8 +53,9 @@ type Purge struct {
 	// [ErrRetention].
 	Before time.Time
 
-	// Required are the sinks that every purged line must have passed, such as
-	// those of package audit/sink.
+	// Required are further sinks that every purged line must have passed.
+	// Those of package audit/sink need not be named: their cursors lie in the
+	// folder ([Cursors]).
 	Required []Passer
 }
 
@@ -158,6 +160,10 @@ func (j *Journal) purgeable(ctx context.Context, p Purge, hs *holds) (r PurgeRec
 	if err != nil {
 		return r, nil, err
 	}
+	passed, err := Cursors(j.dir)
+	if err != nil {
+		return r, nil, err
+	}
 	j.mu.Lock()
 	current := j.seg.index
 	j.mu.Unlock()
@@ -196,6 +202,12 @@ func (j *Journal) purgeable(ctx context.Context, p Purge, hs *holds) (r PurgeRec
 				return r, commitments, nil
 			} else if commitment != "" {
 				details = append(details, commitment)
+			}
+		}
+		for name, pos := range passed {
+			if pos.Writer != j.keys.writer || pos.Seq < last {
+				j.log.Warn("audit: a purge waits for a sink", zap.String("sink", name))
+				return r, commitments, nil
 			}
 		}
 		for _, sink := range p.Required {

@@ -63,7 +63,7 @@ const (
 )
 
 // Compare holds the journal in dir against what a receiver has of it: copies
-// yields the receiver's, in any order. passed is how far the sink is ([Cursors]);
+// yields the receiver's, in any order. passed is how far the sink is ([audit.Cursors]);
 // what lies behind it counts as pending. The zero Position compares everything.
 //
 // Copies of other writers, and of events that a purge has removed from the

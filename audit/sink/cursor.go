@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/part164/part164/audit"
 )
@@ -21,32 +20,6 @@ const (
 	cursorSuffix = ".json"
 	parkedSuffix = ".parked"
 )
-
-// Cursors returns, by the sink's name, how far each sink of the journal in dir
-// is: the last event that it has accepted, or that was parked. What lies
-// behind the least of them must not be purged: somebody has yet to get it. A
-// sink that is no longer wanted holds purges back until its file,
-// sink-NAME.json, is removed.
-func Cursors(dir string) (map[string]audit.Position, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("audit: read cursors: %w", err)
-	}
-	out := make(map[string]audit.Position)
-	for _, e := range entries {
-		name, ok := strings.CutPrefix(e.Name(), filePrefix)
-		if !ok {
-			continue
-		}
-		if name, ok = strings.CutSuffix(name, cursorSuffix); !ok {
-			continue
-		}
-		if out[name], _, err = readCursor(dir, name); err != nil {
-			return nil, fmt.Errorf("audit: read cursors: %w", err)
-		}
-	}
-	return out, nil
-}
 
 func cursorFile(dir, name string) string { return filepath.Join(dir, filePrefix+name+cursorSuffix) }
 

@@ -11,7 +11,7 @@
 //
 //   - Nothing is lost. Events wait in the journal until the sink has accepted
 //     them; nothing expires, and a purge of the journal waits too (see
-//     [Cursors]).
+//     [audit.Cursors]).
 //   - Order is kept: that of the journal.
 //   - At least once: after a crash, or an answer that did not arrive, events
 //     come again. Each has an ID, the writer and its sequence, by which a

@@ -278,7 +278,7 @@ func TestACursorThatIsNone(t *testing.T) {
 		if _, err := sink.Open(j, new(sinktest.Fake), fast()); err == nil || !strings.Contains(err.Error(), "remove it") {
 			t.Errorf("%q: %v", text, err)
 		}
-		if _, err := sink.Cursors(dir); (err == nil) != (text == `{"writer":"j1","seq":7}`) {
+		if _, err := audit.Cursors(dir); (err == nil) != (text == `{"writer":"j1","seq":7}`) {
 			t.Errorf("%q: Cursors: %v", text, err)
 		}
 	}
@@ -301,14 +301,14 @@ func TestAPurgeKnowsOfASinkAtOnce(t *testing.T) {
 	fake.Fail(errors.New("down"))
 	record(t, j, 5)
 	p := openPipe(t, j, fake, fast())
-	cursors, err := sink.Cursors(dir)
+	cursors, err := audit.Cursors(dir)
 	if err != nil || len(cursors) != 1 || cursors["fake"] != (audit.Position{}) || p.Passed() != (audit.Position{}) {
 		t.Errorf("Cursors = %v, %v; Passed = %+v", cursors, err, p.Passed())
 	}
 	fake.Fail(nil)
 	ids := record(t, j, 5)
 	flush(t, p)
-	cursors, err = sink.Cursors(dir)
+	cursors, err = audit.Cursors(dir)
 	if at := cursors["fake"]; err != nil || at != p.Passed() || at.Writer != j.Writer() || !strings.HasSuffix(ids[4], "."+itoa(at.Seq)) {
 		t.Errorf("Cursors = %v, %v; Passed = %+v; the last event is %s", cursors, err, p.Passed(), ids[4])
 	}
@@ -508,7 +508,7 @@ func TestAPurgeIsHeldByWhatIsOnTheDisk(t *testing.T) {
 		record(t, j, 3)
 		time.Sleep(30 * time.Millisecond) // lets the pipe deliver: any moment is a good one to look
 		passed := p.Passed()
-		cursors, err := sink.Cursors(dir)
+		cursors, err := audit.Cursors(dir)
 		if err != nil {
 			t.Fatal(err)
 		}

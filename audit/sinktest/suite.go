@@ -304,7 +304,7 @@ func outage(t *testing.T, b *bench) {
 	if err != nil || lag.Events == 0 || lag.Age == 0 || lag.Err == nil {
 		t.Errorf("while the receiver is down: Lag = %+v, %v", lag, err)
 	}
-	cursors, err := sink.Cursors(b.dir)
+	cursors, err := audit.Cursors(b.dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -236,7 +236,7 @@ func TestThreeProcessesOneTable(t *testing.T) {
 	<-nodes[0].done
 	store := open(t, d.db)
 	pending := func() int {
-		pos, err := sink.Cursors(dirs[0])
+		pos, err := audit.Cursors(dirs[0])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -299,7 +299,7 @@ func TestThreeProcessesOneTable(t *testing.T) {
 		if err != nil || len(report.Defects) > 0 {
 			t.Errorf("%s: %v %v", filepath.Base(dir), report.Defects, err)
 		}
-		cursors, err := sink.Cursors(dir)
+		cursors, err := audit.Cursors(dir)
 		if err != nil {
 			t.Fatal(err)
 		}

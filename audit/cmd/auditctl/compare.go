@@ -85,7 +85,7 @@ func runCompare(ctx context.Context, c *call) (int, error) {
 	}
 	var passed audit.Position
 	if *name != "" {
-		cursors, err := sink.Cursors(args[0])
+		cursors, err := audit.Cursors(args[0])
 		if err != nil {
 			return 0, err
 		}

@@ -36,13 +36,15 @@ DESCRIPTION
 
 OPTIONS
     --format FORMAT
-        The form. json where it is left out; --json says the same.
+        The form. json where it is left out.
     --observer ID
         Names the system whose journal it is. The journal's writer where it is
         left out.
     --since TIME, --until TIME
         Events from this time on, and before that one: 2026-11-22, or
         2026-11-22T13:00:00Z.
+    --json
+        The same as --format json.
     --help
         Print this page.
 

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,7 @@ func journalFigures() []figure {
 	return []figure{
 		{"audit Record / bare group-commit limit, 1 writer", goal{least: 0.85}, recordRate(1)},
 		{"audit Record / bare group-commit limit, 64 writers", goal{least: 0.90}, recordRate(64)},
+		{"audit Record, 99th percentile of its latency / the limit's, 64 writers", goal{most: 1.3}, recordTail(64)},
 		{"audit Record, CPU per event / the limit's, 64 writers", goal{most: 2}, recordCPU(64)},
 	}
 }
@@ -38,7 +40,7 @@ const roundTime = 150 * time.Millisecond
 // recordRate is the journal's throughput as a share of the limit's.
 func recordRate(writers int) func(context.Context, string) (value, error) {
 	return func(ctx context.Context, dir string) (value, error) {
-		return withJournal(ctx, dir, func(journal, bare recorder) (value, error) {
+		return withLimit(ctx, dir, func(journal, bare recorder) (value, error) {
 			return ratio(ctx, 31, perEvent(writers, bare), perEvent(writers, journal))
 		})
 	}
@@ -48,15 +50,37 @@ func recordRate(writers int) func(context.Context, string) (value, error) {
 // multiple of the limit's.
 func recordCPU(writers int) func(context.Context, string) (value, error) {
 	return func(ctx context.Context, dir string) (value, error) {
-		return withJournal(ctx, dir, func(journal, bare recorder) (value, error) {
+		return withLimit(ctx, dir, func(journal, bare recorder) (value, error) {
 			return ratio(ctx, 15, cpuPerEvent(writers, journal), cpuPerEvent(writers, bare))
 		})
 	}
 }
 
-// withJournal calls compare with a journal and a limit, both in dir, whose
-// lines are equally long.
-func withJournal(ctx context.Context, dir string, compare func(journal, bare recorder) (value, error)) (_ value, err error) {
+// recordTail is the 99th percentile of the journal's latency as a multiple of
+// the limit's.
+func recordTail(writers int) func(context.Context, string) (value, error) {
+	return func(ctx context.Context, dir string) (value, error) {
+		return withLimit(ctx, dir, func(journal, bare recorder) (value, error) {
+			return ratio(ctx, 31, tail(writers, journal), tail(writers, bare))
+		})
+	}
+}
+
+// withLimit calls compare with a journal and a limit, both in dir, whose lines
+// are equally long.
+func withLimit(ctx context.Context, dir string, compare func(journal, bare recorder) (value, error)) (value, error) {
+	return withJournal(ctx, dir, func(journal recorder, size int) (_ value, err error) {
+		bare, err := newLimit(dir, size)
+		if err != nil {
+			return value{}, err
+		}
+		defer func() { err = errors.Join(err, bare.close()) }()
+		return compare(journal, bare.record)
+	})
+}
+
+// withJournal calls compare with a journal in dir and the length of its lines.
+func withJournal(ctx context.Context, dir string, compare func(journal recorder, size int) (value, error)) (_ value, err error) {
 	journal, err := audit.Open(filepath.Join(dir, "journal"), audit.Config{KEK: cryptotest.NewKEK()})
 	if err != nil {
 		return value{}, err
@@ -78,12 +102,7 @@ func withJournal(ctx context.Context, dir string, compare func(journal, bare rec
 	if err != nil {
 		return value{}, err
 	}
-	bare, err := newLimit(dir, size)
-	if err != nil {
-		return value{}, err
-	}
-	defer func() { err = errors.Join(err, bare.close()) }()
-	return compare(record, bare.record)
+	return compare(record, size)
 }
 
 // lineLength returns the length of the first line in a file of dir that holds
@@ -113,6 +132,29 @@ func perEvent(writers int, record recorder) side {
 		begin := time.Now()
 		n, err := recordFor(ctx, roundTime, writers, record)
 		return float64(time.Since(begin).Nanoseconds()) / float64(n), err
+	}
+}
+
+// tail is the 99th percentile of the time that an event takes while writers
+// record without pause, in nanoseconds.
+func tail(writers int, record recorder) side {
+	return func(ctx context.Context) (float64, error) {
+		var mu sync.Mutex
+		var all []time.Duration
+		_, err := recordFor(ctx, 2*roundTime, writers, func(ctx context.Context) error {
+			begin := time.Now()
+			err := record(ctx)
+			took := time.Since(begin)
+			mu.Lock()
+			all = append(all, took)
+			mu.Unlock()
+			return err
+		})
+		if err != nil || len(all) == 0 {
+			return 0, errors.Join(err, errors.New("no event was recorded"))
+		}
+		slices.Sort(all)
+		return float64(all[len(all)*99/100].Nanoseconds()), nil
 	}
 }
 

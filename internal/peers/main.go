@@ -50,6 +50,7 @@ func figures() []figure {
 	all = append(all, tableFigures()...)
 	all = append(all, fileFigures()...)
 	all = append(all, journalFigures()...)
+	all = append(all, trailFigures()...)
 	all = append(all, renderFigures()...)
 	return all
 }

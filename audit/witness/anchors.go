@@ -71,6 +71,25 @@ func read(r io.Reader, name string, trust Trust) ([]audit.Anchor, error) {
 	return out, err
 }
 
+// Notes returns the signed notes in the file of a witness, unchecked: [Read]
+// checks them.
+func Notes(path string) ([][]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("witness: read: %w", err)
+	}
+	defer f.Close()
+	var out [][]byte
+	_, err = readLines(f, func(l line) error {
+		out = append(out, []byte(l.Checkpoint))
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("witness: read %s: %w", path, err)
+	}
+	return out, nil
+}
+
 func (t Trust) verifiers() ([]note.Verifier, error) {
 	var out []note.Verifier
 	for _, key := range t.Witnesses {

@@ -52,12 +52,12 @@ func TestVerifyPrintsItsVerdicts(t *testing.T) {
 	if code != exitOK {
 		t.Errorf("exit %d", code)
 	}
-	for _, want := range []string{"integrity ok", "key from folder", "UNWITNESSED", "segments       1\n", "events         8 ", "open attempts  1\n"} {
+	for _, want := range []string{"integrity      ok\n", "key from folder", "UNWITNESSED", "segments       1\n", "events         8 ", "open attempts  1 (the outcome may lie with another writer", "retention      from its first line\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("output has no %q:\n%s", want, out)
 		}
 	}
-	for _, word := range []string{"integrity complete", "authentic\n"} {
+	for _, word := range []string{"complete\n", "authentic\n"} {
 		if strings.Contains(out, word) {
 			t.Errorf("output claims %q", word)
 		}
@@ -66,17 +66,12 @@ func TestVerifyPrintsItsVerdicts(t *testing.T) {
 		t.Errorf("--require-witness: exit %d, want %d", code, exitUnwitnessed)
 	}
 	code, out, _ = ctl(t, "verify", "--pubkey", filepath.Join(dir, "verifier.pub"), dir, "--json")
-	var report struct {
-		Integrity     bool   `json:"integrity"`
-		PublicKeyFrom string `json:"public_key_from"`
-		Witnessed     *bool  `json:"witnessed"`
-		Events        int    `json:"events"`
-		Defects       []any  `json:"defects"`
-	}
-	if err := json.Unmarshal([]byte(out), &report); err != nil || code != exitOK {
+	var sum summary
+	if err := json.Unmarshal([]byte(out), &sum); err != nil || code != exitOK || len(sum.Journals) != 1 {
 		t.Fatalf("--json: exit %d, %v", code, err)
 	}
-	if !report.Integrity || report.PublicKeyFrom != "given" || report.Witnessed == nil || *report.Witnessed || report.Events != 8 || report.Defects == nil {
+	if r := sum.Journals[0]; !sum.OK || sum.Witnessed || !r.Integrity || r.PublicKeyFrom != "given" || r.Witnessed || r.Events != 8 || r.Completeness != "unwitnessed" ||
+		!strings.Contains(out, `"defects": []`) || !strings.Contains(out, `"absent": []`) {
 		t.Errorf("--json: %s", out)
 	}
 }
@@ -95,7 +90,7 @@ func TestVerifyNamesWhatIsBroken(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, out, _ := ctl(t, "verify", dir)
-	if code != exitBroken || strings.Contains(out, "integrity ok") || !strings.Contains(out, "integrity BROKEN") ||
+	if code != exitBroken || strings.Contains(out, "integrity      ok") || !strings.Contains(out, "integrity      BROKEN: 1 defect\n") ||
 		!strings.Contains(out, "BROKEN 00000001.jsonl: offset ") || !strings.Contains(out, ": sequence 6: ") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}

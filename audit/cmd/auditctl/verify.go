@@ -4,27 +4,33 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/part164/part164/audit"
 )
 
 const verifyManual = `NAME
-    auditctl verify - check an audit journal
+    auditctl verify - check that journals are what was written
 
 SYNOPSIS
-    auditctl verify DIR [--pubkey FILE] [--require-witness] [--json]
+    auditctl verify DIR... [--pubkey FILE]... [--witness FILE|URL]...
+        [--witness-key FILE]... [--witness-ca FILE] [--require-witness]
+        [--json]
 
 DESCRIPTION
-    verify reads the journal in the folder DIR and checks that every line is
+    verify reads the journal in each folder DIR and checks that every line is
     the one that was written: whole, chained to the line before, covered by
     the signed checkpoints; and that no segment is missing in between. It
     needs no key of the journal and takes no lock: DIR may be in use. It
-    changes nothing.
+    changes nothing. Give the folders of all writers of a system in one run.
 
-    It gives three verdicts.
+    It gives four verdicts on each journal.
 
     integrity     ok, or BROKEN with the file, offset and sequence of each
                   defect.
@@ -34,16 +40,37 @@ DESCRIPTION
                   key from a safe place with --pubkey.
     completeness  UNWITNESSED: nobody outside confirmed how long the journal
                   is, so that a tail which was cut off cannot be seen.
+                  witnessed at N lines: a witness saw them, at a time; what
+                  came after is an UNWITNESSED tail.
+                  TRUNCATED: a witness saw more lines than there are.
+                  ROLLED BACK or FORKED: it saw other lines.
+    retention     whether the oldest lines are all there, or were purged by
+                  the journal's own signed record. Lines that are gone
+                  otherwise are a defect of integrity.
 
-    "open attempts" are writes whose outcome is not recorded in this journal.
-    storage.Check decides each by looking at the data.
+    A journal that a witness knows and that is in none of the folders is
+    ABSENT: it was deleted as a whole, or not given.
+
+    "open attempts" are writes whose outcome is recorded in none of the
+    folders. With one folder it may lie with another writer; storage.Check
+    decides the rest by looking at the data.
 
 OPTIONS
     --pubkey FILE
-        The journal's public key, as in its verifier.pub, from a place that
-        the writer of DIR cannot reach.
+        Public keys of journals, as in their verifier.pub, from a place that
+        the writers cannot reach. A file may hold several, a line each.
+    --witness FILE|URL
+        What a witness saw: its file, or the https URL of one that is served
+        by package audit/witness. May be given more than once.
+    --witness-key FILE
+        Verifier keys of witnesses, a line each. Required with a URL. Without
+        it a file counts for what the place is worth that it was kept in,
+        and its checkpoints need the signature of a journal's public key.
+    --witness-ca FILE
+        Certificates of the authority of the witness's URL, in PEM. The
+        system's where it is left out.
     --require-witness
-        Exit with 2 unless a witness confirms the journal's length.
+        Exit with 2 unless a witness confirms the length of each journal.
     --json
         Print the report as one JSON object.
     --help
@@ -51,121 +78,227 @@ OPTIONS
 
 EXIT STATUS
     0   every check passed
-    1   the journal is broken
-    2   it is unwitnessed, and --require-witness was given
-    3   it could not be checked: no journal, no key, or bad usage
+    1   a journal is broken, truncated, forked or absent
+    2   one is unwitnessed, and --require-witness was given
+    3   it could not be checked: no journal, no key, no witness, bad usage
 
 EXAMPLES
     auditctl verify data/audit
-    auditctl verify data/audit --pubkey /media/auditor/verifier.pub --json
+    auditctl verify data/audit --pubkey /media/auditor/verifier.pub \\
+        --witness /media/auditor/witness.jsonl \\
+        --witness-key /media/auditor/witness.pub --require-witness
 `
 
 func verifyCommand() command {
-	return command{"verify", "check that a journal is what was written", verifyManual, runVerify}
+	return command{"verify", "check that journals are what was written", verifyManual, runVerify}
 }
 
 func runVerify(ctx context.Context, c *call) (int, error) {
-	pubkey := c.flags.String("pubkey", "", "")
+	var pubkeys []string
+	c.flags.Func("pubkey", "", func(s string) error { pubkeys = append(pubkeys, s); return nil })
+	witnesses := c.witnessed()
 	requireWitness := c.flags.Bool("require-witness", false, "")
 	dirs, err := c.parse()
 	if err != nil {
 		return 0, err
 	}
-	if len(dirs) != 1 {
-		return 0, usagef("it takes one folder")
+	if len(dirs) == 0 {
+		return 0, usagef("it takes a folder")
 	}
 	var cfg audit.VerifyConfig
-	if cfg.Verifier, err = readVerifier(*pubkey); err != nil {
+	if cfg.Verifier, err = readVerifiers(pubkeys); err != nil {
+		return 0, err
+	}
+	logs := cfg.Verifier
+	if logs == "" {
+		var found []string
+		for _, dir := range dirs {
+			found = append(found, filepath.Join(dir, "verifier.pub"))
+		}
+		if logs, err = readVerifiers(found); err != nil && len(witnesses.sources) > 0 {
+			return 0, err
+		}
+	}
+	if cfg.Anchors, err = witnesses.anchors(ctx, logs); err != nil {
 		return 0, err
 	}
 	bar := c.progress("verifying")
 	if bar != nil {
 		cfg.Progress = bar.show
 	}
-	report, err := audit.Verify(ctx, dirs[0], cfg)
+	s, err := audit.VerifyAll(ctx, dirs, cfg)
 	bar.clear()
 	if err != nil {
 		return 0, err
 	}
 	if c.asJSON {
-		err = printJSON(c, &report)
+		err = c.print(summaryJSON(&s))
 	} else {
-		err = printText(c.stdout, dirs[0], &report)
+		err = printSummary(c.stdout, &s)
 	}
 	switch {
 	case err != nil:
 		return 0, err
-	case len(report.Defects) > 0:
+	case s.Broken():
 		return exitBroken, nil
-	case *requireWitness && !report.Witnessed():
+	case *requireWitness && !s.Witnessed():
 		return exitUnwitnessed, nil
 	}
 	return exitOK, nil
 }
 
-func printText(w io.Writer, dir string, r *audit.Report) error {
-	integrity := "integrity ok"
-	if n := len(r.Defects); n > 0 {
-		integrity = fmt.Sprintf("integrity BROKEN: %d defects", n)
-		if n == 1 {
-			integrity = "integrity BROKEN: 1 defect"
+// readVerifiers reads the public key files, each of one key or several.
+func readVerifiers(paths []string) (string, error) {
+	var keys []string
+	for _, path := range paths {
+		key, err := readVerifier(path)
+		if err != nil {
+			return "", err
 		}
+		keys = append(keys, key)
+	}
+	return strings.Join(keys, "\n"), nil
+}
+
+func printSummary(w io.Writer, s *audit.Summary) error {
+	p := &printer{w: w}
+	for i := range s.Reports {
+		if i > 0 {
+			p.f("\n")
+		}
+		printReport(p, &s.Reports[i], len(s.Reports) == 1)
+	}
+	for _, a := range s.Absent {
+		p.f("\nABSENT: %s, which %s saw at %d lines (%s), is in no folder: it was deleted as a whole, or not given\n", a.Origin, a.By, a.Size, stamp(a.Time))
+	}
+	return p.err
+}
+
+// A printer keeps the first error of its prints.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) f(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format, args...)
+	}
+}
+
+func printReport(p *printer, r *audit.Report, alone bool) {
+	integrity := "ok"
+	if n := len(r.Defects); n > 0 {
+		integrity = "BROKEN: " + plural(uint64(n), "defect", "defects")
 	}
 	key := "key given"
 	if r.KeyFromFolder {
 		key = "key from folder: compare it with one from a safe place (--pubkey)"
 	}
-	_, err := fmt.Fprintf(w, `journal        %s in %s
-period         %s to %s
-segments       %d
-events         %d (%d lines, %d checkpoints)
-open attempts  %d
-unsigned tail  %d lines
-
-%s
-authenticity: %s
-              %s
-completeness: UNWITNESSED: without a witness a tail that was cut off cannot be seen
-`, r.Origin, dir, stamp(r.First), stamp(r.Last), r.Segments, r.Events, r.Lines, r.Checkpoints, r.OpenAttempts, r.Unsigned,
-		integrity, key, r.Verifier)
-	if err == nil && r.GivenUp > 0 {
-		_, err = fmt.Fprintf(w, "note: %d segments were given up after a failed sync of the disk\n", r.GivenUp)
+	open := ""
+	if alone && r.OpenAttempts > 0 {
+		open = " (the outcome may lie with another writer: give all folders)"
+	}
+	p.f("journal        %s in %s\n", r.Origin, r.Dir)
+	p.f("period         %s to %s\n", stamp(r.First), stamp(r.Last))
+	p.f("segments       %d\n", r.Segments)
+	p.f("events         %d (%d lines, %d checkpoints)\n", r.Events, r.Lines, r.Checkpoints)
+	p.f("open attempts  %d%s\n", r.OpenAttempts, open)
+	p.f("unsigned tail  %d lines\n", r.Unsigned)
+	p.f("\nintegrity      %s\n", integrity)
+	p.f("authenticity   %s\n               %s\n", key, r.Verifier)
+	p.f("completeness   %v\n", r.Completeness)
+	p.f("retention      %s\n", retention(r))
+	if r.GivenUp > 0 {
+		p.f("note: %s given up after a failed sync of the disk\n", plural(uint64(r.GivenUp), "segment was", "segments were"))
 	}
 	for _, d := range r.Defects {
-		if err == nil {
-			_, err = fmt.Fprintf(w, "BROKEN %v\n", d)
-		}
+		p.f("BROKEN %v\n", d)
 	}
-	return err
 }
 
-func printJSON(c *call, r *audit.Report) error {
-	defects := r.Defects
-	if defects == nil {
-		defects = []audit.Defect{}
+func retention(r *audit.Report) string {
+	switch {
+	case r.Purged != nil:
+		return fmt.Sprintf("the oldest %d lines were purged by the journal's signed record", r.FirstSeq)
+	case r.FirstSeq > 0:
+		return "the oldest lines are gone, and no record of the journal says why"
 	}
-	key := "given"
-	if r.KeyFromFolder {
-		key = "folder"
+	return "from its first line"
+}
+
+type reportJSON struct {
+	Folder        string         `json:"folder"`
+	Journal       string         `json:"journal"`
+	Integrity     bool           `json:"integrity"`
+	PublicKey     string         `json:"public_key"`
+	PublicKeyFrom string         `json:"public_key_from"` // given or folder
+	Completeness  string         `json:"completeness"`    // unwitnessed, witnessed, truncated, forked or undecided
+	Witnessed     bool           `json:"witnessed"`
+	Anchor        *audit.Anchor  `json:"anchor,omitempty"`
+	Agrees        *audit.Anchor  `json:"agrees,omitempty"`
+	Tail          uint64         `json:"unwitnessed_lines"`
+	Missing       uint64         `json:"missing_lines"`
+	FirstSequence uint64         `json:"first_sequence"`
+	Purged        bool           `json:"purged"`
+	Segments      int            `json:"segments"`
+	Lines         uint64         `json:"lines"`
+	Events        uint64         `json:"events"`
+	Checkpoints   uint64         `json:"checkpoints"`
+	OpenAttempts  uint64         `json:"open_attempts"`
+	Unsigned      uint64         `json:"unsigned_lines"`
+	GivenUp       int            `json:"given_up_segments"`
+	First         time.Time      `json:"first"`
+	Last          time.Time      `json:"last"`
+	Defects       []audit.Defect `json:"defects"`
+}
+
+type summary struct {
+	OK        bool           `json:"ok"` // no journal is broken or absent
+	Witnessed bool           `json:"witnessed"`
+	Journals  []reportJSON   `json:"journals"`
+	Absent    []audit.Anchor `json:"absent"`
+}
+
+func summaryJSON(s *audit.Summary) summary {
+	out := summary{OK: !s.Broken(), Witnessed: s.Witnessed(), Absent: append([]audit.Anchor{}, s.Absent...)}
+	for _, r := range s.Reports {
+		j := reportJSON{
+			Folder: r.Dir, Journal: r.Origin, Integrity: len(r.Defects) == 0, PublicKey: r.Verifier, PublicKeyFrom: "given",
+			Completeness: string(r.Completeness.Length), Witnessed: r.Witnessed(), Tail: r.Completeness.Tail, Missing: r.Completeness.Missing,
+			FirstSequence: r.FirstSeq, Purged: r.Purged != nil, Segments: r.Segments, Lines: r.Lines, Events: r.Events,
+			Checkpoints: r.Checkpoints, OpenAttempts: r.OpenAttempts, Unsigned: r.Unsigned, GivenUp: r.GivenUp,
+			First: r.First, Last: r.Last, Defects: append([]audit.Defect{}, r.Defects...),
+		}
+		if r.KeyFromFolder {
+			j.PublicKeyFrom = "folder"
+		}
+		if r.Completeness.Length == audit.Unwitnessed {
+			j.Completeness, j.Tail = "unwitnessed", r.Lines
+		} else {
+			j.Anchor = &r.Completeness.Anchor
+		}
+		if r.Completeness.Agrees.Origin != "" {
+			j.Agrees = &r.Completeness.Agrees
+		}
+		out.Journals = append(out.Journals, j)
 	}
-	return c.print(struct {
-		Journal       string         `json:"journal"`
-		Integrity     bool           `json:"integrity"`
-		PublicKey     string         `json:"public_key"`
-		PublicKeyFrom string         `json:"public_key_from"`
-		Witnessed     bool           `json:"witnessed"`
-		Segments      int            `json:"segments"`
-		Lines         uint64         `json:"lines"`
-		Events        uint64         `json:"events"`
-		Checkpoints   uint64         `json:"checkpoints"`
-		OpenAttempts  uint64         `json:"open_attempts"`
-		Unsigned      uint64         `json:"unsigned_lines"`
-		GivenUp       int            `json:"given_up_segments"`
-		First         time.Time      `json:"first"`
-		Last          time.Time      `json:"last"`
-		Defects       []audit.Defect `json:"defects"`
-	}{
-		r.Origin, len(r.Defects) == 0, r.Verifier, key, r.Witnessed(), r.Segments, r.Lines, r.Events, r.Checkpoints,
-		r.OpenAttempts, r.Unsigned, r.GivenUp, r.First, r.Last, defects,
-	})
+	return out
+}
+
+// readLinesOf returns the words of the files, which hold one a line.
+func readLinesOf(paths []string) ([]string, error) {
+	var out []string
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		words := strings.Fields(string(text))
+		if len(words) == 0 {
+			return nil, errors.New(path + " is empty")
+		}
+		out = append(out, words...)
+	}
+	return out, nil
 }

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/part164/part164/audit"
+)
+
+const proveManual = `NAME
+    auditctl prove - prove to somebody else that an event is in a journal
+
+SYNOPSIS
+    auditctl prove DIR EVENT [--witness FILE]... [--witness-key FILE]...
+        [--json]
+
+DESCRIPTION
+    prove prints one JSON object: the line of the event with the ID EVENT, as
+    it stands in the journal in the folder DIR, the RFC 6962 inclusion proof,
+    and the signed checkpoint that it leads to. auditctl verify-proof checks
+    it with the journal's public key, without the journal.
+
+    With a witness's file the checkpoint is the newest one that the witness
+    saw, with its cosignature: then the proof stands even against whoever has
+    the journal's signing key.
+
+    The line names the patient by a pseudonym, and everything else that it
+    holds is shown to whoever gets the proof. An event of more than 1,024
+    records has several lines, each with an ID of its own.
+
+OPTIONS
+    --witness FILE
+        The file of a witness.
+    --witness-key FILE
+        Verifier keys of witnesses, a line each.
+    --json
+        Changes nothing: the output is JSON.
+    --help
+        Print this page.
+
+EXIT STATUS
+    0   the proof was printed
+    3   it could not be made: no such event, a damaged journal, bad usage
+
+EXAMPLES
+    auditctl prove data/audit j0123456789abcdef0123456789abcdef.7 >proof.json
+`
+
+func proveCommand() command {
+	return command{"prove", "prove to somebody else that an event is in a journal", proveManual, runProve}
+}
+
+func runProve(ctx context.Context, c *call) (int, error) {
+	witnesses := c.witnessed()
+	rest, err := c.parse()
+	switch {
+	case err != nil:
+		return 0, err
+	case len(rest) != 2:
+		return 0, usagef("it takes a folder and an event ID")
+	}
+	var signed []byte
+	if len(witnesses.sources) > 0 {
+		keys, err := os.ReadFile(filepath.Join(rest[0], "verifier.pub"))
+		if err != nil {
+			return 0, err
+		}
+		origin, _, _ := strings.Cut(string(keys), "+")
+		if signed, err = witnesses.newestNote(origin, string(keys)); err != nil {
+			return 0, err
+		}
+	}
+	p, err := audit.Prove(ctx, rest[0], rest[1], signed)
+	if err != nil {
+		return 0, err
+	}
+	return exitOK, c.print(p)
+}

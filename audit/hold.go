@@ -104,6 +104,21 @@ func (j *Journal) releaseHold(ctx context.Context, hold string) error {
 	return err
 }
 
+// Holds returns the holds that are in force of the tenant of the principal of
+// ctx, who is required, newest first. As with Events, the caller records that
+// the trail was read.
+func (j *Journal) Holds(ctx context.Context) ([]Stored, error) {
+	p, _, ok := access.Who(ctx)
+	if !ok {
+		return nil, fmt.Errorf("audit: read holds: %w", access.ErrNoPrincipal)
+	}
+	hs, err := j.holds(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("audit: read holds: %w", err)
+	}
+	return slices.DeleteFunc(hs.held, func(h Stored) bool { return h.Actor.Tenant != p.Tenant }), nil
+}
+
 // holds is what is held, by whom and how, and which records are one patient's.
 type holds struct {
 	held   []Stored

@@ -180,7 +180,7 @@ func (j *Journal) purgeable(ctx context.Context, p Purge, hs *holds) (r PurgeRec
 			return r, nil, err
 		}
 		var details []string
-		var last uint64
+		var last uint64 // of the events
 		n := 0
 		for ; ; n++ {
 			text, rest := cutLine(data)
@@ -195,7 +195,9 @@ func (j *Journal) purgeable(ctx context.Context, p Purge, hs *holds) (r PurgeRec
 			if i == 0 && n == 0 {
 				r.From = f.seq
 			}
-			last = f.seq
+			if typ := Type(f.typ); typ != typeSegment && typ != typeCheckpoint {
+				last = f.seq
+			}
 			if keep, commitment, err := j.kept(&f, text, p, hs); err != nil {
 				return r, nil, &CorruptError{File: segmentName(index), Seq: f.seq, Problem: err.Error()}
 			} else if keep {

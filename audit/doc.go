@@ -28,6 +28,12 @@
 // who are patients or proxies. [Journal.Events] finds a patient's events
 // again.
 //
+// What may identify and an accounting of disclosures must hold (45 CFR
+// 164.528(b)(2)) goes into an event's [Detail]. It is sealed in a file of its
+// own, under a key of the tenant; the line has a salted commitment to it only.
+// [Journal.Detail] records who opens it, and [Journal.Erase] destroys it
+// without a change to any line.
+//
 // The journal is free of direct identifiers and it is still PHI: it says that
 // a pseudonymous person had an encounter, when, and with whom. Treat it, and
 // every copy of it, as such.
@@ -44,7 +50,9 @@
 //
 //	00000001.jsonl …  the segments: one JSON object a line, then zeros
 //	keys.json         the journal's keys, wrapped by Config.KEK
-//	verifier.pub      the public key of its signatures, in clear
+//	verifier.pub      the public keys of its signatures, oldest first
+//	detail/           sealed details, each named by its commitment
+//	purged            the signed record of what was purged, where something was
 //	next              the next segment, being made ahead of need
 //	owner             the process that has the folder's lock
 //
@@ -60,6 +68,19 @@
 // the segment is given up, since a second sync may succeed without having
 // written anything.
 //
+// # Keeping it
+//
+// [Journal.RotateKeys] goes on with new keys: the old and the new key sign the
+// same checkpoint, so that either is enough to verify both sides of it, and
+// pseudonyms of older lines are brought forward to the newest key where the
+// journal is read.
+//
+// [Journal.Purge] removes whole segments that are older than six years, of
+// which no line is under a legal hold ([Journal.Hold]) and that every required
+// sink has passed. The head of what is left has the tree of what went, so that
+// everything later verifies as before, and a signed record tells a purge from a
+// loss.
+//
 // # What this does not do
 //
 //   - Without a witness a cut tail cannot be seen: a journal that lost its last
@@ -71,6 +92,13 @@
 //     not signed; the next Open signs what it finds there.
 //   - The public key in the folder proves nothing to somebody who can replace
 //     the folder: keep a copy of verifier.pub elsewhere.
+//   - A rotation of keys does not take back what the old ones were used for:
+//     whoever has them can tell whose the older pseudonyms are.
+//   - Erasing overwrites and removes a file. A backup, a snapshot, and a disk
+//     that does not write in place may still have it, and it opens with the KEK.
+//     With Config.Durability the remote has the lines, and not the details.
+//   - A purge takes with it the digests that storage.Check holds old records
+//     against.
 //   - One process writes one folder. A flush that the disk confirms and does
 //     not do is not seen; the folder's files can be removed by whoever may
 //     write to it.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/part164/part164/audit"
-	"github.com/part164/part164/audit/sink"
 )
 
 const purgeManual = `NAME
@@ -51,11 +50,6 @@ func purgeCommand() command {
 	return command{"purge", "remove the oldest events of a journal", purgeManual, runPurge}
 }
 
-// at is how far a sink is.
-type at audit.Position
-
-func (a at) Passed() audit.Position { return audit.Position(a) }
-
 func runPurge(ctx context.Context, c *call) (int, error) {
 	before := c.flags.String("before", "", "")
 	k := c.keyed()
@@ -73,13 +67,6 @@ func runPurge(ctx context.Context, c *call) (int, error) {
 	j, ctx, err := k.open(ctx, dirs[0])
 	if err != nil {
 		return 0, err
-	}
-	cursors, err := sink.Cursors(dirs[0])
-	if err != nil {
-		return 0, done(j, err)
-	}
-	for _, pos := range cursors {
-		p.Required = append(p.Required, at(pos))
 	}
 	r, err := j.Purge(ctx, p)
 	if err = done(j, err); err != nil {

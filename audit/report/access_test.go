@@ -339,6 +339,15 @@ func TestReportOverSeveralWriters(t *testing.T) {
 	if !slices.Equal(got, events) {
 		t.Errorf("events = %v, want %v: each once, by time", got, events)
 	}
+	rev, err := r.Review(c.officer(), report.Week(c.now))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range rev.People { // what two sources hold counts once
+		if p.Who.ID == "u-nurse" && p.Seen != len(events) {
+			t.Errorf("the nurse saw %d times, want %d", p.Seen, len(events))
+		}
+	}
 	if a, err = r.Access(c.officer(), report.AccessQuery{Patient: "r-1"}); err != nil || len(a.Notes) != 1 || !strings.Contains(a.Notes[0], "1 duplicate was merged") {
 		t.Errorf("a duplicate of unknown ID is not noted: %+v, %v", a, err)
 	}

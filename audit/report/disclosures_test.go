@@ -332,3 +332,26 @@ func TestAccountingRecordsWhatItOpens(t *testing.T) {
 		t.Errorf("Disclosures that cannot be recorded = %v, %v", d, err)
 	}
 }
+
+// The same over a journal, whose details lie sealed beside its lines.
+func TestAccountingOverAJournal(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	var patients []string
+	for i := range 1500 { // two lines
+		patients = append(patients, fmt.Sprintf("r-%d", i))
+	}
+	event := c.record(c.officer(), audit.Event{Type: audit.Disclosed, Objects: about(nil, patients...),
+		Disclosure: &audit.Disclosure{Basis: audit.ByPublicHealth, Recipient: "x-registry"},
+		Detail:     &audit.Detail{Recipient: "Registry", Description: "immunizations", Statement: "reporting"}})
+	c.now = c.now.Add(time.Hour)
+	for _, id := range []string{"r-0", "r-1499"} {
+		d, err := c.reports.Disclosures(c.patient(id), report.DisclosureQuery{Patient: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(d.Entries) != 1 || !slices.Equal(d.Entries[0].Events, []string{event}) || d.Entries[0].Recipient != "Registry" || len(d.Entries[0].Missing) > 0 {
+			t.Errorf("%s: %+v", id, d.Entries)
+		}
+	}
+}

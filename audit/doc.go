@@ -84,8 +84,9 @@
 // # What this does not do
 //
 //   - Without a witness a cut tail cannot be seen: a journal that lost its last
-//     lines looks like one that never had them. Copy the newest checkpoint to
-//     where the writer's administrators cannot reach, until witnesses come.
+//     lines looks like one that never had them. Package audit/witness keeps
+//     checkpoints where the writer's administrators cannot reach, and
+//     VerifyConfig.Anchors holds the journal against them.
 //   - Whoever holds the signing key, or can use the KEK, can rewrite
 //     everything since the last checkpoint that somebody outside has seen.
 //   - The lines after the last checkpoint, a second's worth, are chained but

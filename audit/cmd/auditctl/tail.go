@@ -133,7 +133,7 @@ func (c *call) event(l *audit.Line) error {
 	} else if l.Count > 0 {
 		rest = append(rest, fmt.Sprintf("count %d", l.Count))
 	}
-	_, err := fmt.Fprintf(c.stdout, "%s  %s  %-18s %-8s %s  %s\n",
-		l.ID, l.Time.UTC().Format(time.RFC3339), l.Type, l.Outcome, who, strings.Join(rest, " "))
+	text := fmt.Sprintf("%s  %s  %-18s %-8s %s  %s", l.ID, l.Time.UTC().Format(time.RFC3339), l.Type, l.Outcome, who, strings.Join(rest, " "))
+	_, err := fmt.Fprintln(c.stdout, strings.TrimRight(text, " "))
 	return err
 }

@@ -217,7 +217,8 @@ func TestVerifyFindsAForgedRotation(t *testing.T) {
 		i := strings.LastIndex(s, `\n— `)
 		return s[:i] + s[strings.LastIndex(s, `\n"`):]
 	}
-	forged, own := audit.ForgeRotation(t, f.lines[:at+10], at, keys[0])
+	second := at + 1 + slices.IndexFunc(f.lines[at+1:], func(l []byte) bool { return bytes.Contains(l, []byte(`"type":"journal.key.rotated"`)) })
+	forged, own := audit.ForgeRotation(t, f.lines[:second], at, keys[0])
 	for name, tt := range map[string]struct {
 		lines [][]byte
 		keys  []string

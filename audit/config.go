@@ -49,7 +49,9 @@ type Config struct {
 	// Durability says where an event must be before Record returns, beside the
 	// folder: nil means that the folder's disk is enough. With a Remote the
 	// folder may lie on an overlay file system or in memory, as in a container
-	// without a lasting disk, and an outage of the Remote refuses events.
+	// without a lasting disk, and an outage of the Remote refuses events. An
+	// event with a Detail is refused there: its sealed part is kept in the
+	// folder only.
 	Durability Remote
 
 	// EmergencyOpen lets break-glass go on while the journal cannot record.

@@ -207,6 +207,10 @@ func TestRefusalsLeaveTheReserve(t *testing.T) {
 	if !errors.Is(err, audit.ErrUnavailable) || !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("Record(denial, disk full) = %v, want ErrUnavailable and ENOSPC", err)
 	}
+	alert := audit.Event{Type: audit.Alerted, Outcome: audit.Success, Rule: "bulk", Objects: denial.Objects}
+	if r, err := j.Record(doctor(t), alert); err != nil || r.ID != "" {
+		t.Errorf("Record(alert, disk full) = %v, %v, want neither an ID nor an error", r, err)
+	}
 	reveals := 0
 	for ; reveals < 20; reveals++ {
 		if _, err := j.Record(doctor(t), wide(40)); err != nil {

@@ -166,6 +166,9 @@ func (j *Journal) Pseudonym(tenant, id string) string {
 
 func (j *Journal) record(s *Stored, detail *Detail) (seq uint64, first leaf, err error) {
 	if detail != nil {
+		if err := j.keepsDetails(); err != nil {
+			return 0, leaf{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
 		if err := j.sealDetail(s, detail); err != nil {
 			return 0, leaf{}, fmt.Errorf("%w: seal the detail: %w", ErrUnavailable, err)
 		}

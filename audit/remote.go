@@ -91,6 +91,23 @@ func (j *Journal) redeliver(data []byte) error {
 	return nil
 }
 
+// keepsDetails says why no detail can be kept: a Remote gets lines, and the
+// sealed details beside them, which must stay erasable, would be gone with the
+// folder.
+func (j *Journal) keepsDetails() error {
+	if j.cfg.Durability == nil {
+		return nil // Open has looked at the folder
+	}
+	name, kind, err := fileSystem(j.dir)
+	if err != nil {
+		return err
+	}
+	if kind == fsMemory || kind == fsLayer && !j.cfg.Development {
+		return fmt.Errorf("Detail cannot be kept: the folder lies on %s and the Remote takes lines only: mount a volume there", name)
+	}
+	return nil
+}
+
 // LineEvents returns the events of writer's journal in lines, which a
 // [Remote] was given; headers and checkpoints are left out. Raw is the line
 // itself, not a copy.

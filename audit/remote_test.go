@@ -117,6 +117,11 @@ func TestTheDiskIsDeletedInMidStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := doctor(t)
+	detailed := search(1)
+	detailed.Detail = &audit.Detail{Description: "visit notes"}
+	if _, err := j.Record(ctx, detailed); memory == "/dev/shm" && !errors.Is(err, audit.ErrUnavailable) {
+		t.Errorf("Record(a detail that would be lost) = %v, want ErrUnavailable", err)
+	}
 	var mu sync.Mutex
 	acked := make(map[string]bool)
 	var wg sync.WaitGroup
@@ -310,23 +315,31 @@ func TestWhatWasNotConfirmedIsDeliveredAtOpen(t *testing.T) {
 		d, dir := onDisk(t)
 		j := openOn(t, d, dir, audit.Config{Durability: sink, CheckpointEvery: time.Minute, Timeout: 5 * time.Second})
 		ctx := doctor(t)
-		if roll { // the last group that is confirmed fills the segment
-			for d.Unsynced("00000002.jsonl") == 0 {
-				names, err := d.List()
-				if err != nil {
-					t.Fatal(err)
+		down := errors.New("down")
+		want := `"count":7`
+		if roll { // with the next segment's header
+			want = `"type":"segment"`
+			sink.setFail(func(lines [][]byte) (int, error) {
+				for _, line := range lines {
+					if bytes.Contains(line, []byte(`"type":"segment","format":1,"segment":2`)) {
+						return 0, down
+					}
 				}
-				if strings.Contains(fmt.Sprint(names), "00000002.jsonl") {
-					break
-				}
-				if _, err := j.Record(ctx, wide(300)); err != nil {
-					t.Fatal(err)
-				}
+				return 0, nil
+			})
+			var err error
+			for n := 0; err == nil && n < 100; n++ {
+				_, err = j.Record(ctx, wide(300))
 			}
-		}
-		sink.setFail(func([][]byte) (int, error) { return 0, errors.New("down") })
-		if _, err := j.Record(ctx, search(7)); !errors.Is(err, audit.ErrUnavailable) {
-			t.Fatalf("Record(remote down) = %v", err)
+			if !errors.Is(err, audit.ErrUnavailable) {
+				t.Fatalf("Record(remote down) = %v", err)
+			}
+			sink.setFail(func([][]byte) (int, error) { return 0, down })
+		} else {
+			sink.setFail(func([][]byte) (int, error) { return 0, down })
+			if _, err := j.Record(ctx, search(7)); !errors.Is(err, audit.ErrUnavailable) {
+				t.Fatalf("Record(remote down) = %v", err)
+			}
 		}
 		if err := d.Cut(0); err != nil {
 			t.Fatal(err)
@@ -338,8 +351,8 @@ func TestWhatWasNotConfirmedIsDeliveredAtOpen(t *testing.T) {
 		}
 		sink.setFail(nil)
 		j = reopen(t, dir, audit.Config{Durability: sink})
-		if n := len(sink.lines); n <= before+1 || !bytes.Contains(sink.lines[before], []byte(`"count":7`)) {
-			t.Errorf("roll %v: %d lines at the remote, %d before; want the unconfirmed one next", roll, n, before)
+		if n := len(sink.lines); n <= before+1 || !bytes.Contains(sink.lines[before], []byte(want)) {
+			t.Errorf("roll %v: %d lines at the remote, %d before; want the unconfirmed ones next", roll, n, before)
 		}
 	}
 }

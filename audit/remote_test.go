@@ -350,7 +350,7 @@ func TestWhatWasNotConfirmedIsDeliveredAtOpen(t *testing.T) {
 			t.Errorf("Open(remote down) = %v, want ErrUnavailable", err)
 		}
 		sink.setFail(nil)
-		j = reopen(t, dir, audit.Config{Durability: sink})
+		reopen(t, dir, audit.Config{Durability: sink})
 		if n := len(sink.lines); n <= before+1 || !bytes.Contains(sink.lines[before], []byte(want)) {
 			t.Errorf("roll %v: %d lines at the remote, %d before; want the unconfirmed ones next", roll, n, before)
 		}

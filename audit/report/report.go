@@ -130,10 +130,6 @@ func (p Period) check() error {
 	return nil
 }
 
-func (p Period) contains(t time.Time) bool {
-	return !t.Before(p.Since) && (p.Until.IsZero() || t.Before(p.Until))
-}
-
 // A Who is a principal as a report names it.
 type Who struct {
 	ID    string      `json:"id"`

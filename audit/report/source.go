@@ -5,7 +5,6 @@ package report
 import (
 	"context"
 	"iter"
-	"strconv"
 	"strings"
 
 	"github.com/part164/part164/audit"
@@ -108,13 +107,6 @@ func (h *head) newer(than *head) bool {
 func writerOf(id string) string {
 	writer, _, _ := strings.Cut(id, ".")
 	return writer
-}
-
-// seqOf returns the sequence that an event ID names.
-func seqOf(id string) (uint64, bool) {
-	_, text, ok := strings.Cut(id, ".")
-	seq, err := strconv.ParseUint(text, 10, 64)
-	return seq, ok && err == nil
 }
 
 // seen is a set of lines: a bit each, in blocks of 64.

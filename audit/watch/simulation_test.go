@@ -94,10 +94,10 @@ func newHospital(seed uint64) *hospital {
 			first, n := panel(a)
 			for range 10 + h.rand.IntN(20) {
 				p := first + h.rand.IntN(n)
-				id := h.add(at(day, shift+h.rand.IntN(9)), a, audit.Revealed, access.Treatment, p)
+				h.add(at(day, shift+h.rand.IntN(9)), a, audit.Revealed, access.Treatment, p)
 				if h.rand.IntN(60) == 0 { // covers for somebody: in order, and the relations do not know
 					p = h.rand.IntN(patients)
-					id = h.add(at(day, shift+h.rand.IntN(9)), a, audit.Revealed, access.Treatment, p)
+					id := h.add(at(day, shift+h.rand.IntN(9)), a, audit.Revealed, access.Treatment, p)
 					if h.rand.IntN(4) > 0 { // but mostly the order book does
 						h.why[id] = []watch.Explanation{watch.Appointment, watch.Order, watch.Message, watch.SameUnit}[h.rand.IntN(4)]
 					}

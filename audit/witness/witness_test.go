@@ -428,7 +428,7 @@ func TestClientBelievesNoWitnessThatLies(t *testing.T) {
 		"conflict without a size":      {answer(409, "text/plain", "?"), witness.ErrFork},
 		"conflict at the size it says": {answer(409, "text/x.tlog.size", "0\n"), witness.ErrFork},
 		"conflict with junk":           {answer(409, "text/x.tlog.size", "many"), nil},
-		"redirect":                     {http.RedirectHandler("http://127.0.0.1:1/", 307), nil},
+		"redirect":                     {http.RedirectHandler("http://127.0.0.1:1/", http.StatusTemporaryRedirect), nil},
 		"broken":                       {answer(500, "", ""), nil},
 	} {
 		_, err := serve(t, tt.h, f.key).AddCheckpoint(t.Context(), 0, nil, cp)

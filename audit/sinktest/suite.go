@@ -411,6 +411,8 @@ func lose(t *testing.T, b *bench) {
 	b.flush(t)
 	b.record(t, 3)
 	b.flush(t)
+	b.closePipe(t) // a protocol without answers may have some on their way
+	b.openPipe(t)
 	cmp := b.compare(t)
 	missing := real(cmp)
 	if cmp.OK() || len(missing) != 3 {

@@ -589,6 +589,7 @@ func TestReadTakesOnlyWhatIsTrusted(t *testing.T) {
 
 // A scripted journal and witness, so that hours pass in no time.
 type script struct {
+	sync.Mutex
 	size uint64
 	seen uint64
 	err  error
@@ -596,6 +597,8 @@ type script struct {
 }
 
 func (s *script) LastCheckpoint(context.Context) (audit.Checkpoint, error) {
+	s.Lock()
+	defer s.Unlock()
 	return audit.Checkpoint{Origin: "part164/jx", Size: s.size}, nil
 }
 
@@ -607,6 +610,8 @@ func (s *script) Consistency(_ context.Context, from, to uint64) ([][]byte, erro
 }
 
 func (s *script) AddCheckpoint(_ context.Context, old uint64, _ [][]byte, _ []byte) ([]byte, error) {
+	s.Lock()
+	defer s.Unlock()
 	s.asks++
 	switch {
 	case s.err != nil:
@@ -627,9 +632,15 @@ func TestRun(t *testing.T) {
 		reports := 0
 		done := make(chan error)
 		go func() {
-			done <- witness.Run(ctx, s, s, witness.RunConfig{Report: func(st witness.Status) { last = st; reports++ }})
+			done <- witness.Run(ctx, s, s, witness.RunConfig{Report: func(st witness.Status) {
+				s.Lock()
+				defer s.Unlock()
+				last = st
+				reports++
+			}})
 		}()
 		synctest.Wait()
+		s.Lock()
 		if last.Size != 10 || last.Err != nil || last.Lag != 0 || reports != 1 || s.asks != 2 {
 			t.Fatalf("it starts with what the witness saw: %+v, %d asks", last, s.asks)
 		}
@@ -638,31 +649,40 @@ func TestRun(t *testing.T) {
 		s.size, s.err = 100, errors.New("connection refused")
 		at := last.Time
 		s.asks = 0
+		s.Unlock()
 		time.Sleep(time.Hour)
 		synctest.Wait()
+		s.Lock()
 		if s.asks < 12 || s.asks > 60 || last.Err == nil || last.Lag < 90 || !last.Time.Equal(at) {
 			t.Errorf("down: %d asks, %+v", s.asks, last)
 		}
 		s.err = nil
+		s.Unlock()
 		time.Sleep(8 * time.Minute)
 		synctest.Wait()
+		s.Lock()
 		if last.Err != nil || last.Size != 100 || last.Lag != 0 {
 			t.Errorf("back: %+v", last)
 		}
 		// It says that it saw more than there is: the journal lost lines, or
 		// it lies; once it stops lying all is well.
 		s.seen = 1000
+		s.Unlock()
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
+		s.Lock()
 		if !errors.Is(last.Err, witness.ErrTruncated) {
 			t.Errorf("truncated: %+v", last)
 		}
 		s.seen = 100
+		s.Unlock()
 		time.Sleep(8 * time.Minute)
 		synctest.Wait()
+		s.Lock()
 		if last.Err != nil {
 			t.Errorf("no longer: %+v", last)
 		}
+		s.Unlock()
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)

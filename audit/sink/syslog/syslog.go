@@ -309,7 +309,8 @@ func (s *Sink) write(ctx context.Context, frames [][]byte) error {
 		s.drop()
 		return fmt.Errorf("syslog sink: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetWriteDeadline(time.Unix(1, 0)) })
+	conn := s.conn // which Close takes away
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Unix(1, 0)) })
 	defer stop()
 	buf := bytes.Join(frames, nil)
 	if _, err := s.conn.Write(buf); err != nil {

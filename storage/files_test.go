@@ -283,8 +283,10 @@ func TestFilesAreForThoseWhoMay(t *testing.T) {
 			t.Errorf("%s: List = %+v, %v", name, list, err)
 		}
 		audittest.Want(t, c.Trail, audit.Event{Type: audit.Fetched, Action: access.Read, Objects: []audit.Object{{Type: "document", Record: id, Patient: c.jane}}})
-		if fields := c.Trail.Events()[0].Objects[0].Fields; len(fields) != 0 {
-			t.Errorf("%s: List is recorded with %q, of which nothing was shown", name, fields)
+		for _, ev := range c.Trail.Events() {
+			if ev.Type == audit.Fetched && len(ev.Objects[0].Fields) != 0 {
+				t.Errorf("%s: List is recorded with %q, of which nothing was shown", name, ev.Objects[0].Fields)
+			}
 		}
 		if _, err := c.files.Put(c.ctx, c.jane, minimize.Clinical, strings.NewReader("x")); !errors.Is(err, storage.ErrNotPermitted) {
 			t.Errorf("%s: Put without the right to the class = %v", name, err)

@@ -102,11 +102,29 @@ func TestNoLoggerOfASessionPrintsArguments(t *testing.T) {
 	}
 }
 
+type asking struct {
+	gorm.Dialector
+	ask func(*gorm.DB)
+}
+
+func (a asking) Initialize(db *gorm.DB) error {
+	return errors.Join(a.Dialector.Initialize(db),
+		db.Callback().Query().After("gorm:query").Register("app:ask", a.ask),
+		db.Callback().Create().After("gorm:create").Register("app:ask", a.ask))
+}
+
 // What another plugin's callback asks for during storage's own statements is
 // scoped like everything else.
 func TestCallbacksOfAnotherPluginAreScoped(t *testing.T) {
 	t.Parallel()
-	db := storagetest.NewDB(t, &Patient{})
+	var ask func(*gorm.DB)
+	var asks atomic.Bool
+	// Before anything runs: GORM's registry is not safe beside statements.
+	db := storagetest.Open(t, asking{openSQLite(t), func(tx *gorm.DB) {
+		if asks.Load() {
+			ask(tx)
+		}
+	}}, nil, &Patient{})
 	one := accesstest.AsIn(t, t.Context(), "t-one", "physician", access.Treatment)
 	two := accesstest.AsIn(t, t.Context(), "t-two", "physician", access.Treatment)
 	p, q := jane(), jane()
@@ -114,7 +132,7 @@ func TestCallbacksOfAnotherPluginAreScoped(t *testing.T) {
 		t.Fatal(err)
 	}
 	var calls, busy atomic.Int32 // the relay's statements run it too
-	ask := func(tx *gorm.DB) {
+	ask = func(tx *gorm.DB) {
 		if !busy.CompareAndSwap(0, 1) {
 			return
 		}
@@ -128,9 +146,7 @@ func TestCallbacksOfAnotherPluginAreScoped(t *testing.T) {
 			}
 		}
 	}
-	if err := errors.Join(db.Callback().Query().After("gorm:query").Register("app:ask", ask), db.Callback().Create().After("gorm:create").Register("app:ask", ask)); err != nil {
-		t.Fatal(err)
-	}
+	asks.Store(true)
 	if err := db.WithContext(two).Model(&q).Update("active", true).Error; err != nil {
 		t.Fatal(err)
 	}

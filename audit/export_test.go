@@ -114,11 +114,25 @@ func rewrite(lines [][]byte, i int, number bool) [][]byte {
 // a note names.
 func Resign(t testing.TB, lines [][]byte, verifier string, claim bool) [][]byte {
 	t.Helper()
+	signer, _ := impostor(t, verifier)
+	if claim {
+		real, err := note.NewVerifier(verifier)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signer = pretender{signer, real.KeyHash()}
+	}
+	return rechain(t, lines, signer, func(_ int, _ *frame, body []byte) ([]byte, bool) { return body, true })
+}
+
+// impostor makes a key that has the name of verifier's.
+func impostor(t testing.TB, verifier string) (note.Signer, string) {
+	t.Helper()
 	real, err := note.NewVerifier(verifier)
 	if err != nil {
 		t.Fatal(err)
 	}
-	skey, _, err := note.GenerateKey(rand.Reader, real.Name())
+	skey, vkey, err := note.GenerateKey(rand.Reader, real.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,23 +140,26 @@ func Resign(t testing.TB, lines [][]byte, verifier string, claim bool) [][]byte 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if claim {
-		signer = pretender{signer, real.KeyHash()}
-	}
+	return signer, vkey
+}
+
+// rechain chains lines anew: with the bodies that change makes of theirs, and
+// with checkpoints by signer where change says so.
+func rechain(t testing.TB, lines [][]byte, signer note.Signer, change func(i int, f *frame, body []byte) (_ []byte, sign bool)) (out [][]byte) {
+	t.Helper()
 	w := newLineWriter()
 	tr, err := newTree(0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out [][]byte
 	var prev leaf
-	for _, text := range lines {
+	for i, text := range lines {
 		f, err := w.parse(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		body := append([]byte(`,"type":"`+string(f.typ)+`"`), f.rest...)
-		if Type(f.typ) == typeCheckpoint {
+		body, sign := change(i, &f, append([]byte(`,"type":"`+string(f.typ)+`"`), f.rest...))
+		if sign && Type(f.typ) == typeCheckpoint {
 			if body, err = signCheckpoint(tr, f.time, signer.Name(), signer); err != nil {
 				t.Fatal(err)
 			}
@@ -293,48 +310,15 @@ func (j *Journal) Roll() error {
 // the lines.
 func ForgeRotation(t testing.TB, lines [][]byte, i int, verifier string) ([][]byte, string) {
 	t.Helper()
-	real, err := note.NewVerifier(verifier)
-	if err != nil {
-		t.Fatal(err)
-	}
-	skey, vkey, err := note.GenerateKey(rand.Reader, real.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := note.NewSigner(skey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := newLineWriter()
-	tr, err := newTree(0, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out [][]byte
-	var prev leaf
-	for n, text := range lines {
-		f, err := w.parse(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body := append([]byte(`,"type":"`+string(f.typ)+`"`), f.rest...)
+	signer, vkey := impostor(t, verifier)
+	return rechain(t, lines, signer, func(n int, f *frame, body []byte) ([]byte, bool) {
 		if n == i {
-			r, err := rotationOf(&f)
+			r, err := rotationOf(f)
 			if err != nil {
 				t.Fatal(err)
 			}
 			body = bytes.Replace(body, []byte(r.To), []byte(vkey), 1)
 		}
-		if n > i && Type(f.typ) == typeCheckpoint {
-			if body, err = signCheckpoint(tr, f.time, signer.Name(), signer); err != nil {
-				t.Fatal(err)
-			}
-		}
-		line, l := w.append(nil, f.seq, f.sync, &prev, f.time, f.batch, body)
-		out, prev = append(out, line[:len(line)-1]), l
-		if err := tr.add(&l); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return out, vkey
+		return body, n > i
+	}), vkey
 }

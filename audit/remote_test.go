@@ -107,7 +107,7 @@ func TestTheDiskIsDeletedInMidStream(t *testing.T) {
 	}
 	tmp, err := os.MkdirTemp(memory, "part164-test-")
 	if err != nil {
-		t.Skip("no folder in memory")
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(tmp) })
 	dir := filepath.Join(tmp, "audit")

@@ -39,18 +39,34 @@ type Chart struct {
 	DeletedAt gorm.DeletedAt         `phi:"-"`
 }
 
-// A lossyTrail loses the news that writes have committed, as a process does
-// that is killed.
+// A lossyTrail loses for ever the news that writes committed which were begun
+// while it was lossy, as a process does that is killed.
 type lossyTrail struct {
-	*audittest.Trail
+	follower
 	lossy atomic.Bool
+	lost  sync.Map // IDs of attempts
+}
+
+type follower interface {
+	audit.Trail
+	audit.History
+}
+
+func (l *lossyTrail) Attempt(ctx context.Context, ev audit.Event) (audit.Ticket, error) {
+	ticket, err := l.follower.Attempt(ctx, ev)
+	if l.lossy.Load() {
+		l.lost.Store(ticket.Attempt, true)
+	}
+	return ticket, err
 }
 
 func (l *lossyTrail) Commit(ctx context.Context, tickets []audit.Ticket) ([]audit.Ticket, error) {
-	if l.lossy.Load() {
-		return nil, errors.New("lost")
+	for _, ticket := range tickets {
+		if _, lost := l.lost.Load(ticket.Attempt); lost {
+			return nil, audit.ErrUnavailable
+		}
 	}
-	return l.Trail.Commit(ctx, tickets)
+	return l.follower.Commit(ctx, tickets)
 }
 
 // A checked is a database that is written to by legal means, and then not.
@@ -68,9 +84,8 @@ func newChecked(t testing.TB, d gorm.Dialector, seed uint64) *checked {
 }
 
 func newCheckedWith(t testing.TB, d gorm.Dialector, seed uint64, change func(*storage.Config)) *checked {
-	trail := &lossyTrail{Trail: audittest.New(t)}
+	trail := &lossyTrail{follower: audittest.New(t)}
 	db := storagetest.Open(t, d, func(cfg *storage.Config) { cfg.Audit, cfg.Access = trail, accesstest.Allow(); change(cfg) }, &Patient{}, &Encounter{}, &Chart{})
-	t.Cleanup(func() { trail.lossy.Store(false) })
 	return &checked{TB: t, DB: db, trail: trail, ctx: accesstest.As(t, t.Context(), "physician", access.Treatment), rng: rand.New(rand.NewPCG(seed, 164))}
 }
 
@@ -574,7 +589,7 @@ func TestCheckNamesEachDefect(t *testing.T) {
 			// The relay refuses a forged row and removes it.
 			before = slices.DeleteFunc(got, func(f storage.Finding) bool { return f.Kind == storage.OutboxForged })
 		}
-		if len(eventsOf(c.trail.Trail, audit.Checked)) == 0 {
+		if len(eventsOf(c.trail.follower.(*audittest.Trail), audit.Checked)) == 0 {
 			t.Error("nothing is recorded")
 		}
 	})

@@ -20,16 +20,12 @@ import (
 	"testing"
 	"time"
 
-	glebarez "github.com/glebarez/sqlite"
-	"gorm.io/driver/mysql"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/accesstest"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/audittest"
-	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/storage"
 )
 
@@ -143,7 +139,7 @@ func (w withSteps) RollbackTo(tx *gorm.DB, name string) error {
 // TestCrashProcess is a writer. Started by nobody it does nothing.
 func TestCrashProcess(t *testing.T) {
 	if os.Getenv(crashStep) == "" {
-		t.Skip("it is started by other tests")
+		t.Skip("it is a process of other tests, which start it")
 	}
 	if err := crashingWriter(); err != nil {
 		fmt.Fprintln(os.Stderr, "the writer failed:", err)
@@ -157,23 +153,11 @@ func crashingWriter() error {
 		return err
 	}
 	s := &steps{at: at}
-	kek, err := crypto.LocalKEK(os.Getenv(nodeKEK))
+	db, journal, err := joinAsNode(func(d gorm.Dialector, cfg *storage.Config) gorm.Dialector {
+		cfg.Audit = stepTrail{cfg.Audit.(*audit.Journal), s}
+		return withSteps{d, s}
+	})
 	if err != nil {
-		return err
-	}
-	journal, err := audit.Open(os.Getenv(nodeJournal), audit.Config{Development: true, Timeout: time.Minute})
-	if err != nil {
-		return err
-	}
-	cfg := nodeConfig(kek, journal)
-	cfg.Audit = stepTrail{journal, s}
-	dsn := os.Getenv(nodeDSN)
-	dialector := map[string]gorm.Dialector{"sqlite": glebarez.Open(dsn), "postgres": postgres.Open(dsn), "mysql": mysql.Open(dsn)}[os.Getenv(nodeDialect)]
-	db, err := storage.Open(withSteps{dialector, s}, cfg)
-	if err != nil {
-		return err
-	}
-	if err := storage.Migrate(context.Background(), db, &Patient{}, &Encounter{}); err != nil {
 		return err
 	}
 	ctx := access.With(context.Background(), accesstest.Principal(accesstest.Tenant, "physician"), access.Treatment)
@@ -489,27 +473,15 @@ func TestAdoptRefuses(t *testing.T) {
 	})
 }
 
-// heldJournal does not settle while it is held.
-type heldJournal struct {
-	*audit.Journal
-	held atomic.Bool
-}
-
-func (h *heldJournal) Commit(ctx context.Context, tickets []audit.Ticket) ([]audit.Ticket, error) {
-	if h.held.Load() {
-		return nil, audit.ErrUnavailable
-	}
-	return h.Journal.Commit(ctx, tickets)
-}
-
 // An outbox row that somebody deletes leaves its write OPEN in Verify, and
 // Check finds the data and names the row.
 func TestADeletedOutboxRow(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, d gorm.Dialector) {
 		folder := filepath.Join(audittest.Dir(t), "journal")
-		j := &heldJournal{Journal: reopenJournal(t, folder)}
-		cfg := nodeConfig(mustKEK(t, filepath.Join(t.TempDir(), "kek.json")), j.Journal)
+		journal := reopenJournal(t, folder)
+		j := &lossyTrail{follower: journal}
+		cfg := nodeConfig(mustKEK(t, filepath.Join(t.TempDir(), "kek.json")), journal)
 		cfg.Audit = j
 		db, err := storage.Open(d, cfg)
 		if err != nil {
@@ -524,7 +496,7 @@ func TestADeletedOutboxRow(t *testing.T) {
 		if err := errors.Join(db.WithContext(ctx).Create(&kept).Error, storage.Settle(ctx, db)); err != nil {
 			t.Fatal(err)
 		}
-		j.held.Store(true)
+		j.lossy.Store(true)
 		robbed := Patient{Name: storage.Seal("John Doe")}
 		if err := db.WithContext(ctx).Create(&robbed).Error; err != nil {
 			t.Fatal(err)
@@ -532,7 +504,7 @@ func TestADeletedOutboxRow(t *testing.T) {
 		if err := db.WithContext(storage.Outside(maintainer(t), audit.ReasonIncident)).Exec("DELETE FROM phi_outbox").Error; err != nil {
 			t.Fatal(err)
 		}
-		j.held.Store(false)
+		j.lossy.Store(false)
 		if err := storage.Settle(ctx, db); err != nil {
 			t.Fatal(err)
 		}

@@ -135,7 +135,7 @@ func TestEveryPathOnSQLite(t *testing.T) {
 // there to be compared.
 func TestEveryPath(t *testing.T) {
 	if testing.Short() {
-		t.Skip("-short")
+		t.Skip("-short: nothing in it is concurrent, and it runs without -short")
 	}
 	if !haveServices() {
 		t.Skip("no PostgreSQL and no MariaDB: PART164_TEST_POSTGRES and PART164_TEST_MARIADB are empty; TestEveryPathOnSQLite runs the third")

@@ -70,7 +70,7 @@ func openLoad(dir, node, dialect, dsn string, oldFirst bool) (*gorm.DB, *audit.J
 func TestLoadChild(t *testing.T) {
 	dir := os.Getenv(loadDir)
 	if dir == "" {
-		t.Skip("run by TestRotationUnderLoadOfAnotherProcess")
+		t.Skip("it is a process of TestRotationUnderLoadOfAnotherProcess, which starts it")
 	}
 	db, journal, err := openLoad(dir, "child", os.Getenv(loadOn), os.Getenv(loadDSN), true)
 	if err != nil {

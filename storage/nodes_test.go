@@ -126,7 +126,7 @@ func nodeConfig(kek crypto.KEK, journal *audit.Journal) storage.Config {
 func TestNodeProcess(t *testing.T) {
 	role := os.Getenv(nodeRole)
 	if role == "" {
-		t.Skip("it is started by other tests")
+		t.Skip("it is a process of other tests, which start it")
 	}
 	if err := runNode(role); err != nil {
 		fmt.Println(err)
@@ -134,22 +134,28 @@ func TestNodeProcess(t *testing.T) {
 	}
 }
 
-func runNode(role string) error {
+// joinAsNode opens what the variables name, changed by with.
+func joinAsNode(with func(gorm.Dialector, *storage.Config) gorm.Dialector) (*gorm.DB, *audit.Journal, error) {
 	kek, err := crypto.LocalKEK(os.Getenv(nodeKEK))
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	journal, err := audit.Open(os.Getenv(nodeJournal), audit.Config{Development: true, Timeout: time.Minute})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	dsn := os.Getenv(nodeDSN)
-	dialector := map[string]gorm.Dialector{"sqlite": glebarez.Open(dsn), "postgres": postgres.Open(dsn), "mysql": mysql.Open(dsn)}[os.Getenv(nodeDialect)]
-	db, err := storage.Open(dialector, nodeConfig(kek, journal))
+	cfg, dsn := nodeConfig(kek, journal), os.Getenv(nodeDSN)
+	d := with(map[string]gorm.Dialector{"sqlite": glebarez.Open(dsn), "postgres": postgres.Open(dsn), "mysql": mysql.Open(dsn)}[os.Getenv(nodeDialect)], &cfg)
+	db, err := storage.Open(d, cfg)
+	if err == nil {
+		err = storage.Migrate(context.Background(), db, &Patient{}, &Encounter{})
+	}
+	return db, journal, err
+}
+
+func runNode(role string) error {
+	db, journal, err := joinAsNode(func(d gorm.Dialector, _ *storage.Config) gorm.Dialector { return d })
 	if err != nil {
-		return err
-	}
-	if err := storage.Migrate(context.Background(), db, &Patient{}, &Encounter{}); err != nil {
 		return err
 	}
 	ids := strings.Split(os.Getenv(nodeIDs), ",")

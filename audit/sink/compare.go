@@ -57,8 +57,8 @@ const (
 	maxDifferences = 1000
 
 	// A journal in use tells that an event is durable with its next checkpoint,
-	// a second later by default.
-	settleTries = 12
+	// a second later by default, and later than that on a loaded disk.
+	settleTries = 40
 	settlePause = 250 * time.Millisecond
 )
 

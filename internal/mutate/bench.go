@@ -101,7 +101,7 @@ func (b *bench) baseline(ctx context.Context, mutants []mutant) error {
 			return
 		}
 		defer os.Remove(binary)
-		out, err := b.test(ctx, dir, binary, strings.Join(names, "|"))
+		out, err := b.test(ctx, dir, binary, names...)
 		if err != nil {
 			errs[i] = fmt.Errorf("mutate: the tests of %s fail without mutants: %w\n%s", dir, err, tail(out))
 		}
@@ -169,8 +169,12 @@ func (b *bench) compile(ctx context.Context, dir, binary, overlay string) ([]byt
 }
 
 // test runs the named tests of a compiled package in its folder, as go test does.
-func (b *bench) test(ctx context.Context, dir, binary, name string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, binary, "-test.run=^("+name+")$", "-test.failfast", "-test.count=1", "-test.v", "-test.timeout="+limit.String())
+func (b *bench) test(ctx context.Context, dir, binary string, names ...string) ([]byte, error) {
+	patterns := make([]string, len(names))
+	for i, name := range names {
+		patterns[i] = "^" + strings.ReplaceAll(name, "/", "$/^") + "$"
+	}
+	cmd := exec.CommandContext(ctx, binary, "-test.run="+strings.Join(patterns, "|"), "-test.failfast", "-test.count=1", "-test.v", "-test.timeout="+limit.String())
 	cmd.Dir = filepath.Join(b.root, dir)
 	return cmd.CombinedOutput()
 }

@@ -18,9 +18,9 @@
 //	what stands there instead
 //	--- end
 //
-// where file is in the package that holds testdata or below, and test may name another
-// package of the module first: "test: ./storage TestX". The working tree is
-// never changed: the mutant is compiled through go test's -overlay.
+// where file is in the package that holds testdata or below, and test may name
+// another package of the module first ("test: ./storage TestX"), and a subtest
+// of its own (TestX/sub). The working tree is never changed: the mutant is compiled through go test's -overlay.
 package main
 
 import (

@@ -18,12 +18,12 @@ type mutant struct {
 	dir      string // of the package it changes, from the root: "crypto"
 	file     string // in dir or below
 	testDir  string // of the package whose test must fail
-	test     string
+	test     string // or TestX/sub
 	old, new string
 	entry    string // file:line of the entry, for messages
 }
 
-var testName = regexp.MustCompile(`^(Test|Example|Fuzz)[A-Za-z0-9_]*$`)
+var testName = regexp.MustCompile(`^(Test|Example|Fuzz)[A-Za-z0-9_]*(/[A-Za-z0-9_]+)*$`)
 
 // find reads every testdata/mutants.txt of the module in root. Nested modules
 // are left out.
@@ -119,7 +119,7 @@ func (m *mutant) check() error {
 	case !filepath.IsLocal(m.file) || !strings.HasSuffix(m.file, ".go") || strings.HasSuffix(m.file, "_test.go"):
 		return errors.New("\"file: \" must name a source file in or below this package, no test")
 	case !testName.MatchString(m.test):
-		return errors.New("\"test: \" must name one test function")
+		return errors.New("\"test: \" must name one test function, or one of its subtests")
 	case m.old == "":
 		return errors.New("the old text is empty")
 	case m.old == m.new:

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -18,7 +19,7 @@ func TestKilledMutantsPass(t *testing.T) {
 	if err := run(t.Context(), []string{"-run", "opens|seen", tiny}, &out); err != nil {
 		t.Fatalf("run = %v\n%s", err, out.String())
 	}
-	if !strings.HasSuffix(out.String(), "mutants: 3 killed, 0 survived\n") {
+	if !strings.HasSuffix(out.String(), "mutants: 4 killed, 0 survived\n") {
 		t.Errorf("the output does not end with the count:\n%s", out.String())
 	}
 	if read(t, tiny+"/lock/lock.go") != before {
@@ -30,12 +31,13 @@ func TestKilledMutantsPass(t *testing.T) {
 func TestEachOtherEndIsAFailure(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{
-		"bad-survivor":         "its test passes with the control broken",
-		"bad-skipped":          "its test skipped itself",
-		"bad-no-such-test":     "its test does not exist",
-		"bad-does-not-compile": "does not compile",
-		"bad-occurs-twice":     "occurs 2 times",
-		"bad-occurs-nowhere":   "occurs 0 times",
+		"bad-not-seen-by-the-other-subtest": "its test passes with the control broken",
+		"bad-survivor":                      "its test passes with the control broken",
+		"bad-skipped":                       "its test skipped itself",
+		"bad-no-such-test":                  "its test does not exist",
+		"bad-does-not-compile":              "does not compile",
+		"bad-occurs-twice":                  "occurs 2 times",
+		"bad-occurs-nowhere":                "occurs 0 times",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -101,6 +103,35 @@ func TestParseRefusesABadEntry(t *testing.T) {
 	} {
 		if all, err := parse("m", "p", strings.Replace(good, edit[0], edit[1], 1)); err == nil {
 			t.Errorf("%s: parse = %+v, want an error", name, all)
+		}
+	}
+}
+
+// Every mutant of this module can be made, and its test is there: a run of them
+// all takes an hour, and would only then say so.
+func TestEveryMutantCanBeTried(t *testing.T) {
+	t.Parallel()
+	const root = "../.."
+	all, err := find(root)
+	if err != nil || len(all) == 0 {
+		t.Fatalf("find = %d mutants, %v", len(all), err)
+	}
+	tests := make(map[string]string) // the text of a package's
+	for _, m := range all {
+		if _, _, err := m.apply(root); err != nil {
+			t.Errorf("%s: %s: %v", m.entry, m.name, err)
+		}
+		if _, ok := tests[m.testDir]; !ok {
+			files, err := filepath.Glob(filepath.Join(root, m.testDir, "*_test.go"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range files {
+				tests[m.testDir] += read(t, f)
+			}
+		}
+		if name, _, _ := strings.Cut(m.test, "/"); !strings.Contains(tests[m.testDir], "\nfunc "+name+"(") {
+			t.Errorf("%s: %s: %s has no %s", m.entry, m.name, m.testDir, name)
 		}
 	}
 }

@@ -13,6 +13,16 @@ func TestWrongKey(t *testing.T) {
 	}
 }
 
+func TestEach(t *testing.T) {
+	for _, key := range []string{"right", "wrong"} {
+		t.Run(key, func(t *testing.T) {
+			if Open(key) != (key == "right") {
+				t.Error("the wrong answer")
+			}
+		})
+	}
+}
+
 func TestBlind(t *testing.T) { Open("wrong") }
 
 func TestSkips(t *testing.T) { t.Skip("wants a service") }

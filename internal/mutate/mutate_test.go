@@ -31,13 +31,13 @@ func TestKilledMutantsPass(t *testing.T) {
 func TestEachOtherEndIsAFailure(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{
-		"bad-not-seen-by-the-other-subtest": "its test passes with the control broken",
-		"bad-survivor":                      "its test passes with the control broken",
-		"bad-skipped":                       "its test skipped itself",
-		"bad-no-such-test":                  "its test does not exist",
-		"bad-does-not-compile":              "does not compile",
-		"bad-occurs-twice":                  "occurs 2 times",
-		"bad-occurs-nowhere":                "occurs 0 times",
+		"bad-other-subtest":    "its test passes with the control broken",
+		"bad-survivor":         "its test passes with the control broken",
+		"bad-skipped":          "its test skipped itself",
+		"bad-no-such-test":     "its test does not exist",
+		"bad-does-not-compile": "does not compile",
+		"bad-occurs-twice":     "occurs 2 times",
+		"bad-occurs-nowhere":   "occurs 0 times",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -4,32 +4,27 @@
 // privacy officer, and for whoever has to tell others of a breach.
 //
 //	reports, err := report.New(report.Config{Sources: []report.Source{journal}, Audit: journal, Access: authorizer})
-//	seen, err := reports.Access(ctx, report.AccessQuery{Patient: id})
-//	err = report.WriteHTML(w, seen)
+//	seen, err := accesses.Of(ctx, reports, accesses.Query{Patient: id})
+//	err = seen.Document().WriteHTML(w)
 //
-// [Reporter.Access] says who saw or changed a patient's record. It needs no
-// right over the trail as a whole: the authorizer is asked for that patient's
-// own record. [Reporter.Disclosures] is the accounting of disclosures of 45 CFR
-// 164.528. [Reporter.Breach] says whose PHI an incident has reached, which
-// fields of it, and whether they were sealed at the time. [Reporter.Review] is
-// the regular review of information system activity of 45 CFR
-// 164.308(a)(1)(ii)(D), which [Reporter.SignOff] closes: nobody signs for
-// themselves.
+// The reports are packages of their own, each with its Query and its Report:
 //
-// Every reading is itself recorded, as an [audit.Reported] event, before
-// anything is returned; where it cannot be recorded, nothing is.
+//   - accesses: who saw or changed a patient's record. The patient needs no
+//     right over the trail to read it.
+//   - disclosures: the accounting of disclosures of 45 CFR 164.528.
+//   - breach: whose PHI an incident has reached.
+//   - review: the regular review of information system activity of 45 CFR
+//     164.308(a)(1)(ii)(D), and its sign-off.
 //
-// Each report is printed as text, JSON, and one HTML page that needs nothing
-// else: [WriteText], [WriteJSON], [WriteHTML].
+// They all read through [Reporter.Open], as an application's own report does:
+// the reading is authorised and recorded as an [audit.Reported] event before the
+// trail opens, and where it cannot be recorded, it stays shut. Each report
+// prints itself through package document; encoding/json prints its fields.
 //
 // # What a report cannot say
 //
 //   - It says what the trail holds. Whether the trail is whole is what
 //     [audit.Verify] says: run it first, with a witness.
 //   - What an application shows without asking this SDK is in no trail.
-//   - A trail names patients by a keyed pseudonym, another one in each
-//     writer's journal: without the patients' record IDs ([BreachQuery].Patients)
-//     one who stands in two journals counts twice. The report says so.
-//   - It draws no legal conclusion. The thresholds of 45 CFR 164.404 to 164.408
-//     stand beside the figures as facts.
+//   - It draws no legal conclusion.
 package report

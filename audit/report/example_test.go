@@ -13,6 +13,7 @@ import (
 	"github.com/part164/part164/access/accesstest"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/report"
+	"github.com/part164/part164/audit/report/accesses"
 )
 
 func Example() {
@@ -38,14 +39,14 @@ func Example() {
 	}
 	patient := access.Principal{ID: "r-1", Tenant: "clinic-7", Kind: access.Patient, Roles: []string{"patient"}}
 	ctx := access.With(context.Background(), patient, access.PatientRequest)
-	seen, err := reports.Access(ctx, report.AccessQuery{Patient: "r-1"})
+	seen, err := accesses.Of(ctx, reports, accesses.Query{Patient: "r-1"})
 	if err != nil {
 		log.Fatal(err)
 	}
 	for _, e := range seen.Entries {
 		fmt.Println(e.Act, "by", e.Who.Name, "for", e.Purpose)
 	}
-	_, err = reports.Access(ctx, report.AccessQuery{Patient: "r-2"})
+	_, err = accesses.Of(ctx, reports, accesses.Query{Patient: "r-2"})
 	fmt.Println(err != nil)
 	// Output:
 	// read trail by the patient for PATRQT

@@ -5,71 +5,54 @@ package report
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
+	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
+	"github.com/part164/part164/audit/report/document"
 )
 
 // ErrNotMerged means that a record which is said to be a duplicate of the
 // patient's is none by the trail: its events are another person's.
 var ErrNotMerged = errors.New("report: no merge in the trail says that these are records of one patient")
 
-// selves are the names of one patient in the trails: the record, and the
+// selves are the names of one patient in the trails: of the record, and of the
 // duplicates that are merged into it now.
 type selves struct {
-	names    [][]string // of each source, its pseudonyms
-	unknown  int        // duplicates whose ID was not given, which other journals cannot be searched for
-	upwards  bool       // the record is itself merged into another one
-	unmerged bool       // a merge into it was undone: what happened in between stands under it
+	names    []string // pseudonyms, of all sources
+	unknown  int      // duplicates whose ID is not known, by which the other journals could be searched
+	upwards  bool     // the record is itself merged into another one
+	unmerged bool     // a merge into it was undone: what happened in between stands under it
 }
 
-// selves finds the duplicates of patient. One trail names them all. Of several,
-// each has other pseudonyms, so that duplicates must be named by ID; and the
-// trails must say that they are some.
-func (r *Reporter) selves(ctx context.Context, tenant, patient string, merged []string) (selves, error) {
-	known := make([]map[string]string, len(r.cfg.Sources)) // pseudonym to ID
-	for i, s := range r.cfg.Sources {
-		known[i] = map[string]string{}
-		for _, id := range append([]string{patient}, merged...) {
-			if p := s.Pseudonym(tenant, id); p != "" {
-				known[i][p] = id
-			}
-		}
-	}
-	node := func(source int, pseudonym string) string {
-		if id, ok := known[source][pseudonym]; ok {
-			return id
-		}
-		return pseudonym
-	}
-	var out selves
-	into := map[string]string{} // newest merge of each duplicate; "" where it was undone
-	source := map[string]int{}  // where it was recorded
-	for ev, err := range r.events(ctx, func(int) audit.Query {
-		return audit.Query{Tenant: tenant, Types: []audit.Type{audit.Merged}}
-	}) {
+// follow finds the duplicates of the reading's patient. One trail names them
+// all. Of several, each has other pseudonyms, so that Config.Merged must say
+// the IDs, and the trails must confirm them.
+func (t *Trail) follow(ctx context.Context) error {
+	ids := []string{t.reading.Patient}
+	if t.r.cfg.Merged != nil {
+		merged, err := t.r.cfg.Merged(ctx, t.reading.Tenant, t.reading.Patient)
 		if err != nil {
-			return out, err
+			return fmt.Errorf("Config.Merged: %w", err)
 		}
-		if len(ev.Objects) != 2 {
-			continue
+		ids = append(ids, merged...)
+	}
+	known := map[string]string{} // pseudonym to ID
+	for _, id := range ids {
+		if err := access.CheckID(id); err != nil {
+			return fmt.Errorf("Config.Merged: a record ID %w", err)
 		}
-		from, to := node(ev.source, ev.Objects[0].Patient), node(ev.source, ev.Objects[1].Patient)
-		switch ev.Reason {
-		case audit.ReasonMerge:
-		case audit.ReasonUnmerge:
-			out.unmerged = out.unmerged || to == patient
-			to = ""
-		default:
-			continue
-		}
-		if _, newer := into[from]; !newer && ev.Outcome == audit.Success {
-			into[from], source[from] = to, ev.source
+		for _, p := range t.Pseudonyms(id) {
+			known[p] = id
 		}
 	}
-	out.upwards = into[patient] != ""
-
-	group := map[string]bool{patient: true}
+	into, err := t.merges(ctx, known)
+	if err != nil {
+		return err
+	}
+	t.selves.upwards = into[t.reading.Patient] != ""
+	group := map[string]bool{t.reading.Patient: true} // IDs, and pseudonyms of unknown ones
 	for grown := true; grown; {
 		grown = false
 		for from, to := range into {
@@ -78,41 +61,67 @@ func (r *Reporter) selves(ctx context.Context, tenant, patient string, merged []
 			}
 		}
 	}
-	for _, id := range merged {
+	for _, id := range ids {
 		if !group[id] {
-			return out, ErrNotMerged
+			return ErrNotMerged
 		}
 	}
-	out.names = make([][]string, len(r.cfg.Sources))
-	for i := range r.cfg.Sources {
-		for p, id := range known[i] {
-			if group[id] {
-				out.names[i] = append(out.names[i], p)
-			}
+	for p, id := range known {
+		if group[id] {
+			t.selves.names = append(t.selves.names, p)
 		}
 	}
-	ids := append([]string{patient}, merged...)
 	for name := range group {
 		if slices.Contains(ids, name) {
 			continue
 		}
-		if len(r.cfg.Sources) > 1 {
-			out.unknown++
-			continue
+		t.selves.names = append(t.selves.names, name)
+		if len(t.r.cfg.Sources) > 1 {
+			t.selves.unknown++
 		}
-		out.names[source[name]] = append(out.names[source[name]], name)
 	}
-	for i := range out.names {
-		slices.Sort(out.names[i])
-	}
-	return out, nil
+	slices.Sort(t.selves.names)
+	return nil
 }
 
-// notes say what the report cannot know of the merges.
+// merges returns what each duplicate is merged into now, by ID where it is
+// known and by pseudonym where not; "" where the merge was undone.
+func (t *Trail) merges(ctx context.Context, known map[string]string) (map[string]string, error) {
+	node := func(pseudonym string) string {
+		if id, ok := known[pseudonym]; ok {
+			return id
+		}
+		return pseudonym
+	}
+	into := map[string]string{}
+	for ev, err := range t.Events(ctx, audit.Query{Types: []audit.Type{audit.Merged}}) {
+		if err != nil {
+			return nil, err
+		}
+		if len(ev.Objects) != 2 || ev.Outcome != audit.Success {
+			continue
+		}
+		from, to := node(ev.Objects[0].Patient), node(ev.Objects[1].Patient)
+		switch ev.Reason {
+		case audit.ReasonMerge:
+		case audit.ReasonUnmerge:
+			t.selves.unmerged = t.selves.unmerged || to == t.reading.Patient
+			to = ""
+		default:
+			continue
+		}
+		if _, newer := into[from]; !newer {
+			into[from] = to
+		}
+	}
+	return into, nil
+}
+
+// notes say what a report cannot know of the merges.
 func (s *selves) notes() []string {
 	var out []string
 	if s.unknown > 0 {
-		out = append(out, count(s.unknown, "duplicate was", "duplicates were")+" merged into this record, and the record ID is not known here: what was done to them before is not listed.")
+		out = append(out, document.Count(s.unknown, "duplicate was", "duplicates were")+" merged into this record, and the record ID is not known here: what was done to them before is listed as far as it stands in the journal of the merge.")
 	}
 	if s.upwards {
 		out = append(out, "This record was merged into another one. What was done since stands in the report of that record.")

@@ -21,16 +21,22 @@ type Source interface {
 	Pseudonym(tenant, id string) string
 }
 
-// A found event is one of a source.
-type found struct {
+// An Event is one of a trail.
+type Event struct {
 	audit.Stored
 	source int // index in Config.Sources
 }
 
-// events yields what query selects of every source, newest first by (time,
-// writer, sequence), each event once: two sources may hold the same journal.
-func (r *Reporter) events(ctx context.Context, query func(source int) audit.Query) iter.Seq2[found, error] {
-	return func(yield func(found, error) bool) {
+// Writer returns the journal that the event stands in. Each names patients by
+// pseudonyms of its own.
+func (e *Event) Writer() string {
+	writer, _, _ := strings.Cut(e.ID, ".")
+	return writer
+}
+
+// events yields what q selects of every source, newest first, each event once.
+func (r *Reporter) events(ctx context.Context, q audit.Query) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
 		heads := make([]head, 0, len(r.cfg.Sources))
 		defer func() {
 			for _, h := range heads {
@@ -38,7 +44,7 @@ func (r *Reporter) events(ctx context.Context, query func(source int) audit.Quer
 			}
 		}()
 		for i, s := range r.cfg.Sources {
-			next, stop := iter.Pull2(s.Events(ctx, query(i)))
+			next, stop := iter.Pull2(s.Events(ctx, q))
 			h := head{next: next, stop: stop}
 			h.event.source = i
 			heads = append(heads, h)
@@ -46,7 +52,7 @@ func (r *Reporter) events(ctx context.Context, query func(source int) audit.Quer
 		for i := 0; i < len(heads); {
 			switch ok, err := heads[i].advance(); {
 			case err != nil:
-				yield(found{}, err)
+				yield(Event{}, err)
 				return
 			case !ok:
 				heads[i].stop()
@@ -69,7 +75,7 @@ func (r *Reporter) events(ctx context.Context, query func(source int) audit.Quer
 			}
 			switch ok, err := h.advance(); {
 			case err != nil:
-				yield(found{}, err)
+				yield(Event{}, err)
 				return
 			case !ok:
 				h.stop()
@@ -83,13 +89,13 @@ func (r *Reporter) events(ctx context.Context, query func(source int) audit.Quer
 type head struct {
 	next   func() (audit.Stored, error, bool)
 	stop   func()
-	event  found
+	event  Event
 	writer string
 }
 
 func (h *head) advance() (ok bool, err error) {
 	h.event.Stored, err, ok = h.next()
-	h.writer = writerOf(h.event.ID)
+	h.writer = h.event.Writer()
 	return ok && err == nil, err
 }
 
@@ -101,12 +107,6 @@ func (h *head) newer(than *head) bool {
 		return h.writer > than.writer
 	}
 	return h.event.Seq > than.event.Seq
-}
-
-// writerOf returns the journal that an event ID names.
-func writerOf(id string) string {
-	writer, _, _ := strings.Cut(id, ".")
-	return writer
 }
 
 // seen is a set of lines: a bit each, in blocks of 64.

@@ -10,7 +10,7 @@
 //
 // An [Alert] is recorded as an [audit.Alerted] event, about the event that
 // raised it. What came of it is an [audit.Disposed] event
-// (report.Reporter.Dispose), by somebody else than the one it is about; the
+// (review.Dispose), by somebody else than the one it is about; the
 // weekly review lists those that nobody has disposed of.
 //
 // What the rules must know about people, such as who lives with whom, comes

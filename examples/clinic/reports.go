@@ -13,6 +13,9 @@ import (
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/rbac"
 	"github.com/part164/part164/audit/report"
+	"github.com/part164/part164/audit/report/accesses"
+	"github.com/part164/part164/audit/report/document"
+	"github.com/part164/part164/audit/report/review"
 	"github.com/part164/part164/storage"
 )
 
@@ -60,27 +63,27 @@ func (a *app) asPatient(w http.ResponseWriter, r *http.Request) (_ *http.Request
 }
 
 // chartOf returns the chart of a report, for a page of the app.
-func chartOf(r report.Report) (template.HTML, error) {
+func chartOf(d *document.Document) (template.HTML, error) {
 	var b bytes.Buffer
-	err := report.WriteChart(&b, r)
-	return template.HTML(b.String()), err // escaped by WriteChart
+	err := d.Chart.WriteSVG(&b)
+	return template.HTML(b.String()), err // escaped by WriteSVG
 }
 
 // seen is the body of the page that says who saw a record.
 type seen struct {
 	*Patient // nil on the patient's own page
-	*report.Access
+	*accesses.Report
 	Chart    template.HTML
 	Purposes map[access.Purpose]string
 }
 
 // accessOf settles what is under way, and asks who saw a record. That somebody
 // asks is recorded before anything is shown.
-func (a *app) accessOf(ctx context.Context, id string) (*report.Access, error) {
+func (a *app) accessOf(ctx context.Context, id string) (*accesses.Report, error) {
 	if err := storage.Settle(ctx, a.db); err != nil {
 		return nil, err
 	}
-	return a.reports.Access(ctx, report.AccessQuery{Patient: id})
+	return accesses.Of(ctx, a.reports, accesses.Query{Patient: id})
 }
 
 // auditPage shows the privacy officer who did what to a patient's record.
@@ -104,8 +107,8 @@ func (a *app) ownPage(w http.ResponseWriter, r *http.Request) {
 func (a *app) showAccess(w http.ResponseWriter, r *http.Request, id string, p *Patient) {
 	body := seen{Patient: p, Purposes: purposeNames}
 	var err error
-	if body.Access, err = a.accessOf(r.Context(), id); err == nil {
-		body.Chart, err = chartOf(body.Access)
+	if body.Report, err = a.accessOf(r.Context(), id); err == nil {
+		body.Chart, err = chartOf(body.Report.Document())
 	}
 	if err != nil {
 		a.fail(w, r, err)
@@ -127,20 +130,20 @@ func (a *app) file(w http.ResponseWriter, r *http.Request, id string) {
 	var b bytes.Buffer
 	seen, err := a.accessOf(r.Context(), id)
 	if err == nil {
-		err = report.WriteHTML(&b, seen)
+		err = seen.Document().WriteHTML(&b)
 	}
 	if err != nil {
 		a.fail(w, r, err)
 		return
 	}
-	w.Header().Set("Content-Security-Policy", report.ContentSecurityPolicy())
+	w.Header().Set("Content-Security-Policy", document.ContentSecurityPolicy())
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_, _ = b.WriteTo(w) // the client may have gone
 }
 
 // reviewed is the body of the weekly review.
 type reviewed struct {
-	*report.Review
+	*review.Report
 	Chart        template.HTML
 	Week         string // any day of it
 	Before, Next string // the weeks around it; Next is empty in the newest
@@ -149,13 +152,13 @@ type reviewed struct {
 
 // week returns the week that a request names; without a name the last one that
 // is over.
-func week(r *http.Request) (report.ReviewQuery, error) {
+func week(r *http.Request) (review.Query, error) {
 	day := r.FormValue("week")
 	if day == "" {
-		return report.Week(time.Now().AddDate(0, 0, -7)), nil
+		return review.Week(time.Now().AddDate(0, 0, -7)), nil
 	}
 	t, err := time.Parse(time.DateOnly, day)
-	return report.Week(t), err
+	return review.Week(t), err
 }
 
 // reviewPage shows a week's activity (45 CFR 164.308(a)(1)(ii)(D)).
@@ -165,7 +168,7 @@ func (a *app) reviewPage(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no such week", http.StatusBadRequest)
 		return
 	}
-	rev, err := a.reports.Review(r.Context(), q)
+	rev, err := review.Of(r.Context(), a.reports, q)
 	if err != nil {
 		a.fail(w, r, err)
 		return
@@ -180,12 +183,12 @@ func (a *app) signOff(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no such week", http.StatusBadRequest)
 		return
 	}
-	_, err = a.reports.SignOff(r.Context(), q, r.PostFormValue("digest"))
+	_, err = review.SignOff(r.Context(), a.reports, q, r.PostFormValue("digest"))
 	message := ""
 	switch {
-	case errors.Is(err, report.ErrOwnReview):
+	case errors.Is(err, review.ErrOwnReview):
 		message = "Nobody signs off their own activity: somebody else must."
-	case errors.Is(err, report.ErrChanged):
+	case errors.Is(err, review.ErrChanged):
 		message = "Something was added to the week since you read it. Look again, and then sign off."
 	case err != nil:
 		a.fail(w, r, err)
@@ -194,7 +197,7 @@ func (a *app) signOff(w http.ResponseWriter, r *http.Request) {
 		see(w, r, "/review?week="+q.Since.Format(time.DateOnly))
 		return
 	}
-	rev, err := a.reports.Review(r.Context(), q)
+	rev, err := review.Of(r.Context(), a.reports, q)
 	if err != nil {
 		a.fail(w, r, err)
 		return
@@ -202,14 +205,14 @@ func (a *app) signOff(w http.ResponseWriter, r *http.Request) {
 	a.showReview(w, r, http.StatusConflict, q, rev, message)
 }
 
-func (a *app) showReview(w http.ResponseWriter, r *http.Request, status int, q report.ReviewQuery, rev *report.Review, message string) {
-	body := reviewed{Review: rev, Week: q.Since.Format(time.DateOnly), Before: q.Since.AddDate(0, 0, -7).Format(time.DateOnly), Over: !q.Until.After(time.Now())}
+func (a *app) showReview(w http.ResponseWriter, r *http.Request, status int, q review.Query, rev *review.Report, message string) {
+	body := reviewed{Report: rev, Week: q.Since.Format(time.DateOnly), Before: q.Since.AddDate(0, 0, -7).Format(time.DateOnly), Over: !q.Until.After(time.Now())}
 	if body.Over {
 		body.Next = q.Until.Format(time.DateOnly)
 	}
 	body.Sign = body.Over && a.may(r.Context(), access.Review, "audit")
 	var err error
-	if body.Chart, err = chartOf(rev); err != nil {
+	if body.Chart, err = chartOf(rev.Document()); err != nil {
 		a.fail(w, r, err)
 		return
 	}

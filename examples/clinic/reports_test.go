@@ -12,7 +12,8 @@ import (
 	"time"
 
 	"github.com/part164/part164/access"
-	"github.com/part164/part164/audit/report"
+	"github.com/part164/part164/audit/report/accesses"
+	"github.com/part164/part164/audit/report/document"
 )
 
 // The patient reads who saw their own record, and nothing else.
@@ -44,7 +45,7 @@ func TestPatientSeesWhoSawTheirRecord(t *testing.T) {
 	if err := ans.with(err, "Who saw this record", "nurse", "<svg"); err != nil {
 		t.Error(err)
 	}
-	if ans.header.Get("Content-Security-Policy") != report.ContentSecurityPolicy() {
+	if ans.header.Get("Content-Security-Policy") != document.ContentSecurityPolicy() {
 		t.Error("the page to keep has a policy under which it does not show, or can do things")
 	}
 	for _, path := range []string{chart, chart + "/audit", chart + "/audit/page", "/patients", "/review"} {
@@ -61,7 +62,7 @@ func TestPatientSeesWhoSawTheirRecord(t *testing.T) {
 		t.Errorf("nobody at /mine: %v", err)
 	}
 	ctx := access.With(t.Context(), access.Principal{ID: firstPatient, Tenant: tenant, Kind: access.Patient, Roles: []string{"patient"}}, access.PatientRequest)
-	if _, err := a.reports.Access(ctx, report.AccessQuery{Patient: "019b4000-0000-7000-8000-000000000002"}); err == nil {
+	if _, err := accesses.Of(ctx, a.reports, accesses.Query{Patient: "019b4000-0000-7000-8000-000000000002"}); err == nil {
 		t.Error("a patient reads another's report")
 	}
 }

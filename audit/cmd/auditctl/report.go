@@ -17,6 +17,11 @@ import (
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/report"
+	"github.com/part164/part164/audit/report/accesses"
+	"github.com/part164/part164/audit/report/breach"
+	"github.com/part164/part164/audit/report/disclosures"
+	"github.com/part164/part164/audit/report/document"
+	"github.com/part164/part164/audit/report/review"
 	"github.com/part164/part164/crypto"
 )
 
@@ -185,34 +190,38 @@ func (r *reporting) open(ctx context.Context, dirs []string) (_ *report.Reporter
 		}
 		sources = append(sources, s)
 	}
-	reporter, err := report.New(report.Config{Sources: sources, Audit: journal, Access: keyholder{r.keyed.tenant}})
+	reporter, err := report.New(report.Config{Sources: sources, Audit: journal, Access: keyholder{r.keyed.tenant},
+		Merged: func(context.Context, string, string) ([]string, error) { return r.merged, nil }})
 	return reporter, ctx, journal.Close, err
 }
 
-func (r *reporting) make(ctx context.Context, reporter *report.Reporter, kind string) (report.Report, error) {
+// A printable is one of the reports.
+type printable interface{ Document() *document.Document }
+
+func (r *reporting) make(ctx context.Context, reporter *report.Reporter, kind string) (printable, error) {
 	period := report.Period{Since: r.since, Until: r.until}
 	switch kind {
 	case "access":
-		return reporter.Access(ctx, report.AccessQuery{Patient: r.patient, Merged: r.merged, Period: period})
+		return accesses.Of(ctx, reporter, accesses.Query{Patient: r.patient, Period: period})
 	case "disclosures":
-		return reporter.Disclosures(ctx, report.DisclosureQuery{Patient: r.patient, Merged: r.merged, Requested: r.asks, Since: r.since, Itemised: r.itemised})
+		return disclosures.Of(ctx, reporter, disclosures.Query{Patient: r.patient, Requested: r.asks, Since: r.since, Itemised: r.itemised})
 	case "breach":
-		q := report.BreachQuery{Tenants: []string{r.keyed.tenant}, Actor: r.actor, Session: r.session, Loss: report.Loss(r.loss), Patient: r.patient, Period: period}
+		q := breach.Query{Tenants: []string{r.keyed.tenant}, Actor: r.actor, Session: r.session, Loss: breach.Loss(r.loss), Patient: r.patient, Period: period}
 		if err := r.people(&q); err != nil {
 			return nil, err
 		}
-		return reporter.Breach(ctx, q)
+		return breach.Of(ctx, reporter, q)
 	case "review":
 		if r.week.IsZero() {
 			r.week = time.Now().AddDate(0, 0, -7)
 		}
-		return reporter.Review(ctx, report.Week(r.week))
+		return review.Of(ctx, reporter, review.Week(r.week))
 	}
 	return nil, usagef("there is no report %q: access, disclosures, breach or review", kind)
 }
 
 // people reads the files of record IDs and States.
-func (r *reporting) people(q *report.BreachQuery) error {
+func (r *reporting) people(q *breach.Query) error {
 	if r.states != "" && r.patients == "" {
 		return usagef("--states needs --patients")
 	}
@@ -272,22 +281,22 @@ func parseTime(s string) (time.Time, error) {
 
 // printReport prints a report as text, as JSON, or into a new HTML file that
 // only this user reads.
-func (c *call) printReport(made report.Report, html string) error {
+func (c *call) printReport(made printable, html string) error {
 	switch {
 	case html != "":
 		f, err := os.OpenFile(html, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(report.WriteHTML(f, made), f.Close()); err != nil {
+		if err := errors.Join(made.Document().WriteHTML(f), f.Close()); err != nil {
 			return err
 		}
 		_, err = io.WriteString(c.stdout, html+"\n")
 		return err
 	case c.asJSON:
-		return report.WriteJSON(c.stdout, made)
+		return c.print(made)
 	}
-	return report.WriteText(c.stdout, made)
+	return made.Document().WriteText(c.stdout)
 }
 
 // A keyholder is the authorizer of auditctl: whoever has the key file can read

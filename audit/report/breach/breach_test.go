@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package report_test
+package breach_test
 
 import (
 	"bytes"
@@ -16,6 +16,8 @@ import (
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/report"
+	"github.com/part164/part164/audit/report/accesses"
+	"github.com/part164/part164/audit/report/breach"
 )
 
 func ids(n int) func(context.Context, string) iter.Seq2[string, error] {
@@ -52,8 +54,8 @@ func TestBreachOfAnActor(t *testing.T) {
 	c.write(thief, "r-7")
 	c.reveal(c.nurse(), "r-8") // somebody else
 
-	q := report.BreachQuery{Tenants: []string{tenant}, Actor: "u-thief", Period: report.Period{Since: begin.Add(time.Minute)}, Patients: ids(20)}
-	b, err := c.reports.Breach(c.officer(), q)
+	q := breach.Query{Tenants: []string{tenant}, Actor: "u-thief", Period: report.Period{Since: begin.Add(time.Minute)}, Patients: ids(20)}
+	b, err := breach.Of(c.officer(), c.reports, q)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,8 +83,8 @@ func TestBreachOfAnActor(t *testing.T) {
 		t.Errorf("refused %d, outside %d, groups %+v", b.Refused, b.Outside, b.Groups)
 	}
 	// That the officer read it stands in each of their reports.
-	a, err := c.reports.Access(c.patient("r-3"), report.AccessQuery{Patient: "r-3"})
-	if err != nil || !slices.ContainsFunc(a.Entries, func(e report.Entry) bool { return e.Act == report.Read && e.Who.ID == "u-officer" }) {
+	a, err := accesses.Of(c.patient("r-3"), c.reports, accesses.Query{Patient: "r-3"})
+	if err != nil || !slices.ContainsFunc(a.Entries, func(e accesses.Entry) bool { return e.Act == accesses.Read && e.Who.ID == "u-officer" }) {
 		t.Errorf("the reading of the breach does not show: %v", err)
 	}
 }
@@ -94,22 +96,22 @@ func TestBreachOfStoredData(t *testing.T) {
 	c := open(t)
 	c.record(c.nurse(), audit.Event{Type: audit.Revealed, Objects: about([]string{"name", "mrn", "date", "other"}, "r-1")})
 	c.record(c.nurse(), audit.Event{Type: audit.Revealed, Objects: about([]string{"name"}, "r-2")})
-	form := func(_, field string) report.Form {
-		return map[string]report.Form{"name": report.FormSealed, "mrn": report.FormSearchable, "date": report.FormClear}[field]
+	form := func(_, field string) breach.Form {
+		return map[string]breach.Form{"name": breach.FormSealed, "mrn": breach.FormSearchable, "date": breach.FormClear}[field]
 	}
 	for _, tt := range []struct {
-		loss    report.Loss
+		loss    breach.Loss
 		patient string
-		form    func(string, string) report.Form
+		form    func(string, string) breach.Form
 		want    string // secured
 	}{
-		{report.LostCopy, "", form, "r-1 name, r-2 name"},
-		{report.LostCopy, "", nil, ""},
-		{report.LostKEK, "", form, ""},
-		{report.LostTenantKey, "", form, ""},
-		{report.LostPatientKey, "r-1", form, ""},
+		{breach.LostCopy, "", form, "r-1 name, r-2 name"},
+		{breach.LostCopy, "", nil, ""},
+		{breach.LostKEK, "", form, ""},
+		{breach.LostTenantKey, "", form, ""},
+		{breach.LostPatientKey, "r-1", form, ""},
 	} {
-		b, err := c.reports.Breach(c.officer(), report.BreachQuery{Tenants: []string{tenant}, Loss: tt.loss, Patient: tt.patient, Form: tt.form, Patients: ids(3)})
+		b, err := breach.Of(c.officer(), c.reports, breach.Query{Tenants: []string{tenant}, Loss: tt.loss, Patient: tt.patient, Form: tt.form, Patients: ids(3)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +150,7 @@ func TestBreachThresholds(t *testing.T) {
 		t.Helper()
 		actor := fmt.Sprintf("u-%d-%d", n, ohio)
 		c.reveal(human(t.Context(), actor, access.Treatment, "clerk"), all[:n]...)
-		b, err := c.reports.Breach(c.officer(), report.BreachQuery{Tenants: []string{tenant}, Actor: actor, Patients: ids(n), State: func(_ context.Context, _, patient string) (string, error) {
+		b, err := breach.Of(c.officer(), c.reports, breach.Query{Tenants: []string{tenant}, Actor: actor, Patients: ids(n), State: func(_ context.Context, _, patient string) (string, error) {
 			if slices.Index(all, patient) < ohio {
 				return "OH", nil
 			}
@@ -165,7 +167,7 @@ func TestBreachThresholds(t *testing.T) {
 			}
 		}
 		var text bytes.Buffer
-		if err := report.WriteText(&text, b); err != nil || !strings.Contains(text.String(), "for people to decide") {
+		if err := b.Document().WriteText(&text); err != nil || !strings.Contains(text.String(), "for people to decide") {
 			t.Errorf("the print draws a conclusion, or %v", err)
 		}
 		return out
@@ -196,13 +198,13 @@ func TestBreachOverSeveralWriters(t *testing.T) {
 	if _, err := other.Record(c.nurse(), audit.Event{Type: audit.Revealed, Outcome: audit.Success, Objects: about(nil, "r-1")}); err != nil {
 		t.Fatal(err)
 	}
-	q := report.BreachQuery{Tenants: []string{tenant}, Actor: "u-nurse"}
-	b, err := r.Breach(c.officer(), q)
+	q := breach.Query{Tenants: []string{tenant}, Actor: "u-nurse"}
+	b, err := breach.Of(c.officer(), r, q)
 	if err != nil || len(b.Affected) != 2 || !strings.Contains(strings.Join(b.Notes, " "), "the most there can be") {
 		t.Errorf("without IDs: %+v, %v", b, err)
 	}
 	q.Patients = ids(2)
-	if b, err = r.Breach(c.officer(), q); err != nil || len(b.Affected) != 1 || len(b.Affected[0].Events) != 2 {
+	if b, err = breach.Of(c.officer(), r, q); err != nil || len(b.Affected) != 1 || len(b.Affected[0].Events) != 2 {
 		t.Errorf("with IDs: %+v, %v", b, err)
 	}
 }
@@ -210,28 +212,28 @@ func TestBreachOverSeveralWriters(t *testing.T) {
 func TestBreachRefuses(t *testing.T) {
 	t.Parallel()
 	c := open(t)
-	good := report.BreachQuery{Tenants: []string{tenant}, Actor: "u-1"}
-	for name, change := range map[string]func(*report.BreachQuery){
-		"no tenant":       func(q *report.BreachQuery) { q.Tenants = nil },
-		"nothing asked":   func(q *report.BreachQuery) { q.Actor = "" },
-		"two things":      func(q *report.BreachQuery) { q.Loss = report.LostKEK },
-		"an unknown loss": func(q *report.BreachQuery) { q.Actor, q.Loss = "", "umbrella" },
-		"no patient":      func(q *report.BreachQuery) { q.Actor, q.Loss = "", report.LostPatientKey },
-		"State without ID": func(q *report.BreachQuery) {
+	good := breach.Query{Tenants: []string{tenant}, Actor: "u-1"}
+	for name, change := range map[string]func(*breach.Query){
+		"no tenant":       func(q *breach.Query) { q.Tenants = nil },
+		"nothing asked":   func(q *breach.Query) { q.Actor = "" },
+		"two things":      func(q *breach.Query) { q.Loss = breach.LostKEK },
+		"an unknown loss": func(q *breach.Query) { q.Actor, q.Loss = "", "umbrella" },
+		"no patient":      func(q *breach.Query) { q.Actor, q.Loss = "", breach.LostPatientKey },
+		"State without ID": func(q *breach.Query) {
 			q.State = func(context.Context, string, string) (string, error) { return "", nil }
 		},
 	} {
 		q := good
 		change(&q)
-		if _, err := c.reports.Breach(c.officer(), q); err == nil {
+		if _, err := breach.Of(c.officer(), c.reports, q); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if _, err := c.reports.Breach(c.nurse(), good); !errors.Is(err, access.ErrDenied) {
+	if _, err := breach.Of(c.nurse(), c.reports, good); !errors.Is(err, access.ErrDenied) {
 		t.Errorf("a nurse: %v", err)
 	}
 	good.Tenants = []string{tenant, "t-other"}
-	if b, err := c.reports.Breach(c.officer(), good); !errors.Is(err, access.ErrDenied) || b != nil {
+	if b, err := breach.Of(c.officer(), c.reports, good); !errors.Is(err, access.ErrDenied) || b != nil {
 		t.Errorf("another tenant: %v, %v", b, err)
 	}
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package report_test
+package review_test
 
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -13,13 +14,13 @@ import (
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
-	"github.com/part164/part164/audit/report"
+	"github.com/part164/part164/audit/report/review"
 )
 
 func TestReviewAndSignOff(t *testing.T) {
 	t.Parallel()
 	c := open(t) // a Monday
-	week := report.Week(c.now)
+	week := review.Week(c.now)
 	c.reveal(c.nurse(), "r-1", "r-2", "r-3")
 	c.reveal(c.nurse(), "r-1")
 	c.record(c.nurse(), audit.Event{Type: audit.Denied, Outcome: audit.Failure, Objects: about(nil, "r-4")})
@@ -28,7 +29,7 @@ func TestReviewAndSignOff(t *testing.T) {
 	open := c.record(c.officer(), audit.Event{Type: audit.Alerted, Rule: "vip", User: "u-doc", UserKind: access.Human})
 	second := human(t.Context(), "u-second", access.Compliance, "officer")
 
-	if _, err := c.reports.SignOff(c.officer(), week, ""); err == nil {
+	if _, err := review.SignOff(c.officer(), c.reports, week, ""); err == nil {
 		t.Error("a week that is not over is signed off")
 	}
 	c.now = week.Until.Add(time.Hour)
@@ -38,21 +39,21 @@ func TestReviewAndSignOff(t *testing.T) {
 		reason audit.Reason
 		want   error
 	}{
-		"by the one it is about": {human(t.Context(), "u-nurse", access.Compliance, "officer"), alert, audit.ReasonExplained, report.ErrOwnReview},
+		"by the one it is about": {human(t.Context(), "u-nurse", access.Compliance, "officer"), alert, audit.ReasonExplained, review.ErrOwnReview},
 		"by somebody else":       {c.nurse(), alert, audit.ReasonExplained, access.ErrDenied},
-		"of no alert":            {c.officer(), "j1.99", audit.ReasonExplained, report.ErrNoAlert},
+		"of no alert":            {c.officer(), "j1.99", audit.ReasonExplained, review.ErrNoAlert},
 	} {
-		if err := c.reports.Dispose(tt.ctx, tt.alert, tt.reason); !errors.Is(err, tt.want) {
+		if err := review.Dispose(tt.ctx, c.reports, tt.alert, tt.reason); !errors.Is(err, tt.want) {
 			t.Errorf("disposed %s: %v", name, err)
 		}
 	}
-	if err := c.reports.Dispose(c.officer(), alert, audit.ReasonPolicy); err == nil {
+	if err := review.Dispose(c.officer(), c.reports, alert, audit.ReasonPolicy); err == nil {
 		t.Error("disposed of for a reason that is none")
 	}
-	if err := c.reports.Dispose(c.officer(), alert, audit.ReasonExplained); err != nil {
+	if err := review.Dispose(c.officer(), c.reports, alert, audit.ReasonExplained); err != nil {
 		t.Fatal(err)
 	}
-	rev, err := c.reports.Review(c.officer(), week)
+	rev, err := review.Of(c.officer(), c.reports, week)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,13 +74,13 @@ func TestReviewAndSignOff(t *testing.T) {
 	}
 
 	// Nobody signs for themselves, what they have not seen, or without the right.
-	if _, err := c.reports.SignOff(c.officer(), week, "0000000000000000"); !errors.Is(err, report.ErrChanged) {
+	if _, err := review.SignOff(c.officer(), c.reports, week, "0000000000000000"); !errors.Is(err, review.ErrChanged) {
 		t.Errorf("another digest: %v", err)
 	}
-	if _, err := c.reports.SignOff(c.nurse(), week, rev.Digest); !errors.Is(err, access.ErrDenied) {
+	if _, err := review.SignOff(c.nurse(), c.reports, week, rev.Digest); !errors.Is(err, access.ErrDenied) {
 		t.Errorf("a nurse: %v", err)
 	}
-	signed, err := c.reports.SignOff(c.officer(), week, rev.Digest)
+	signed, err := review.SignOff(c.officer(), c.reports, week, rev.Digest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func TestReviewAndSignOff(t *testing.T) {
 	if signed.Complete || len(signed.SignOffs) != 1 {
 		t.Errorf("complete %v after %d sign-offs: the officer's own activity is open", signed.Complete, len(signed.SignOffs))
 	}
-	if signed, err = c.reports.SignOff(second, week, rev.Digest); err != nil || !signed.Complete {
+	if signed, err = review.SignOff(second, c.reports, week, rev.Digest); err != nil || !signed.Complete {
 		t.Errorf("a second officer signs: %+v, %v", signed, err)
 	}
 	for _, p := range [][]byte{prints(t, signed)} {
@@ -105,15 +106,15 @@ func TestReviewAndSignOff(t *testing.T) {
 	late := c.now
 	c.reveal(c.nurse(), "r-7")
 	c.now = late.Add(3 * time.Hour)
-	if rev, err = c.reports.Review(c.officer(), week); err != nil || rev.Complete || rev.SignOffs[0].Current {
+	if rev, err = review.Of(c.officer(), c.reports, week); err != nil || rev.Complete || rev.SignOffs[0].Current {
 		t.Errorf("after a late event: complete %v, %v", rev.Complete, err)
 	}
 }
 
-func prints(t *testing.T, r report.Report) []byte {
+func prints(t *testing.T, r *review.Report) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := errors.Join(report.WriteText(&b, r), report.WriteHTML(&b, r), report.WriteJSON(&b, r)); err != nil {
+	if err := errors.Join(r.Document().WriteText(&b), r.Document().WriteHTML(&b), json.NewEncoder(&b).Encode(r)); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -124,20 +125,20 @@ func prints(t *testing.T, r report.Report) []byte {
 func TestNobodySignsOffThemselves(t *testing.T) {
 	t.Parallel()
 	c := open(t)
-	week := report.Week(c.now)
-	if _, err := c.reports.Review(c.officer(), week); err != nil { // a reading of the trail is activity, too
+	week := review.Week(c.now)
+	if _, err := review.Of(c.officer(), c.reports, week); err != nil { // a reading of the trail is activity, too
 		t.Fatal(err)
 	}
 	c.now = week.Until
-	rev, err := c.reports.Review(c.officer(), week)
+	rev, err := review.Of(c.officer(), c.reports, week)
 	if err != nil || len(rev.People) != 1 {
 		t.Fatalf("%+v, %v", rev, err)
 	}
-	if _, err := c.reports.SignOff(c.officer(), week, rev.Digest); !errors.Is(err, report.ErrOwnReview) {
+	if _, err := review.SignOff(c.officer(), c.reports, week, rev.Digest); !errors.Is(err, review.ErrOwnReview) {
 		t.Errorf("the officer's own week: %v", err)
 	}
 	second := human(t.Context(), "u-second", access.Compliance, "officer")
-	if rev, err = c.reports.SignOff(second, week, rev.Digest); err != nil || !rev.Complete {
+	if rev, err = review.SignOff(second, c.reports, week, rev.Digest); err != nil || !rev.Complete {
 		t.Errorf("somebody else: %+v, %v", rev, err)
 	}
 }
@@ -149,13 +150,13 @@ func TestWeekBeginsOnMonday(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if w := report.Week(when); w.Since.Format(time.DateOnly) != "2026-03-02" || w.Until.Format(time.DateOnly) != "2026-03-09" {
+		if w := review.Week(when); w.Since.Format(time.DateOnly) != "2026-03-02" || w.Until.Format(time.DateOnly) != "2026-03-09" {
 			t.Errorf("the week of %s is %v to %v", at, w.Since, w.Until)
 		}
 	}
 	c := open(t)
-	for name, q := range map[string]report.ReviewQuery{"nothing": {}, "backwards": {Since: c.now, Until: c.now.Add(-time.Hour)}} {
-		if _, err := c.reports.Review(c.officer(), q); err == nil || !strings.Contains(err.Error(), "ReviewQuery") {
+	for name, q := range map[string]review.Query{"nothing": {}, "backwards": {Since: c.now, Until: c.now.Add(-time.Hour)}} {
+		if _, err := review.Of(c.officer(), c.reports, q); err == nil || !strings.Contains(err.Error(), "Query: Since") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

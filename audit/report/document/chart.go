@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package report
+package document
 
 import (
 	"cmp"
@@ -12,13 +12,15 @@ import (
 // maxBars is how many bars are told apart on a telephone.
 const maxBars = 31
 
-// A chart counts events of two series over time.
-type chart struct {
+// A Chart counts events of two series over time, as bars: an hour, a day, a
+// week, a month, a quarter or a year each, so that there are few enough.
+type Chart struct {
 	Title  string
 	Series [2]string
-	Unit   string // what a bar stands for: a day, a week, …
-	Bars   []bar
-	times  [2][]time.Time
+
+	unit  string // what a bar stands for
+	bars  []bar
+	times [2][]time.Time
 }
 
 type bar struct {
@@ -27,11 +29,13 @@ type bar struct {
 	N     [2]int
 }
 
-func newChart(title, first, second string) *chart {
-	return &chart{Title: title, Series: [2]string{first, second}}
+// NewChart returns a chart without events, of two series of those names.
+func NewChart(title, first, second string) *Chart {
+	return &Chart{Title: title, Series: [2]string{first, second}}
 }
 
-func (c *chart) add(t time.Time, series int) { c.times[series] = append(c.times[series], t.UTC()) }
+// Add counts an event, of series 0 or 1.
+func (c *Chart) Add(t time.Time, series int) { c.times[series] = append(c.times[series], t.UTC()) }
 
 // A span is what one bar stands for.
 type span struct {
@@ -70,28 +74,28 @@ func monday(t time.Time) time.Time {
 
 // draw counts into bars: the finest for which there are few enough. What is
 // older than that many years is in the first bar.
-func (c *chart) draw() {
+func (c *Chart) draw() {
 	all := slices.Concat(c.times[0], c.times[1])
-	if len(all) == 0 || len(c.Bars) > 0 {
+	if len(all) == 0 || len(c.bars) > 0 {
 		return
 	}
 	first, last := slices.MinFunc(all, time.Time.Compare), slices.MaxFunc(all, time.Time.Compare)
 	for _, s := range spans() {
-		c.Unit, c.Bars = s.unit, nil
-		for t := s.start(first); !t.After(last) && len(c.Bars) <= maxBars; t = s.next(t) {
-			c.Bars = append(c.Bars, bar{Label: t.Format(s.layout), Start: t})
+		c.unit, c.bars = s.unit, nil
+		for t := s.start(first); !t.After(last) && len(c.bars) <= maxBars; t = s.next(t) {
+			c.bars = append(c.bars, bar{Label: t.Format(s.layout), Start: t})
 		}
-		if len(c.Bars) <= maxBars {
+		if len(c.bars) <= maxBars {
 			break
 		}
 	}
 	for series, times := range c.times {
 		for _, t := range times {
-			i, exact := slices.BinarySearchFunc(c.Bars, t, func(b bar, t time.Time) int { return b.Start.Compare(t) })
+			i, exact := slices.BinarySearchFunc(c.bars, t, func(b bar, t time.Time) int { return b.Start.Compare(t) })
 			if !exact {
 				i--
 			}
-			c.Bars[max(i, 0)].N[series]++
+			c.bars[max(i, 0)].N[series]++
 		}
 	}
 }
@@ -128,20 +132,20 @@ type drawing struct {
 	Series        [2]string
 }
 
-func (c *chart) drawing() drawing {
+func (c *Chart) drawing() drawing {
 	c.draw()
 	d := drawing{Title: c.Title, Width: chartWidth, Height: chartHeight, Left: chartLeft, Right: chartLeft + plotWidth,
 		Bottom: chartTop + plotHeight, Foot: chartHeight - 8, Series: c.Series}
-	if len(c.Bars) == 0 {
+	if len(c.bars) == 0 {
 		d.Desc = "There is nothing to draw in the period."
 		return d
 	}
 	total := func(b bar) int { return b.N[0] + b.N[1] }
-	highest := slices.MaxFunc(c.Bars, func(a, b bar) int { return cmp.Compare(total(a), total(b)) })
+	highest := slices.MaxFunc(c.bars, func(a, b bar) int { return cmp.Compare(total(a), total(b)) })
 	top := round(total(highest))
 	sum := [2]int{}
-	width := float64(plotWidth) / float64(max(len(c.Bars), 7))
-	for i, b := range c.Bars {
+	width := float64(plotWidth) / float64(max(len(c.bars), 7))
+	for i, b := range c.bars {
 		y := d.Bottom
 		for series, n := range b.N {
 			sum[series] += n
@@ -154,14 +158,14 @@ func (c *chart) drawing() drawing {
 				Title: fmt.Sprintf("%s: %d %s", b.Label, n, c.Series[series])})
 		}
 	}
-	d.Across = append(d.Across, tick{chartLeft, c.Bars[0].Label, "start"})
-	if n := len(c.Bars); n > 1 {
+	d.Across = append(d.Across, tick{chartLeft, c.bars[0].Label, "start"})
+	if n := len(c.bars); n > 1 {
 		at, anchor := chartLeft+(float64(n)-0.5)*width, "middle"
 		if n >= 7 {
 			at, anchor = d.Right, "end"
 		}
 		if at-chartLeft > plotWidth/3 {
-			d.Across = append(d.Across, tick{at, c.Bars[n-1].Label, anchor})
+			d.Across = append(d.Across, tick{at, c.bars[n-1].Label, anchor})
 		}
 	}
 	for _, n := range []int{0, top / 2, top} {
@@ -170,7 +174,7 @@ func (c *chart) drawing() drawing {
 		}
 	}
 	d.Desc = fmt.Sprintf("A bar a %s from %s to %s: %d %s, %d %s. The most in one %s is %d, at %s. The figures are in the table below.",
-		c.Unit, c.Bars[0].Label, c.Bars[len(c.Bars)-1].Label, sum[0], c.Series[0], sum[1], c.Series[1], c.Unit, total(highest), highest.Label)
+		c.unit, c.bars[0].Label, c.bars[len(c.bars)-1].Label, sum[0], c.Series[0], sum[1], c.Series[1], c.unit, total(highest), highest.Label)
 	return d
 }
 
@@ -186,10 +190,10 @@ func round(n int) int {
 }
 
 // figures are the chart as a table, for who does not see it.
-func (c *chart) figures() table {
+func (c *Chart) figures() Table {
 	c.draw()
-	t := table{Caption: "The figures of the chart", Columns: []string{"From", c.Series[0], c.Series[1]}, Empty: "There are none.", Plain: true}
-	for _, b := range c.Bars {
+	t := Table{Caption: "The figures of the chart", Columns: []string{"From", c.Series[0], c.Series[1]}, Empty: "There are none.", plain: true}
+	for _, b := range c.bars {
 		if b.N[0]+b.N[1] > 0 {
 			t.Rows = append(t.Rows, []string{b.Label, fmt.Sprint(b.N[0]), fmt.Sprint(b.N[1])})
 		}

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package report
+package document
 
 import (
 	"bytes"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"html/template"
 	"io"
@@ -22,20 +21,8 @@ var page string
 //go:embed style.css
 var style string
 
-// WriteJSON writes a report as one indented JSON object: the fields of its
-// type. Times are RFC 3339, in UTC.
-func WriteJSON(w io.Writer, r Report) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(r); err != nil {
-		return fmt.Errorf("report: write JSON: %w", err)
-	}
-	return nil
-}
-
-// WriteText writes a report for a terminal or a text file.
-func WriteText(w io.Writer, r Report) error {
-	d := r.document()
+// WriteText writes the document for a terminal or a text file.
+func (d *Document) WriteText(w io.Writer) error {
 	d.clean()
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s\n%s\n", d.Title, strings.Repeat("=", utf8.RuneCountInString(d.Title)))
@@ -45,7 +32,7 @@ func WriteText(w io.Writer, r Report) error {
 	b.WriteByte('\n')
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, f := range d.Facts {
-		fmt.Fprintf(t, "%s:\t%s\n", f.Name, f.Value)
+		fmt.Fprintf(t, "%s:\t%s\n", f[0], f[1])
 	}
 	_ = t.Flush() // into memory
 	for _, tab := range d.Tables {
@@ -67,38 +54,32 @@ func WriteText(w io.Writer, r Report) error {
 		fmt.Fprintf(&b, "* %s\n", n)
 	}
 	if _, err := b.WriteTo(w); err != nil {
-		return fmt.Errorf("report: write text: %w", err)
+		return fmt.Errorf("document: write text: %w", err)
 	}
 	return nil
 }
 
-// WriteHTML writes a report as one HTML page that needs nothing else: no
+// WriteHTML writes the document as one HTML page that needs nothing else: no
 // script, no other file. Serve it with [ContentSecurityPolicy].
-func WriteHTML(w io.Writer, r Report) error {
-	d := r.document()
+func (d *Document) WriteHTML(w io.Writer) error {
 	d.clean()
 	return execute(w, "page", struct {
-		document
+		*Document
 		Style, Policy string
 	}{d, style, metaPolicy()})
 }
 
-// WriteChart writes the report's chart of events over time as an SVG element
-// for a page of the application's own. It has no style of its own, so that any
-// content security policy lets it through. A report has one at most.
-func WriteChart(w io.Writer, r Report) error {
-	d := r.document()
-	if d.Chart == nil {
-		return nil
-	}
-	return execute(w, "chart", d.Chart)
-}
+// WriteSVG writes the chart as an SVG element for a page of the application's
+// own. It has no style of its own, so that any content security policy lets it
+// through, and one ID prefix, so that a page holds one chart.
+func (c *Chart) WriteSVG(w io.Writer) error { return execute(w, "chart", c) }
 
 func execute(w io.Writer, name string, data any) error {
 	t, err := template.New("").Funcs(template.FuncMap{
-		"drawing": (*chart).drawing,
-		"figures": (*chart).figures,
+		"drawing": (*Chart).drawing,
+		"figures": (*Chart).figures,
 		"css":     func(s string) template.CSS { return template.CSS(s) }, // style.css of this package
+		"plain":   func(t Table) bool { return t.plain },
 		"isFirst": func(i int) bool { return i == 0 },
 	}).Parse(page)
 	var b bytes.Buffer
@@ -109,13 +90,13 @@ func execute(w io.Writer, name string, data any) error {
 		_, err = b.WriteTo(w)
 	}
 	if err != nil {
-		return fmt.Errorf("report: write HTML: %w", err)
+		return fmt.Errorf("document: write HTML: %w", err)
 	}
 	return nil
 }
 
 // ContentSecurityPolicy returns the header value under which a page of
-// [WriteHTML] shows as it should and can do nothing.
+// [Document.WriteHTML] shows as it should and can do nothing.
 func ContentSecurityPolicy() string { return metaPolicy() + "; frame-ancestors 'none'" }
 
 // metaPolicy is the part of the policy that also works inside the page, where

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package report_test
+package accesses_test
 
 import (
 	"bytes"
@@ -14,116 +14,14 @@ import (
 	"time"
 
 	"github.com/part164/part164/access"
-	"github.com/part164/part164/access/accesstest"
 	"github.com/part164/part164/audit"
-	"github.com/part164/part164/audit/audittest"
 	"github.com/part164/part164/audit/report"
+	"github.com/part164/part164/audit/report/accesses"
+	"github.com/part164/part164/audit/report/review"
 )
 
-const tenant = accesstest.Tenant
-
-// A clinic is a trail and its reports.
-type clinic struct {
-	t       *testing.T
-	journal *audit.Journal
-	access  *accesstest.Fake
-	reports *report.Reporter
-	now     time.Time
-}
-
-func journalOf(t *testing.T, now func() time.Time) *audit.Journal {
-	t.Helper()
-	j, err := audit.Open(audittest.Dir(t), audit.Config{Development: true, SegmentSize: 256 << 10, Now: now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = j.Close() })
-	return j
-}
-
-// open makes a clinic with one journal, whose clock is the test's.
-func open(t *testing.T) *clinic {
-	t.Helper()
-	c := &clinic{t: t, now: time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)}
-	c.journal = journalOf(t, func() time.Time { return c.now })
-	c.access = &accesstest.Fake{Rules: []accesstest.Rule{
-		{Role: "patient", Action: access.Read, Type: "audit", Purpose: access.PatientRequest},
-		{Role: "officer", Action: access.Read, Type: "audit", Purpose: access.Compliance},
-		{Role: "officer", Action: access.Review, Type: "audit", Purpose: access.Compliance},
-	}}
-	c.reports = c.reporter(report.Config{})
-	return c
-}
-
-func (c *clinic) reporter(cfg report.Config) *report.Reporter {
-	c.t.Helper()
-	if cfg.Sources == nil {
-		cfg.Sources = []report.Source{c.journal}
-	}
-	if cfg.Audit == nil {
-		cfg.Audit = c.journal
-	}
-	cfg.Access, cfg.Now = c.access, func() time.Time { return c.now }
-	r, err := report.New(cfg)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return r
-}
-
-func human(ctx context.Context, id string, purpose access.Purpose, roles ...string) context.Context {
-	return access.With(ctx, access.Principal{ID: id, Tenant: tenant, Kind: access.Human, Roles: roles}, purpose)
-}
-
-func (c *clinic) nurse() context.Context {
-	return human(c.t.Context(), "u-nurse", access.Treatment, "nurse")
-}
-
-func (c *clinic) officer() context.Context {
-	return human(c.t.Context(), "u-officer", access.Compliance, "officer")
-}
-
-func (c *clinic) patient(id string) context.Context {
-	return access.With(c.t.Context(), access.Principal{ID: id, Tenant: tenant, Kind: access.Patient, Roles: []string{"patient"}}, access.PatientRequest)
-}
-
-func about(fields []string, patients ...string) []audit.Object {
-	var out []audit.Object
-	for _, p := range patients {
-		out = append(out, audit.Object{Type: "patient", Record: p, Patient: p, Fields: fields})
-	}
-	return out
-}
-
-func (c *clinic) record(ctx context.Context, ev audit.Event) string {
-	c.t.Helper()
-	if ev.Outcome == "" {
-		ev.Outcome = audit.Success
-	}
-	r, err := c.journal.Record(ctx, ev)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return r.ID
-}
-
-func (c *clinic) reveal(ctx context.Context, patients ...string) string {
-	c.t.Helper()
-	return c.record(ctx, audit.Event{Type: audit.Revealed, Objects: about([]string{"name"}, patients...)})
-}
-
-func (c *clinic) write(ctx context.Context, patient string) audit.Ticket {
-	c.t.Helper()
-	ticket, err := c.journal.Attempt(ctx, audit.Event{Type: audit.WriteAttempt, Outcome: audit.Success, Action: access.Update,
-		Objects: []audit.Object{{Type: "patient", Record: patient, Patient: patient, Version: 2, Fields: []string{"phone"}}}})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return ticket
-}
-
-func acts(a *report.Access) []report.Act {
-	var out []report.Act
+func acts(a *accesses.Report) []accesses.Act {
+	var out []accesses.Act
 	for _, e := range a.Entries {
 		out = append(out, e.Act)
 	}
@@ -145,11 +43,11 @@ func TestPatientReadsOwnReport(t *testing.T) {
 	c.record(human(t.Context(), "u-9", access.BreakGlass, "physician"), audit.Event{Type: audit.Revealed, Objects: about(nil, "r-1")})
 	c.record(human(t.Context(), "u-8", access.Treatment, "clerk"), audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Objects: about(nil, "r-1")})
 
-	a, err := c.reports.Access(c.patient("r-1"), report.AccessQuery{Patient: "r-1"})
+	a, err := accesses.Of(c.patient("r-1"), c.reports, accesses.Query{Patient: "r-1"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []report.Act{report.Read, report.Refused, report.Saw, report.Changed, report.Changed, report.Changed, report.Saw}
+	want := []accesses.Act{accesses.Read, accesses.Refused, accesses.Saw, accesses.Changed, accesses.Changed, accesses.Changed, accesses.Saw}
 	if got := acts(a); !slices.Equal(got, want) {
 		t.Errorf("acts = %v, want %v", got, want)
 	}
@@ -181,13 +79,13 @@ func TestPatientReadsNobodyElsesReport(t *testing.T) {
 		"a proxy of none": {ID: "r-2", Tenant: tenant, Kind: access.Proxy, Roles: []string{"patient"}},
 		"a nurse":         {ID: "u-2", Tenant: tenant, Kind: access.Human, Roles: []string{"nurse"}},
 	} {
-		a, err := c.reports.Access(access.With(t.Context(), p, access.PatientRequest), report.AccessQuery{Patient: "r-2"})
+		a, err := accesses.Of(access.With(t.Context(), p, access.PatientRequest), c.reports, accesses.Query{Patient: "r-2"})
 		if !errors.Is(err, access.ErrDenied) || a != nil {
 			t.Errorf("%s: %v, %v; want a denial", name, a, err)
 		}
 	}
 	proxy := access.Principal{ID: "u-5", Tenant: tenant, Kind: access.Proxy, Roles: []string{"patient"}, OnBehalf: "r-2"}
-	if _, err := c.reports.Access(access.With(t.Context(), proxy, access.PatientRequest), report.AccessQuery{Patient: "r-2"}); err != nil {
+	if _, err := accesses.Of(access.With(t.Context(), proxy, access.PatientRequest), c.reports, accesses.Query{Patient: "r-2"}); err != nil {
 		t.Errorf("the patient's own proxy: %v", err)
 	}
 	denied, reported := 0, 0
@@ -218,16 +116,32 @@ func TestNothingIsShownUnlessTheReadingIsRecorded(t *testing.T) {
 	c := open(t)
 	c.reveal(c.nurse(), "r-1")
 	r := c.reporter(report.Config{Audit: down{}})
-	a, err := r.Access(c.patient("r-1"), report.AccessQuery{Patient: "r-1"})
+	a, err := accesses.Of(c.patient("r-1"), r, accesses.Query{Patient: "r-1"})
 	if !errors.Is(err, audit.ErrUnavailable) || a != nil {
 		t.Errorf("Access = %v, %v; want ErrUnavailable", a, err)
 	}
 	c.access.Fail(errors.New("no answer"))
-	if a, err = c.reports.Access(c.patient("r-1"), report.AccessQuery{Patient: "r-1"}); !errors.Is(err, access.ErrDenied) || a != nil {
+	if a, err = accesses.Of(c.patient("r-1"), c.reports, accesses.Query{Patient: "r-1"}); !errors.Is(err, access.ErrDenied) || a != nil {
 		t.Errorf("Access without an authorizer's answer = %v, %v; want a denial", a, err)
 	}
-	if a, err = c.reports.Access(t.Context(), report.AccessQuery{Patient: "r-1"}); !errors.Is(err, access.ErrNoPrincipal) || a != nil {
+	if a, err = accesses.Of(t.Context(), c.reports, accesses.Query{Patient: "r-1"}); !errors.Is(err, access.ErrNoPrincipal) || a != nil {
 		t.Errorf("Access by nobody = %v, %v", a, err)
+	}
+}
+
+// A source that cannot tell what stands for the patient yields nothing, rather
+// than everybody's.
+type blind struct{ report.Source }
+
+func (blind) Pseudonym(string, string) string { return "" }
+
+func TestASourceThatCannotTellShowsNothing(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	c.reveal(c.nurse(), "r-1", "r-2")
+	a, err := accesses.Of(c.patient("r-1"), c.reporter(report.Config{Sources: []report.Source{blind{c.journal}}}), accesses.Query{Patient: "r-1"})
+	if err != nil || len(a.Entries) > 0 {
+		t.Errorf("entries %+v, %v; want none", a.Entries, err)
 	}
 }
 
@@ -245,7 +159,7 @@ func TestAListShowsInEveryPatientsReport(t *testing.T) {
 	objects = append(objects, audit.Object{Type: "allergy", Record: "a-1", Patient: id(0), Fields: []string{"code"}}) // on the last line
 	event := c.record(c.nurse(), audit.Event{Type: audit.Revealed, Objects: objects})
 	for i := 0; i < n; i += 9 {
-		a, err := c.reports.Access(c.patient(id(i)), report.AccessQuery{Patient: id(i)})
+		a, err := accesses.Of(c.patient(id(i)), c.reports, accesses.Query{Patient: id(i)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,15 +186,15 @@ func TestReportFollowsMerges(t *testing.T) {
 	first := c.reveal(c.nurse(), "r-dup")
 	second := c.reveal(c.nurse(), "r-dupdup")
 	other := c.reveal(c.nurse(), "r-other")
-	has := func(q report.AccessQuery, event string) bool {
+	has := func(q accesses.Query, event string) bool {
 		t.Helper()
-		a, err := c.reports.Access(c.officer(), q)
+		a, err := accesses.Of(c.officer(), c.reports, q)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return slices.ContainsFunc(a.Entries, func(e report.Entry) bool { return e.Event == event })
+		return slices.ContainsFunc(a.Entries, func(e accesses.Entry) bool { return e.Event == event })
 	}
-	q := report.AccessQuery{Patient: "r-1"}
+	q := accesses.Query{Patient: "r-1"}
 	if has(q, first) {
 		t.Error("before the merge the report has another record's event")
 	}
@@ -289,14 +203,14 @@ func TestReportFollowsMerges(t *testing.T) {
 	if !has(q, first) || !has(q, second) || has(q, other) {
 		t.Error("the report does not follow the merges, or follows too many")
 	}
-	if has(report.AccessQuery{Patient: "r-dup"}, c.reveal(c.nurse(), "r-1")) {
+	if has(accesses.Query{Patient: "r-dup"}, c.reveal(c.nurse(), "r-1")) {
 		t.Error("the duplicate's report has the events of the record that it was merged into")
 	}
 	c.merge(audit.ReasonUnmerge, "r-dup", "r-1")
 	if has(q, first) || has(q, second) {
 		t.Error("after the unmerge the report still has the other person's events")
 	}
-	if !has(report.AccessQuery{Patient: "r-dup"}, second) {
+	if !has(accesses.Query{Patient: "r-dup"}, second) {
 		t.Error("the unmerge undid another merge, too")
 	}
 }
@@ -307,7 +221,9 @@ func TestReportOverSeveralWriters(t *testing.T) {
 	t.Parallel()
 	c := open(t)
 	other := journalOf(t, func() time.Time { return c.now })
-	r := c.reporter(report.Config{Sources: []report.Source{c.journal, other, c.journal}})
+	duplicates := func(context.Context, string, string) ([]string, error) { return []string{"r-dup"}, nil }
+	sources := []report.Source{c.journal, other, c.journal}
+	r := c.reporter(report.Config{Sources: sources, Merged: duplicates})
 	var events []string
 	for i := range 4 {
 		c.now = c.now.Add(time.Second)
@@ -321,25 +237,25 @@ func TestReportOverSeveralWriters(t *testing.T) {
 		}
 		events = append(events, rec.ID)
 	}
-	q := report.AccessQuery{Patient: "r-1", Merged: []string{"r-dup"}}
-	if _, err := r.Access(c.officer(), q); !errors.Is(err, report.ErrNotMerged) {
+	q := accesses.Query{Patient: "r-1"}
+	if _, err := accesses.Of(c.officer(), r, q); !errors.Is(err, report.ErrNotMerged) {
 		t.Errorf("a duplicate that no trail confirms: %v", err)
 	}
 	c.merge(audit.ReasonMerge, "r-dup", "r-1")
-	a, err := r.Access(c.officer(), q)
+	a, err := accesses.Of(c.officer(), r, q)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
 	for _, e := range slices.Backward(a.Entries) {
-		if e.Act == report.Saw {
+		if e.Act == accesses.Saw {
 			got = append(got, e.Event)
 		}
 	}
 	if !slices.Equal(got, events) {
 		t.Errorf("events = %v, want %v: each once, by time", got, events)
 	}
-	rev, err := r.Review(c.officer(), report.Week(c.now))
+	rev, err := review.Of(c.officer(), r, review.Week(c.now))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +264,7 @@ func TestReportOverSeveralWriters(t *testing.T) {
 			t.Errorf("the nurse saw %d times, want %d", p.Seen, len(events))
 		}
 	}
-	if a, err = r.Access(c.officer(), report.AccessQuery{Patient: "r-1"}); err != nil || len(a.Notes) != 1 || !strings.Contains(a.Notes[0], "1 duplicate was merged") {
+	if a, err = accesses.Of(c.officer(), c.reporter(report.Config{Sources: sources}), q); err != nil || len(a.Notes) != 1 || !strings.Contains(a.Notes[0], "1 duplicate was merged") {
 		t.Errorf("a duplicate of unknown ID is not noted: %+v, %v", a, err)
 	}
 }
@@ -361,35 +277,17 @@ func TestAccessPeriod(t *testing.T) {
 		c.reveal(c.nurse(), "r-1")
 		c.now = c.now.Add(time.Hour)
 	}
-	a, err := c.reports.Access(c.officer(), report.AccessQuery{Patient: "r-1", Period: report.Period{Since: begin.Add(time.Hour), Until: begin.Add(3 * time.Hour)}})
+	a, err := accesses.Of(c.officer(), c.reports, accesses.Query{Patient: "r-1", Period: report.Period{Since: begin.Add(time.Hour), Until: begin.Add(3 * time.Hour)}})
 	if err != nil || len(a.Entries) != 2 {
 		t.Errorf("%+v, %v; want the two from 10:00 to before 12:00", a, err)
 	}
-	for name, q := range map[string]report.AccessQuery{
+	for name, q := range map[string]accesses.Query{
 		"no patient":  {},
 		"an address":  {Patient: "jane@example.org"},
 		"no duration": {Patient: "r-1", Period: report.Period{Since: begin, Until: begin}},
 	} {
-		if _, err := c.reports.Access(c.officer(), q); err == nil {
+		if _, err := accesses.Of(c.officer(), c.reports, q); err == nil {
 			t.Errorf("%s: no error", name)
-		}
-	}
-}
-
-func TestNewNamesTheField(t *testing.T) {
-	t.Parallel()
-	c := open(t)
-	good := report.Config{Sources: []report.Source{c.journal}, Audit: c.journal, Access: c.access}
-	for field, change := range map[string]func(*report.Config){
-		"Config.Sources is empty": func(cfg *report.Config) { cfg.Sources = nil },
-		"Config.Sources[1]":       func(cfg *report.Config) { cfg.Sources = append(cfg.Sources, nil) },
-		"Config.Audit":            func(cfg *report.Config) { cfg.Audit = nil },
-		"Config.Access":           func(cfg *report.Config) { cfg.Access = nil },
-	} {
-		cfg := good
-		change(&cfg)
-		if _, err := report.New(cfg); err == nil || !strings.Contains(err.Error(), field) {
-			t.Errorf("%s: %v", field, err)
 		}
 	}
 }
@@ -406,12 +304,12 @@ func TestPrintsAreSafe(t *testing.T) {
 		c.reveal(c.nurse(), "r-1")
 	}
 	c.record(c.nurse(), audit.Event{Type: audit.Denied, Outcome: audit.Failure, Objects: about(nil, "r-1")})
-	a, err := r.Access(c.officer(), report.AccessQuery{Patient: "r-1"})
+	a, err := accesses.Of(c.officer(), r, accesses.Query{Patient: "r-1"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var page, text, object, chart bytes.Buffer
-	if err := errors.Join(report.WriteHTML(&page, a), report.WriteText(&text, a), report.WriteJSON(&object, a), report.WriteChart(&chart, a)); err != nil {
+	if err := errors.Join(a.Document().WriteHTML(&page), a.Document().WriteText(&text), json.NewEncoder(&object).Encode(a), a.Document().Chart.WriteSVG(&chart)); err != nil {
 		t.Fatal(err)
 	}
 	if s := page.String(); strings.Contains(s, "<script") || strings.Contains(s, "\x1b") || strings.Contains(s, "\u202e") {
@@ -420,7 +318,7 @@ func TestPrintsAreSafe(t *testing.T) {
 	if s := text.String(); strings.Contains(s, "\x1b") || strings.Contains(s, "\u202e") {
 		t.Error("the text holds control characters")
 	}
-	var back report.Access
+	var back accesses.Report
 	if err := json.Unmarshal(object.Bytes(), &back); err != nil || len(back.Entries) != len(a.Entries) || back.Entries[0].Time.IsZero() {
 		t.Errorf("JSON: %v", err)
 	}

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package report_test
+package disclosures_test
 
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -18,6 +19,8 @@ import (
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/audittest"
 	"github.com/part164/part164/audit/report"
+	"github.com/part164/part164/audit/report/accesses"
+	"github.com/part164/part164/audit/report/disclosures"
 )
 
 // A fake is a trail in memory that is a source, with sealed detail.
@@ -78,17 +81,17 @@ func (o *office) disclose(basis audit.Basis, to string, age time.Duration, chang
 	return r.ID
 }
 
-func (o *office) account(q report.DisclosureQuery) *report.Disclosures {
+func (o *office) account(q disclosures.Query) *disclosures.Report {
 	o.t.Helper()
 	q.Patient = "r-1"
-	d, err := o.reports.Disclosures(o.ctx(), q)
+	d, err := disclosures.Of(o.ctx(), o.reports, q)
 	if err != nil {
 		o.t.Fatal(err)
 	}
 	return d
 }
 
-func events(d *report.Disclosures) []string {
+func events(d *disclosures.Report) []string {
 	var out []string
 	for _, e := range d.Entries {
 		out = append(out, e.Events...)
@@ -112,7 +115,7 @@ func TestAccountingListsWhatIsNotExcepted(t *testing.T) {
 		audit.ByDonation, audit.ByResearch, audit.BySafety, audit.ByGovernment, audit.ByWorkersCompensate, audit.Unpermitted} {
 		want = append(want, o.disclose(b, "y-"+strings.ReplaceAll(string(b), ".", "-"), aDay-time.Duration(i)*time.Minute))
 	}
-	d := o.account(report.DisclosureQuery{})
+	d := o.account(disclosures.Query{})
 	if got := events(d); !slices.Equal(got, want) {
 		t.Errorf("%d of the %d that must be listed are, or others", len(got), len(want))
 	}
@@ -137,13 +140,13 @@ func TestAccountingPeriod(t *testing.T) {
 	first := o.disclose(audit.ByLaw, "x-b", 0, at(edge))
 	recent := o.disclose(audit.ByLaw, "x-c", 0, at(asked.AddDate(0, -6, 0)))
 	o.disclose(audit.ByLaw, "x-d", 0, at(asked))
-	if got := events(o.account(report.DisclosureQuery{Requested: asked})); !slices.Equal(got, []string{first, recent}) {
+	if got := events(o.account(disclosures.Query{Requested: asked})); !slices.Equal(got, []string{first, recent}) {
 		t.Errorf("six years: %d entries, want the two inside", len(got))
 	}
-	if got := events(o.account(report.DisclosureQuery{Requested: asked, Since: asked.AddDate(-1, 0, 0)})); !slices.Equal(got, []string{recent}) {
+	if got := events(o.account(disclosures.Query{Requested: asked, Since: asked.AddDate(-1, 0, 0)})); !slices.Equal(got, []string{recent}) {
 		t.Errorf("a year: %d entries, want one", len(got))
 	}
-	d := o.account(report.DisclosureQuery{Requested: asked, Since: asked.AddDate(-20, 0, 0)})
+	d := o.account(disclosures.Query{Requested: asked, Since: asked.AddDate(-20, 0, 0)})
 	if !d.Period.Since.Equal(edge) {
 		t.Errorf("the period begins %v, want six years before the request", d.Period.Since)
 	}
@@ -151,12 +154,12 @@ func TestAccountingPeriod(t *testing.T) {
 	if d.Due.Sub(asked) != 60*aDay || d.Extended.Sub(asked) != 90*aDay {
 		t.Errorf("due after %v, extended after %v", d.Due.Sub(asked), d.Extended.Sub(asked))
 	}
-	for name, q := range map[string]report.DisclosureQuery{
+	for name, q := range map[string]disclosures.Query{
 		"in the future": {Patient: "r-1", Requested: o.now.Add(time.Hour)},
 		"backwards":     {Patient: "r-1", Requested: asked, Since: asked},
 		"no patient":    {},
 	} {
-		if _, err := o.reports.Disclosures(o.ctx(), q); err == nil {
+		if _, err := disclosures.Of(o.ctx(), o.reports, q); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -181,7 +184,7 @@ func TestAccountingGroups(t *testing.T) {
 	o.disclose(audit.ByPublicHealth, "x-series", 20*aDay, func(ev *audit.Event) {
 		ev.Disclosure.Frequency, ev.Count, ev.Until = audit.Weekly, 3, ev.Since.Add(14*aDay)
 	})
-	d := o.account(report.DisclosureQuery{})
+	d := o.account(disclosures.Query{})
 	if len(d.Entries) != 9 {
 		t.Fatalf("%d entries, want 9: %+v", len(d.Entries), d.Entries)
 	}
@@ -192,7 +195,7 @@ func TestAccountingGroups(t *testing.T) {
 	if s := d.Entries[8]; s.Number != 3 || s.Frequency != audit.Weekly || !s.Last.Equal(o.now.Add(-6*aDay)) {
 		t.Errorf("the series: %+v", s)
 	}
-	if got := o.account(report.DisclosureQuery{Itemised: true}); len(got.Entries) != 12 {
+	if got := o.account(disclosures.Query{Itemised: true}); len(got.Entries) != 12 {
 		t.Errorf("%d entries itemised, want 12", len(got.Entries))
 	}
 }
@@ -200,7 +203,7 @@ func TestAccountingGroups(t *testing.T) {
 // 164.528(b)(4): 50 or more individuals, and a protocol that is described.
 func TestAccountingOfResearch(t *testing.T) {
 	t.Parallel()
-	full := report.Protocol{Name: "Sleep study", Description: "who sleeps how", PHI: "sleep diaries", Sponsor: "S Inc, 2 Side St, 555 0100", Researcher: "Dr R, 3 Back St, 555 0101"}
+	full := disclosures.Protocol{Name: "Sleep study", Description: "who sleeps how", PHI: "sleep diaries", Sponsor: "S Inc, 2 Side St, 555 0100", Researcher: "Dr R, 3 Back St, 555 0101"}
 	patients := func(n int) []string {
 		out := []string{"r-1"}
 		for i := 1; i < n; i++ {
@@ -211,13 +214,13 @@ func TestAccountingOfResearch(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		n        int
-		protocol func(context.Context, string) (report.Protocol, error)
+		protocol func(context.Context, string) (disclosures.Protocol, error)
 		studies  int
 	}{
-		{"49", 49, func(context.Context, string) (report.Protocol, error) { return full, nil }, 0},
-		{"50", 50, func(context.Context, string) (report.Protocol, error) { return full, nil }, 1},
+		{"49", 49, func(context.Context, string) (disclosures.Protocol, error) { return full, nil }, 0},
+		{"50", 50, func(context.Context, string) (disclosures.Protocol, error) { return full, nil }, 1},
 		{"50, not described", 50, nil, 0},
-		{"50, no telephone", 50, func(context.Context, string) (report.Protocol, error) {
+		{"50, no telephone", 50, func(context.Context, string) (disclosures.Protocol, error) {
 			p := full
 			p.Researcher = ""
 			return p, nil
@@ -231,7 +234,7 @@ func TestAccountingOfResearch(t *testing.T) {
 					ev.Disclosure.Protocol, ev.Objects = "p-sleep", about(nil, patients(tt.n)...)
 				})
 			}
-			d := o.account(report.DisclosureQuery{Protocol: tt.protocol, Itemised: true})
+			d := o.account(disclosures.Query{Protocol: tt.protocol, Itemised: true})
 			if len(d.Research) != tt.studies || len(d.Entries) != 2-2*tt.studies {
 				t.Fatalf("%d studies and %d entries", len(d.Research), len(d.Entries))
 			}
@@ -241,7 +244,7 @@ func TestAccountingOfResearch(t *testing.T) {
 					t.Errorf("the study: %+v", s)
 				}
 				var page bytes.Buffer
-				if err := report.WriteText(&page, d); err != nil || !strings.Contains(page.String(), "may or may not have been disclosed") {
+				if err := d.Document().WriteText(&page); err != nil || !strings.Contains(page.String(), "may or may not have been disclosed") {
 					t.Errorf("the statement of (b)(4)(i)(F) is missing, %v", err)
 				}
 			}
@@ -281,7 +284,7 @@ func TestAccountingSuspension(t *testing.T) {
 			o := newOffice(t)
 			event := o.disclose(tt.of, "x-police", 50*aDay)
 			tt.record(o)
-			d := o.account(report.DisclosureQuery{})
+			d := o.account(disclosures.Query{})
 			if hidden := len(d.Entries) == 0; hidden != tt.hidden || hidden != slices.Equal(d.Suspended, []string{event}) {
 				t.Fatalf("hidden %v, and to the office %v; want %v", hidden, d.Suspended, tt.hidden)
 			}
@@ -289,7 +292,7 @@ func TestAccountingSuspension(t *testing.T) {
 				return
 			}
 			var prints bytes.Buffer
-			if err := errors.Join(report.WriteHTML(&prints, d), report.WriteJSON(&prints, d), report.WriteText(&prints, d)); err != nil {
+			if err := errors.Join(d.Document().WriteHTML(&prints), json.NewEncoder(&prints).Encode(d), d.Document().WriteText(&prints)); err != nil {
 				t.Fatal(err)
 			}
 			for _, trace := range []string{event, "x-police", "uspen"} {
@@ -298,11 +301,56 @@ func TestAccountingSuspension(t *testing.T) {
 				}
 			}
 			// Nor does the access report tell.
-			a, err := o.reports.Access(o.ctx(), report.AccessQuery{Patient: "r-1"})
-			if err != nil || slices.ContainsFunc(a.Entries, func(e report.Entry) bool { return e.Type != audit.Reported }) {
+			a, err := accesses.Of(o.ctx(), o.reports, accesses.Query{Patient: "r-1"})
+			if err != nil || slices.ContainsFunc(a.Entries, func(e accesses.Entry) bool { return e.Type != audit.Reported }) {
 				t.Errorf("the access report has %+v, %v", a, err)
 			}
 		})
+	}
+}
+
+// A statement may be withdrawn before its time is over: that one, and no other.
+func TestAccountingSuspensionIsLifted(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	event := o.disclose(audit.ByLawEnforcement, "x-police", 50*aDay)
+	state := func(reason audit.Reason, of string) string {
+		t.Helper()
+		r, err := o.trail.Record(o.ctx(), audit.Event{Type: audit.Suspended, Outcome: audit.Success, Reason: reason, About: of, Objects: about(nil, "r-1"),
+			Since: o.now.Add(-40 * aDay), Until: o.now.Add(100 * aDay), Disclosure: &audit.Disclosure{Basis: audit.ByLawEnforcement, Recipient: "x-police"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.ID
+	}
+	hidden := func() bool { return !slices.Equal(events(o.account(disclosures.Query{})), []string{event}) }
+	first, second := state(audit.ReasonWritten, ""), state(audit.ReasonWritten, "")
+	state(audit.ReasonRevoked, "j1.999")
+	if state(audit.ReasonRevoked, first); !hidden() {
+		t.Error("the second statement suspends no more, after the first was withdrawn")
+	}
+	if state(audit.ReasonRevoked, second); hidden() {
+		t.Error("both statements were withdrawn, and the disclosure is not listed")
+	}
+}
+
+// A source that opens no sealed detail, as a folder that is only read, makes an
+// accounting that says so, and how to get the rest.
+func TestAccountingOfSealedDetail(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	o.disclose(audit.ByLaw, "x-court", aDay)
+	var err error
+	if o.reports, err = report.New(report.Config{Sources: []report.Source{struct{ report.Source }{fake{o.trail}}}, Audit: o.trail, Access: accesstest.Allow(), Now: func() time.Time { return o.now }}); err != nil {
+		t.Fatal(err)
+	}
+	d := o.account(disclosures.Query{})
+	if len(d.Entries) != 1 || !d.Entries[0].Sealed || d.Entries[0].Recipient != "x-court" {
+		t.Fatalf("entries = %+v", d.Entries)
+	}
+	var text bytes.Buffer
+	if err := d.Document().WriteText(&text); err != nil || !strings.Contains(text.String(), "(sealed)") || !strings.Contains(text.String(), "--record") || strings.Contains(text.String(), "not held") {
+		t.Errorf("the print says %s, %v", text.String(), err)
 	}
 }
 
@@ -312,7 +360,7 @@ func TestAccountingRecordsWhatItOpens(t *testing.T) {
 	o := newOffice(t)
 	event := o.disclose(audit.ByLaw, "x-court", aDay)
 	o.disclose(audit.ByTreatment, "x-doctor", aDay)
-	o.account(report.DisclosureQuery{})
+	o.account(disclosures.Query{})
 	audittest.Want(t, o.trail, audit.Event{Type: audit.Reported, Citation: "164.528", Objects: []audit.Object{{Patient: "r-1"}}},
 		audit.Event{Type: audit.DetailOpened, Actor: access.Principal{ID: "u-officer"}})
 	opened := 0
@@ -328,7 +376,7 @@ func TestAccountingRecordsWhatItOpens(t *testing.T) {
 		t.Errorf("%d details were opened, want 1", opened)
 	}
 	o.trail.Fail(errors.New("disk gone"))
-	if d, err := o.reports.Disclosures(o.ctx(), report.DisclosureQuery{Patient: "r-1"}); !errors.Is(err, audit.ErrUnavailable) || d != nil {
+	if d, err := disclosures.Of(o.ctx(), o.reports, disclosures.Query{Patient: "r-1"}); !errors.Is(err, audit.ErrUnavailable) || d != nil {
 		t.Errorf("Disclosures that cannot be recorded = %v, %v", d, err)
 	}
 }
@@ -346,7 +394,7 @@ func TestAccountingOverAJournal(t *testing.T) {
 		Detail:     &audit.Detail{Recipient: "Registry", Description: "immunizations", Statement: "reporting"}})
 	c.now = c.now.Add(time.Hour)
 	for _, id := range []string{"r-0", "r-1499"} {
-		d, err := c.reports.Disclosures(c.patient(id), report.DisclosureQuery{Patient: id})
+		d, err := disclosures.Of(c.patient(id), c.reports, disclosures.Query{Patient: id})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,9 +3,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -32,7 +34,7 @@ const reportManual = `NAME
 SYNOPSIS
     auditctl report access DIR... --patient ID KEYS [--since T] [--until T]
     auditctl report disclosures DIR... --patient ID KEYS [--requested T]
-                 [--since T] [--itemised]
+                 [--since T] [--itemised] [--protocols FILE]
     auditctl report breach DIR... (--actor ID | --session ID | --loss KIND)
                  KEYS [--since T] [--until T] [--patient ID] [--patients FILE]
                  [--states FILE]
@@ -72,6 +74,11 @@ OPTIONS
         last week where it is left out.
     --itemised
         List every disclosure by itself.
+    --protocols FILE
+        Describe research protocols, so that research on 50 or more individuals
+        is listed by protocol: one JSON object, whose names are the IDs of
+        protocols, each an object with the name, description, phi, sponsor and
+        researcher of 45 CFR 164.528(b)(4)(i).
     --actor ID, --session ID
         Whose deeds, or in which sign-in.
     --loss KIND
@@ -116,6 +123,7 @@ type reporting struct {
 	since, until, asks time.Time
 	week               time.Time
 	itemised           bool
+	protocols          string
 	actor, session     string
 	loss               string
 	patients, states   string
@@ -128,6 +136,7 @@ func runReport(ctx context.Context, c *call) (_ int, err error) {
 	c.flags.StringVar(&r.patient, "patient", "", "")
 	c.flags.Func("merged", "", func(s string) error { r.merged = append(r.merged, s); return nil })
 	c.flags.BoolVar(&r.itemised, "itemised", false, "")
+	c.flags.StringVar(&r.protocols, "protocols", "", "")
 	c.flags.StringVar(&r.actor, "actor", "", "")
 	c.flags.StringVar(&r.session, "session", "", "")
 	c.flags.StringVar(&r.loss, "loss", "", "")
@@ -204,7 +213,15 @@ func (r *reporting) make(ctx context.Context, reporter *report.Reporter, kind st
 	case "access":
 		return accesses.Of(ctx, reporter, accesses.Query{Patient: r.patient, Period: period})
 	case "disclosures":
-		return disclosures.Of(ctx, reporter, disclosures.Query{Patient: r.patient, Requested: r.asks, Since: r.since, Itemised: r.itemised})
+		q := disclosures.Query{Patient: r.patient, Requested: r.asks, Since: r.since, Itemised: r.itemised}
+		if r.protocols != "" {
+			described, err := readProtocols(r.protocols)
+			if err != nil {
+				return nil, err
+			}
+			q.Protocol = func(_ context.Context, id string) (disclosures.Protocol, error) { return described[id], nil }
+		}
+		return disclosures.Of(ctx, reporter, q)
 	case "breach":
 		q := breach.Query{Tenants: []string{r.keyed.tenant}, Actor: r.actor, Session: r.session, Loss: breach.Loss(r.loss), Patient: r.patient, Period: period}
 		if err := r.people(&q); err != nil {
@@ -218,6 +235,20 @@ func (r *reporting) make(ctx context.Context, reporter *report.Reporter, kind st
 		return review.Of(ctx, reporter, review.Week(r.week))
 	}
 	return nil, usagef("there is no report %q: access, disclosures, breach or review", kind)
+}
+
+// readProtocols reads descriptions of research protocols, by ID.
+func readProtocols(name string) (described map[string]disclosures.Protocol, err error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&described); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return described, nil
 }
 
 // people reads the files of record IDs and States.

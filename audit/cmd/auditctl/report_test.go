@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,6 +104,54 @@ func TestReport(t *testing.T) {
 	for _, c := range []string{"164.402", "164.308(a)(1)(ii)(D)", "164.528"} {
 		if citations[c] == 0 {
 			t.Errorf("the report of %s is not recorded: %v", c, citations)
+		}
+	}
+}
+
+// An accounting over a folder that is only read says that detail stays sealed,
+// and lists research by protocol where it is described.
+func TestReportDisclosures(t *testing.T) {
+	t.Parallel()
+	dir := journal(t)
+	base := filepath.Dir(dir)
+	j, err := audit.Open(dir, audit.Config{Development: true, SegmentSize: 256 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	officer := access.With(t.Context(), access.Principal{ID: "u-1", Tenant: "t-1", Kind: access.Human}, access.Compliance)
+	disclose := func(d audit.Disclosure, n int) {
+		t.Helper()
+		ev := audit.Event{Type: audit.Disclosed, Outcome: audit.Success, Disclosure: &d,
+			Detail: &audit.Detail{Recipient: "Registry of Ohio", Description: "immunizations", Statement: "reporting"}}
+		for i := range n {
+			id := fmt.Sprintf("r-%d", i+1)
+			ev.Objects = append(ev.Objects, audit.Object{Type: "patient", Record: id, Patient: id})
+		}
+		if _, err := j.Record(officer, ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	disclose(audit.Disclosure{Basis: audit.ByPublicHealth, Recipient: "x-registry"}, 1)
+	disclose(audit.Disclosure{Basis: audit.ByResearch, Recipient: "x-lab", Protocol: "p-sleep"}, 50)
+	args := []string{"report", "disclosures", dir, "--patient", "r-1", "--kek", filepath.Clean(dir) + ".kek", "--tenant", "t-1", "--purpose", "HCOMPL"}
+	code, out, errs := ctl(t, append(args, "--record", filepath.Join(base, "own"))...)
+	if code != exitOK || !strings.Contains(out, "(sealed)") || !strings.Contains(out, "without --record") || strings.Contains(out, "not held") {
+		t.Errorf("--record: exit %d, %q, %q", code, out, errs)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	protocols := filepath.Join(base, "protocols.json")
+	for text, want := range map[string]int{
+		`{"p-sleep": {"name": "Sleep study", "description": "who sleeps how", "phi": "diaries", "sponsor": "S Inc", "researcher": "Dr R"}}`: exitOK,
+		`{"p-sleep": {"title": "Sleep study"}}`: exitCannotRun,
+	} {
+		if err := os.WriteFile(protocols, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out, errs := ctl(t, append(args, "--protocols", protocols)...)
+		if code != want || want == exitOK && (!strings.Contains(out, "Registry of Ohio") || !strings.Contains(out, "Sleep study") || strings.Contains(out, "x-lab")) {
+			t.Errorf("--protocols: exit %d, %q, %q", code, out, errs)
 		}
 	}
 }

@@ -29,12 +29,12 @@ type Threshold struct {
 // individuals (164.408).
 func (g *Group) thresholds() []Threshold {
 	if g.State != "" {
-		return []Threshold{{"164.406(a)", "more than 500 residents of a State or jurisdiction: notice to the media", g.Unsecured > 500}}
+		return []Threshold{{"164.406(a)", "more than 500 residents of a State or jurisdiction: notice to prominent media outlets that serve it", g.Unsecured > 500}}
 	}
 	return []Threshold{
-		{"164.404(a)", "each individual whose unsecured PHI was, or is reasonably believed to have been, reached: notice to the individual", g.Unsecured > 0},
-		{"164.408(b)", "500 or more individuals: notice to the Secretary at the same time", g.Unsecured >= 500},
-		{"164.408(c)", "fewer than 500 individuals: notice to the Secretary after the end of the calendar year", g.Unsecured > 0 && g.Unsecured < 500},
+		{"164.404(a)", "each individual whose unsecured PHI was, or is reasonably believed to have been, reached: notice to the individual without unreasonable delay, at the latest 60 days after discovery", g.Unsecured > 0},
+		{"164.408(b)", "500 or more individuals: notice to the Secretary at the same time as to the individuals", g.Unsecured >= 500},
+		{"164.408(c)", "fewer than 500 individuals: notice to the Secretary at the latest 60 days after the end of the calendar year of discovery", g.Unsecured > 0 && g.Unsecured < 500},
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 
 // group lists the disclosures to one recipient for a single purpose together,
 // (b)(3): the first in full, their number, and the date of the last. The
-// provision covers 164.512; a disclosure that nothing permitted stands by
+// provision covers 164.502(a)(2)(ii) and 164.512; a disclosure that nothing permitted stands by
 // itself, and so does one whose purpose the trail does not hold.
 func group(entries []Entry) []Entry {
 	type key struct {

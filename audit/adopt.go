@@ -112,7 +112,7 @@ func (j *Journal) adopt(dir string, lease time.Duration) (_ *Orphan, err error) 
 // durable what stands in it: what is delivered must not be gone after the next
 // crash, or its sequence would be given to another event.
 func settleTail(dir, name, writer string) (*scanned, error) {
-	text, err := os.ReadFile(filepath.Join(dir, verifierFile))
+	text, err := readSmall(dir, verifierFile)
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 )
 
@@ -35,7 +34,7 @@ func Cursors(dir string) (map[string]Position, error) {
 		if name, ok = strings.CutSuffix(name, cursorSuffix); !ok {
 			continue
 		}
-		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		text, err := readSmall(dir, e.Name())
 		if err != nil {
 			return nil, fmt.Errorf("audit: read cursors: %w", err)
 		}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"time"
@@ -99,13 +100,16 @@ func decode(writer string, text []byte) (Stored, error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&l); err != nil {
-		return Stored{}, errors.New("it is not the JSON of an event of this release")
+		if json.Unmarshal(text, new(line)) == nil {
+			return Stored{}, fmt.Errorf("the event has a member that this release does not know: %w", ErrNewer)
+		}
+		return Stored{}, errors.New("it is not the JSON of an event")
 	}
 	if dec.InputOffset() != int64(len(text)) {
 		return Stored{}, errors.New("something stands behind the JSON of the event")
 	}
 	if !l.Type.known() || !l.Reason.known() {
-		return Stored{}, errors.New("its type or reason is not known to this release")
+		return Stored{}, fmt.Errorf("this release does not know the event's type or reason: %w", ErrNewer)
 	}
 	s := Stored{
 		ID: eventID(writer, l.Seq), Seq: l.Seq, Time: l.Time, Type: l.Type, Outcome: l.Outcome, Reason: l.Reason,

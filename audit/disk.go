@@ -43,7 +43,7 @@ func (d folder) Create(name string) (File, error) {
 }
 
 func (d folder) Open(name string) (File, error) {
-	f, err := os.OpenFile(d.path(name), os.O_RDWR, 0)
+	f, err := os.OpenFile(d.path(name), os.O_RDWR|readFlags, 0)
 	return osFile{f}, err
 }
 

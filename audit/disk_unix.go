@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// readFlags keep from waiting for a pipe, and from following a link.
+const readFlags = unix.O_NONBLOCK | unix.O_NOFOLLOW
+
 func freeBytes(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {

@@ -10,6 +10,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
+// readFlags: a folder of NTFS holds no pipe.
+const readFlags = 0
+
 func freeBytes(dir string) (int64, error) {
 	p, err := windows.UTF16PtrFromString(dir)
 	if err != nil {

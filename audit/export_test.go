@@ -322,3 +322,14 @@ func ForgeRotation(t testing.TB, lines [][]byte, i int, verifier string) ([][]by
 		return body, n > i
 	}), vkey
 }
+
+// Anew writes the lines as somebody with the journal's keys could: chained and
+// signed with a key of its own, which it returns. change may set each frame's
+// time, and returns the body.
+func Anew(t testing.TB, lines [][]byte, verifier string, change func(i int, at *[]byte, body []byte) []byte) ([][]byte, string) {
+	t.Helper()
+	signer, vkey := impostor(t, verifier)
+	return rechain(t, lines, signer, func(i int, f *frame, body []byte) ([]byte, bool) {
+		return change(i, &f.time, body), true
+	}), vkey
+}

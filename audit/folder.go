@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 )
@@ -45,7 +44,7 @@ func claimFolder(dir string, cfg *Config) (release func() error, err error) {
 	}
 	release, err = lockFolder(dir)
 	if errors.Is(err, ErrLocked) {
-		owner, _ := os.ReadFile(filepath.Join(dir, ownerFile))
+		owner, _ := readSmall(dir, ownerFile)
 		if len(owner) == 0 || len(owner) > 200 {
 			owner = []byte("another process")
 		}

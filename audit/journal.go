@@ -46,7 +46,7 @@ type Journal struct {
 	roll    *roll    // asked for, or under way
 	sealed  bool     // seg has its last checkpoint
 	suspect bool     // a sync of seg failed: nothing more is written to it
-	grown   bool     // there are lines since the last checkpoint
+	grown   bool     // there are lines since the last checkpoint, or in its group
 	signed  time.Time
 	closed  bool
 	fatal   error // nothing is written any more

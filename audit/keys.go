@@ -13,8 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -197,10 +195,10 @@ func (w *wrappedKeys) write(dir, name string) error {
 // means that the journal was being made when its process died.
 func readKeys(dir string) (w *wrappedKeys, fresh bool, err error) {
 	name := keysFile
-	data, err := os.ReadFile(filepath.Join(dir, name))
+	data, err := readSmall(dir, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		name, fresh = newKeysFile, true
-		data, err = os.ReadFile(filepath.Join(dir, name))
+		data, err = readSmall(dir, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, true, nil
 		}
@@ -211,11 +209,14 @@ func readKeys(dir string) (w *wrappedKeys, fresh bool, err error) {
 	w = new(wrappedKeys)
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(w); err != nil {
+	if err := dec.Decode(w); err != nil && w.Format <= keysFormat {
 		return nil, false, &CorruptError{File: name, Problem: "it is no key file"}
 	}
+	if w.Format > keysFormat {
+		return nil, false, fmt.Errorf("%s: its format is %d: %w", name, w.Format, ErrNewer)
+	}
 	if w.Format != keysFormat {
-		return nil, false, &CorruptError{File: name, Problem: "its format is not known to this release"}
+		return nil, false, &CorruptError{File: name, Problem: "its format was never one"}
 	}
 	if id, ok := strings.CutPrefix(w.Writer, "j"); !ok || len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" {
 		return nil, false, &CorruptError{File: name, Problem: "its writer is not one that a journal has"}

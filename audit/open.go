@@ -156,7 +156,7 @@ func openKeys(dir string, cfg *Config, segments bool) (_ *keys, fresh, keyFile b
 func (j *Journal) publish() error {
 	s := j.keys.now.Load()
 	public, all := s.verifiers(), s.allVerifiers()
-	have, err := os.ReadFile(filepath.Join(j.dir, verifierFile))
+	have, err := readSmall(j.dir, verifierFile)
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err

@@ -9,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,7 +83,7 @@ func lastCheckpoint(ctx context.Context, dir string, bound *uint64) (Checkpoint,
 	fail := func(err error) (Checkpoint, error) {
 		return Checkpoint{}, fmt.Errorf("audit: last checkpoint of %s: %w", dir, err)
 	}
-	verifier, err := os.ReadFile(filepath.Join(dir, verifierFile))
+	verifier, err := readSmall(dir, verifierFile)
 	if err != nil {
 		return fail(err)
 	}
@@ -247,7 +245,7 @@ func Prove(ctx context.Context, dir, eventID string, signed []byte) (Proof, erro
 }
 
 func prove(ctx context.Context, dir, eventID string, signed []byte) (Proof, error) {
-	verifier, err := os.ReadFile(filepath.Join(dir, verifierFile))
+	verifier, err := readSmall(dir, verifierFile)
 	if err != nil {
 		return Proof{}, err
 	}
@@ -317,14 +315,17 @@ func VerifyProof(data []byte, verifier string) (Stored, Checkpoint, error) {
 	var p Proof
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&p); err != nil {
+	if err := dec.Decode(&p); err != nil && p.Format < 2 {
 		return fail(errors.New("it is not the JSON of a proof"))
+	}
+	if p.Format > 1 {
+		return fail(fmt.Errorf("its format is %d: %w", p.Format, ErrNewer))
 	}
 	if rest := bytes.TrimSpace(data[dec.InputOffset():]); len(rest) > 0 {
 		return fail(errors.New("something stands behind the proof"))
 	}
 	if p.Format != 1 {
-		return fail(fmt.Errorf("its format %d is not known to this release", p.Format))
+		return fail(fmt.Errorf("its format %d was never one", p.Format))
 	}
 	cp, err := ParseCheckpoint([]byte(p.Checkpoint), verifier)
 	if err != nil {

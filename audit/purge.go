@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -199,7 +198,7 @@ func (j *Journal) purgeable(ctx context.Context, p Purge, hs *holds) (r PurgeRec
 				last = f.seq
 			}
 			if keep, commitment, err := j.kept(&f, text, p, hs); err != nil {
-				return r, nil, &CorruptError{File: segmentName(index), Seq: f.seq, Problem: err.Error()}
+				return r, nil, unreadable(segmentName(index), 0, f.seq, err)
 			} else if keep {
 				return r, commitments, nil
 			} else if commitment != "" {
@@ -283,7 +282,7 @@ func headerAt(d Disk, index int) (*segmentHeader, uint64, error) {
 	}
 	h, err := parseHeader(&fr)
 	if err != nil {
-		return nil, 0, &CorruptError{File: name, Problem: err.Error()}
+		return nil, 0, unreadable(name, 0, fr.seq, err)
 	}
 	return h, fr.seq, nil
 }
@@ -359,12 +358,7 @@ func (k *keys) signPurge(r *PurgeRecord, now time.Time) ([]byte, error) {
 
 // readPurge returns the record in dir, signed by one of verifiers.
 func readPurge(dir, origin string, verifiers []note.Verifier) (*PurgeRecord, error) {
-	f, err := os.Open(filepath.Join(dir, purgedFile))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxPurged))
+	data, err := readSmall(dir, purgedFile)
 	if err != nil {
 		return nil, err
 	}

@@ -80,7 +80,7 @@ func (j *Journal) scanFrom(ctx context.Context, index int, end int64, m *matcher
 		for text := range linesBackward(data) {
 			s, ok, err := m.match(text)
 			if err != nil {
-				return &CorruptError{File: segmentName(index), Problem: err.Error()}
+				return unreadable(segmentName(index), 0, 0, err)
 			}
 			if !ok {
 				continue
@@ -143,7 +143,7 @@ func (j *Journal) validEnd(index int, size int64) (int64, error) {
 	}
 	h, err := parseHeader(&fr)
 	if err != nil {
-		return 0, &CorruptError{File: segmentName(index + 1), Problem: err.Error()}
+		return 0, unreadable(segmentName(index+1), 0, 0, err)
 	}
 	if h.Cut > 0 {
 		return h.Cut, nil

@@ -9,9 +9,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"os"
-	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -157,7 +156,7 @@ func (r *reading) start(indexes []int) (index int, off int64, err error) {
 		for _, index := range slices.Backward(indexes) {
 			head, err := r.headerOf(index)
 			if err != nil {
-				return 0, 0, r.corrupt(index, 0, "%v", err)
+				return 0, 0, unreadable(segmentName(index), 0, 0, err)
 			}
 			if head.seq <= r.since {
 				return index, 0, r.begin(head.header, head.seq)
@@ -166,6 +165,10 @@ func (r *reading) start(indexes []int) (index int, off int64, err error) {
 		return 0, 0, fmt.Errorf("sequence %d was purged: the journal starts behind it", r.since)
 	}
 	if r.from.Writer == "" {
+		if key, err := readSmall(r.dir, verifierFile); err == nil { // whose journal this is
+			origin, _, _ := strings.Cut(string(key), "+")
+			r.writer = strings.TrimPrefix(origin, originPrefix)
+		}
 		return indexes[0], 0, nil
 	}
 	if slices.Contains(indexes, r.from.Segment) && r.standsAt(r.from.Segment, r.from.Offset) {
@@ -177,7 +180,7 @@ func (r *reading) start(indexes []int) (index int, off int64, err error) {
 		head, err := r.headerOf(index)
 		switch {
 		case err != nil:
-			return 0, 0, r.corrupt(index, 0, "%v", err)
+			return 0, 0, unreadable(segmentName(index), 0, 0, err)
 		case head.header.Writer != r.from.Writer:
 			return 0, 0, fmt.Errorf("the position is of another journal: this is that of writer %s", head.header.Writer)
 		case head.seq <= r.from.Seq:
@@ -193,7 +196,7 @@ func (r *reading) start(indexes []int) (index int, off int64, err error) {
 
 // standsAt reports whether the line r.from begins at off in segment index.
 func (r *reading) standsAt(index int, off int64) bool {
-	f, err := os.Open(filepath.Join(r.dir, segmentName(index)))
+	f, _, err := openRegular(r.dir, segmentName(index))
 	if err != nil {
 		return false
 	}
@@ -207,8 +210,16 @@ func (r *reading) standsAt(index int, off int64) bool {
 	return err == nil && fr.seq == r.from.Seq
 }
 
+// cannotOpen is the error of a segment that is there and does not open.
+func (r *reading) cannotOpen(index int, err error) error {
+	if errors.Is(err, errIrregular) {
+		return r.corrupt(index, 0, "%v", err)
+	}
+	return err
+}
+
 func (r *reading) headerOf(index int) (headerLine, error) {
-	f, err := os.Open(filepath.Join(r.dir, segmentName(index)))
+	f, _, err := openRegular(r.dir, segmentName(index))
 	if err != nil {
 		return headerLine{}, err
 	}
@@ -242,20 +253,19 @@ func readAt(f io.ReaderAt, off int64, n int) []byte {
 // segment reads the lines of one segment from off on. What follows the last
 // segment, somebody may be writing.
 func (r *reading) segment(index int, off int64, last bool) error {
-	f, err := os.Open(filepath.Join(r.dir, segmentName(index)))
+	f, info, err := openRegular(r.dir, segmentName(index))
 	if err != nil {
-		return err
+		return r.cannotOpen(index, err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
 	end := info.Size()
+	if end > maxSegment {
+		return r.corrupt(index, 0, "it is larger than any segment")
+	}
 	if !last {
 		head, err := r.headerOf(index + 1)
 		if err != nil {
-			return r.corrupt(index+1, 0, "%v", err)
+			return unreadable(segmentName(index+1), 0, 0, err)
 		}
 		if cut := head.header.Cut; cut > 0 {
 			end = min(end, cut)
@@ -277,6 +287,8 @@ func (r *reading) segment(index int, off int64, last bool) error {
 		switch {
 		case err != nil:
 			return err
+		case state == atEnd && at == 0 && !last:
+			return r.corrupt(index, 0, "the segment has no line: it was emptied, or overwritten with zeros")
 		case state == atEnd:
 			return nil
 		case state == atRemains && !last:
@@ -331,7 +343,7 @@ func (r *reading) line(index int, off int64, text []byte) error {
 		h, err := parseHeader(&f)
 		switch {
 		case err != nil:
-			return r.corrupt(index, off, "%v", err)
+			return unreadable(segmentName(index), off, f.seq, err)
 		case h.Segment != index || r.writer != "" && h.Writer != r.writer:
 			return r.corrupt(index, off, "the header is that of another segment or journal")
 		}
@@ -363,7 +375,7 @@ func (r *reading) line(index int, off int64, text []byte) error {
 	}
 	s, err := decode(r.writer, text)
 	if err != nil {
-		return r.corrupt(index, off, "%v", err)
+		return unreadable(segmentName(index), off, f.seq, err)
 	}
 	r.held = append(r.held, Line{
 		Stored: s, Raw: slices.Clone(text), Leaf: r.prev,

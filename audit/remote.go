@@ -135,7 +135,7 @@ func LineEvents(writer string, lines [][]byte) ([]Line, error) {
 // nobody could find a patient's events again, or go on, once the folder is
 // gone; who has Config.KEK can.
 func (j *Journal) keysEvent() (entry, error) {
-	data, err := os.ReadFile(filepath.Join(j.dir, keysFile))
+	data, err := readSmall(j.dir, keysFile)
 	if err != nil {
 		return entry{}, err
 	}

@@ -103,8 +103,10 @@ func parseHeader(f *frame) (*segmentHeader, error) {
 		return nil, errors.New("the header is not JSON")
 	}
 	switch {
+	case h.Format > segmentFormat:
+		return nil, fmt.Errorf("the segment's format is %d: %w", h.Format, ErrNewer)
 	case h.Format != segmentFormat:
-		return nil, fmt.Errorf("the segment's format %d is not known to this release", h.Format)
+		return nil, fmt.Errorf("the segment's format %d was never one", h.Format)
 	case h.Size < minSegment || h.Size > maxSegment || h.Segment < 1 || h.Cut < 0:
 		return nil, errors.New("the header is malformed")
 	case !bytes.Equal(h.body()[len(`,"type":"segment"`):], f.rest):
@@ -191,7 +193,7 @@ func scan(name string, data []byte, writer string, verifiers ...note.Verifier) (
 		}
 		if n == 0 {
 			if s.header, err = parseHeader(&f); err != nil {
-				return nil, corrupt("%v", err)
+				return nil, unreadable(name, 0, f.seq, err)
 			}
 			if index, _ := segmentIndex(name); s.header.Segment != index || s.header.Writer != writer {
 				return nil, corrupt("the segment is not number %d of this journal", index)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -18,9 +19,10 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// unsignedFor is how long a journal may go on after its last checkpoint. A
-// writer signs at least once a minute (see Config.CheckpointEvery); what is
-// older and unsigned has nobody who vouches for it.
+// unsignedFor is how long a journal may go on unsigned once it grows. A writer
+// signs what it wrote within a minute (see Config.CheckpointEvery), and after a
+// heartbeat where it wrote nothing; what is older and unsigned has nobody who
+// vouches for it.
 const unsignedFor = 2 * time.Minute
 
 // VerifyConfig configures [Verify]. Its zero value takes the public key that
@@ -57,6 +59,7 @@ type Report struct {
 	Events       uint64
 	Checkpoints  uint64
 	OpenAttempts uint64    // writes whose outcome is not recorded here: it may lie with another writer, or in storage.Check
+	Unknown      uint64    // events of a newer release: checked as all others, though this one does not know what they say
 	Unsigned     uint64    // lines after the last checkpoint, which are only chained
 	GivenUp      int       // segments given up after a failed sync; nothing acknowledged was lost with them
 	First, Last  time.Time // of the lines, by the writer's clock
@@ -111,12 +114,21 @@ func Verify(ctx context.Context, dir string, cfg VerifyConfig) (Report, error) {
 }
 
 func verify(ctx context.Context, dir string, cfg VerifyConfig) (*verification, error) {
-	v := newVerification(ctx, dir, cfg)
-	if err := v.run(); err != nil {
-		return nil, fmt.Errorf("audit: verify %s: %w", dir, err)
+	for try := 1; ; try++ {
+		v := newVerification(ctx, dir, cfg)
+		err := v.run()
+		if errors.Is(err, errMoved) && try < 10 { // a purge went on meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("audit: verify %s: %w", dir, err)
+		}
+		return v, nil
 	}
-	return v, nil
 }
+
+// errMoved means that a segment went while the folder was read.
+var errMoved = errors.New("the folder's files change while they are read: verify again when nobody moves them")
 
 func newVerification(ctx context.Context, dir string, cfg VerifyConfig) *verification {
 	return &verification{
@@ -170,6 +182,9 @@ type verification struct {
 	chain chainState
 }
 
+// A lineTime is the time of a line, as it stands there.
+type lineTime [len(timeLayout)]byte
+
 // A chainState is where the chain stands while it is followed. Its tree is
 // built from what each line says of the one before it: a changed line is then
 // one defect, and the next checkpoint still tells whether all else is as it
@@ -184,7 +199,8 @@ type chainState struct {
 
 	signedAt time.Time // of the newest good checkpoint
 	unsigned uint64
-	lastTime [len(timeLayout)]byte // of the newest line, as it stands there
+	since    lineTime // of the first unsigned line
+	lastTime lineTime // of the newest line
 }
 
 func (v *verification) run() error {
@@ -206,7 +222,7 @@ func (v *verification) run() error {
 		}
 	}
 	if len(indexes) == 0 {
-		return errors.New("there is no journal: no segment is in the folder")
+		return errors.New("there is no journal: no segment is in the folder" + insteadOf(segmentName(1), names))
 	}
 	want := 1              // ReadDir sorts
 	if indexes[0] > want { // purged, or lost: which is seen at the end
@@ -214,8 +230,8 @@ func (v *verification) run() error {
 	}
 	err = v.sums(indexes, func(index int, last bool, s segmentSum) error {
 		if index != want {
-			v.defect(Defect{File: segmentName(want), Seq: v.chain.seq, Problem: "the segment is missing"})
-			v.chain = chainState{}
+			v.defect(Defect{File: segmentName(want), Seq: v.chain.seq, Problem: "the segment is missing" + insteadOf(segmentName(want), names)})
+			v.chain = v.chain.gone()
 		}
 		want = index + 1
 		if !v.careful && v.join(&s) {
@@ -231,13 +247,19 @@ func (v *verification) run() error {
 	r := &v.report
 	r.Unsigned = v.chain.unsigned
 	d := v.chain.at
+	if v.chain.lastTime == (lineTime{}) {
+		return nil // no line could be read
+	}
 	if r.Last, err = time.Parse(timeLayout, string(v.chain.lastTime[:])); err != nil {
 		d.Problem = "the line's time is malformed"
 		v.defect(d)
 	}
-	if r.Unsigned > 0 && r.Last.Sub(v.chain.signedAt) > unsignedFor {
-		d.Problem = fmt.Sprintf("the last %d lines go on for more than %v after the last checkpoint: nobody signed for them", r.Unsigned, unsignedFor)
-		v.defect(d)
+	if r.Unsigned > 0 {
+		since, err := time.Parse(timeLayout, string(v.chain.since[:]))
+		if err != nil || r.Last.Sub(since) > unsignedFor || since.Sub(v.chain.signedAt) > heartbeat+unsignedFor {
+			d.Problem = fmt.Sprintf("the last %d lines go on for longer than a journal does without a checkpoint: nobody signed for them", r.Unsigned)
+			v.defect(d)
+		}
 	}
 	c := &v.chain
 	if c.tree.r != nil && c.known && c.tree.size()+1 == c.seq && v.wants(c.seq) {
@@ -284,7 +306,7 @@ func (v *verification) advance(n int64) {
 // key finds the public key.
 func (v *verification) key() error {
 	r := &v.report
-	data, err := os.ReadFile(filepath.Join(v.dir, verifierFile))
+	data, err := readSmall(v.dir, verifierFile)
 	found := strings.Fields(string(data)) // oldest first
 	var trusted []string
 	if v.cfg.Verifier == "" {
@@ -362,16 +384,25 @@ func (v *verification) segment(index int, last bool) error {
 // pass reads one segment.
 func (v *verification) pass(index int, last, every bool) error {
 	name := segmentName(index)
-	f, err := os.Open(filepath.Join(v.dir, name))
+	f, info, err := openRegular(v.dir, name)
+	if errors.Is(err, errIrregular) {
+		v.defect(Defect{File: name, Seq: v.chain.seq, Problem: err.Error()})
+		v.chain = v.chain.gone()
+		v.report.Segments++
+		return nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s is gone", errMoved, name)
+	}
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
 	end := info.Size()
+	if end > maxSegment {
+		v.defect(Defect{File: name, Offset: maxSegment, Seq: v.chain.seq, Problem: fmt.Sprintf("it has %d bytes, more than any segment: what stands behind is not looked at", end)})
+		end = maxSegment
+	}
 	if !last {
 		if cut := headerCut(v.dir, index+1); cut > 0 {
 			v.report.GivenUp++
@@ -418,13 +449,31 @@ func (s *segmentPass) run() error {
 		if state == atEnd {
 			break
 		}
+		if s.n == 0 {
+			at.Problem = packed(s.r.head())
+			stop := at.Problem != ""
+			if stop {
+				s.defect(at)
+				s.chain = s.chain.gone()
+			} else if state == atLine {
+				if stop, err = s.foreign(at, text); err != nil {
+					return err
+				}
+			}
+			if stop {
+				return nil
+			}
+			at.Problem = ""
+		}
 		if state == atRemains {
 			more, err := s.r.skip()
 			if err != nil {
 				return err
 			}
 			at.Problem = "the line cannot be read: bytes of it were overwritten"
-			if !more {
+			if !more && !s.last {
+				at.Problem = "the line has no end: the segment was cut off, or damaged"
+			} else if !more {
 				at.Problem = "the last line is unfinished: a crash cut it off, or it was damaged: opening the journal tells, and records journal.recovered"
 			}
 			s.unreadable(at)
@@ -437,6 +486,11 @@ func (s *segmentPass) run() error {
 		s.n++
 	}
 	s.checkMark()
+	if s.r.offset() == 0 {
+		s.defect(Defect{File: s.name, Seq: s.chain.seq, Problem: "the segment has no line: it was emptied, or overwritten with zeros"})
+		s.chain = s.chain.gone()
+		return nil
+	}
 	// A segment that was given up ends at its cut, without a checkpoint: the
 	// next header, which is signed, says so.
 	if !s.last && !s.sealed && headerCut(s.dir, s.index()+1) == 0 {
@@ -453,9 +507,13 @@ func (s *segmentPass) index() int { i, _ := segmentIndex(s.name); return i }
 // use is looked at again: it may be a write in the making, which ends with a
 // newline.
 func (s *segmentPass) next() (text []byte, state readState, err error) {
-	const tries, pause = 20, 50 * time.Millisecond
+	const pause = 50 * time.Millisecond
+	tries := 1
 	for try := 0; ; try++ {
 		text, state, err = s.r.next()
+		if try == 0 && state == atRemains && s.last && folderInUse(s.dir) {
+			tries = 20
+		}
 		if err != nil || state != atRemains || !s.last || s.every || try == tries || try > 0 && s.r.hasNewline() {
 			return text, state, err
 		}
@@ -475,7 +533,7 @@ func (s *segmentPass) line(at Defect, text []byte) {
 	c := &s.chain
 	f, err := s.lines.parse(text)
 	if err != nil {
-		at.Problem = err.Error()
+		at.Problem = reencoded(text, err)
 		s.unreadable(at)
 		return
 	}
@@ -546,6 +604,9 @@ func (s *segmentPass) begin(at Defect, f *frame) {
 	if err == nil {
 		t, err = h.tree(f.seq)
 	}
+	if errors.Is(err, ErrNewer) {
+		err = errors.New("the header was changed: the checkpoint behind it is over another")
+	}
 	if err != nil {
 		at.Problem = err.Error()
 		s.defect(at)
@@ -609,7 +670,9 @@ func (s *segmentPass) count(at Defect, f *frame) {
 		s.defect(d)
 	}
 	copy(c.lastTime[:], f.time)
-	c.unsigned++
+	if c.unsigned++; c.unsigned == 1 {
+		c.since = c.lastTime
+	}
 	s.sealed = Type(f.typ) == typeCheckpoint
 	switch Type(f.typ) {
 	case typeSegment:
@@ -641,6 +704,10 @@ func (s *segmentPass) count(at Defect, f *frame) {
 	case Committed, RolledBack:
 		if id, ok := attemptOf(f); ok {
 			s.settle(id)
+		}
+	default:
+		if !Type(f.typ).known() {
+			s.report.Unknown++
 		}
 	}
 }
@@ -740,6 +807,9 @@ func newLineReader(f io.ReaderAt, size int64, buf []byte) *lineReader {
 
 // offset is that of the next line.
 func (r *lineReader) offset() int64 { return r.base + int64(r.from) }
+
+// head returns what the segment starts with.
+func (r *lineReader) head() []byte { return readAt(r.f, 0, 8) }
 
 // reread forgets what was read ahead.
 func (r *lineReader) reread() { r.base, r.buf, r.from = r.offset(), r.buf[:0], 0 }

@@ -6,8 +6,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
@@ -35,16 +33,18 @@ type segmentSum struct {
 	last   leaf   // of its last line
 	tree   tree   // of all lines before its last
 
-	lines, events, checkpoints uint64
-	givenUp                    bool
+	lines, events, checkpoints, unknown uint64
+	givenUp                             bool
 
-	first    time.Time
-	lastTime [len(timeLayout)]byte
-	signedAt time.Time // of its newest checkpoint
-	unsigned uint64
-	attempts []uint64        // sequences
-	settled  []string        // event IDs of attempts, of any writer
-	roots    map[uint64]leaf // of the trees whose sizes were asked for
+	first     time.Time
+	firstTime lineTime
+	lastTime  lineTime
+	since     lineTime  // of the first line after its newest checkpoint
+	signedAt  time.Time // of its newest checkpoint
+	unsigned  uint64
+	attempts  []uint64        // sequences
+	settled   []string        // event IDs of attempts, of any writer
+	roots     map[uint64]leaf // of the trees whose sizes were asked for
 }
 
 // A chainStart is what a segment's header says of what came before.
@@ -110,13 +110,12 @@ func (v *verification) sums(indexes []int, yield func(index int, last bool, s se
 // of the disk: the second reading meets it again.
 func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte) (s segmentSum) {
 	name := segmentName(index)
-	f, err := os.Open(filepath.Join(v.dir, name))
+	f, info, err := openRegular(v.dir, name)
 	if err != nil {
 		return s
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil || last && info.Mode().Perm() == 0o400 {
+	if last && info.Mode().Perm() == 0o400 || info.Size() > maxSegment {
 		return s
 	}
 	end := info.Size()
@@ -170,6 +169,7 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 			if s.first, err = time.Parse(timeLayout, string(f.time)); err != nil {
 				return s
 			}
+			copy(s.firstTime[:], f.time)
 			s.writer, s.origin = h.Writer, h.Origin
 			s.seq, expect = f.seq, f.prev
 		} else if s.tree.add(&expect) != nil {
@@ -183,8 +183,13 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 		}
 		typ := Type(f.typ)
 		s.lines++
-		s.unsigned++
+		if bytes.Compare(f.time, s.lastTime[:]) < 0 && !f.isStep() {
+			return s
+		}
 		copy(s.lastTime[:], f.time)
+		if s.unsigned++; s.unsigned == 1 {
+			s.since = s.lastTime
+		}
 		switch {
 		case typ == typeSegment && n == 0:
 		case typ == typeSegment || n == 1 && typ != typeCheckpoint:
@@ -241,6 +246,10 @@ func (s *segmentSum) settle(writer string, f *frame) {
 		if id, ok := attemptOf(f); ok {
 			s.settled = append(s.settled, id)
 		}
+	default:
+		if !Type(f.typ).known() {
+			s.unknown++
+		}
 	}
 }
 
@@ -296,6 +305,9 @@ func (v *verification) join(s *segmentSum) bool {
 			return false
 		}
 	} else {
+		if bytes.Compare(s.firstTime[:], c.lastTime[:]) < 0 {
+			return false
+		}
 		if c.seq != s.start.seq || !c.known || c.prev != s.start.prev || c.tree.r == nil {
 			return false
 		}
@@ -310,7 +322,7 @@ func (v *verification) join(s *segmentSum) bool {
 	r := &v.report
 	*c = chainState{
 		started: true, seq: s.seq, prev: s.last, known: true, at: s.at, tree: s.tree,
-		signedAt: s.signedAt, unsigned: s.unsigned, lastTime: s.lastTime,
+		signedAt: s.signedAt, unsigned: s.unsigned, since: s.since, lastTime: s.lastTime,
 	}
 	if r.First.IsZero() {
 		r.First = s.first
@@ -320,6 +332,7 @@ func (v *verification) join(s *segmentSum) bool {
 	r.Lines += s.lines
 	r.Events += s.events
 	r.Checkpoints += s.checkpoints
+	r.Unknown += s.unknown
 	if s.givenUp {
 		r.GivenUp++
 	}
@@ -347,7 +360,7 @@ func (v *verification) settle(id string) {
 // headerCut returns where segment index says that the one before it was given
 // up; 0 where it was not, or cannot be read.
 func headerCut(dir string, index int) int64 {
-	f, err := os.Open(filepath.Join(dir, segmentName(index)))
+	f, _, err := openRegular(dir, segmentName(index))
 	if err != nil {
 		return 0
 	}

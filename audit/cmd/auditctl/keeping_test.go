@@ -113,7 +113,7 @@ func TestHoldKeepsFromPurge(t *testing.T) {
 		{"hold", dir, "--reason", "court", "--since", "yesterday"}, {"hold", dir, "--release", "none"}, {"hold", dir, "--reason", "court", "--patient", "617-555-0199"},
 		{"purge", dir, "--before", "soon"}, {"purge", dir, "--before", time.Now().AddDate(-5, 0, 0).Format(time.DateOnly)}, {"purge"},
 	} {
-		if code, out, errs := ctl(t, append(bad, keyed...)...); code != exitCannotRun || out != "" || errs == "" || strings.Contains(errs, "617") {
+		if code, out, errs := ctl(t, append(bad, keyed...)...); code != exitCannotRun || out != "" || errs == "" || strings.Contains(errs, "617-555") {
 			t.Errorf("%v: exit %d, %q, %q", bad, code, out, errs)
 		}
 	}

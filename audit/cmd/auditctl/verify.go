@@ -80,7 +80,8 @@ EXIT STATUS
     0   every check passed
     1   a journal is broken, truncated, forked or absent
     2   one is unwitnessed, and --require-witness was given
-    3   it could not be checked: no journal, no key, no witness, bad usage
+    3   it could not be checked: no journal, no key, no witness, bad usage,
+        or a segment of a newer release, which takes its auditctl
 
 EXAMPLES
     auditctl verify data/audit
@@ -212,6 +213,9 @@ func printReport(p *printer, r *audit.Report, alone bool) {
 	if r.GivenUp > 0 {
 		p.f("note: %s given up after a failed sync of the disk\n", plural(uint64(r.GivenUp), "segment was", "segments were"))
 	}
+	if r.Unknown > 0 {
+		p.f("note: %s of a newer release: their bytes were checked; what they say, this auditctl does not know\n", plural(r.Unknown, "event is", "events are"))
+	}
 	for _, d := range r.Defects {
 		p.f("BROKEN %v\n", d)
 	}
@@ -246,6 +250,7 @@ type reportJSON struct {
 	Events        uint64         `json:"events"`
 	Checkpoints   uint64         `json:"checkpoints"`
 	OpenAttempts  uint64         `json:"open_attempts"`
+	Unknown       uint64         `json:"unknown_events"` // of a newer release
 	Unsigned      uint64         `json:"unsigned_lines"`
 	GivenUp       int            `json:"given_up_segments"`
 	First         time.Time      `json:"first"`
@@ -267,7 +272,7 @@ func summaryJSON(s *audit.Summary) summary {
 			Folder: r.Dir, Journal: r.Origin, Integrity: len(r.Defects) == 0, PublicKey: r.Verifier, PublicKeyFrom: "given",
 			Completeness: string(r.Completeness.Length), Witnessed: r.Witnessed(), Tail: r.Completeness.Tail, Missing: r.Completeness.Missing,
 			FirstSequence: r.FirstSeq, Purged: r.Purged != nil, Segments: r.Segments, Lines: r.Lines, Events: r.Events,
-			Checkpoints: r.Checkpoints, OpenAttempts: r.OpenAttempts, Unsigned: r.Unsigned, GivenUp: r.GivenUp,
+			Checkpoints: r.Checkpoints, OpenAttempts: r.OpenAttempts, Unknown: r.Unknown, Unsigned: r.Unsigned, GivenUp: r.GivenUp,
 			First: r.First, Last: r.Last, Defects: append([]audit.Defect{}, r.Defects...),
 		}
 		if r.KeyFromFolder {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -80,6 +81,9 @@ func runVerifyProof(_ context.Context, c *call) (int, error) {
 		return 0, err
 	}
 	ev, cp, err := audit.VerifyProof(data, key)
+	if errors.Is(err, audit.ErrNewer) {
+		return 0, err
+	}
 	if err != nil {
 		fmt.Fprintf(c.stderr, "auditctl verify-proof: BROKEN: %v\n", err)
 		return exitBroken, nil

@@ -289,7 +289,7 @@ func TestVerifyOfAJournalThatWasIdle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		j, dir := open(t, audit.Config{CheckpointEvery: time.Second})
-		time.Sleep(14 * time.Minute)
+		time.Sleep(14*time.Minute + 300*time.Millisecond)
 		record(t, j, reveal("r-1"))
 		if r := verify(t, dir); r.Unsigned != 1 || r.Broken() {
 			t.Errorf("Verify: %d unsigned, %v", r.Unsigned, r.Defects)

@@ -39,12 +39,15 @@ func lockFolder(dir string) (release func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
+	// folderInUse elsewhere shares the lock for an instant. While nobody holds it
+	// alone, whoever gets a share sees that, and asks again; a journal that is
+	// open is told at once.
 	for try := 0; ; try++ {
 		err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if try == 3 || !errors.Is(err, unix.EWOULDBLOCK) {
+		if try == 1000 || !errors.Is(err, unix.EWOULDBLOCK) || folderInUse(dir) {
 			break
 		}
-		time.Sleep(5 * time.Millisecond) // a folderInUse elsewhere holds the lock for an instant
+		time.Sleep(time.Millisecond)
 	}
 	if err != nil {
 		d.Close()

@@ -28,42 +28,73 @@ const (
 	rosterPath = "/checkpoints"    // of this package: the newest checkpoint of each journal, as in the file
 	sizeType   = "text/x.tlog.size"
 	maxProof   = 63 // lines, C2SP tlog-witness
+
+	maxAnswer = 16 << 20 // bytes: the roster of some 20,000 journals
 )
 
 // ServeHTTP serves C2SP tlog-witness: POST add-checkpoint under any prefix.
-// GET checkpoints, which is this package's own, returns the newest cosigned
-// checkpoint of each journal. The signatures are what authenticates requests;
+// Two paths are this package's own: GET checkpoints returns the newest cosigned
+// checkpoint of each journal, and POST add-rotation is [Witness.AddRotation]. The signatures are what authenticates requests;
 // serve it over TLS, and to whom it concerns: it tells how much is recorded.
 func (w *Witness) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	switch {
-	case strings.HasSuffix(r.URL.Path, addPath) && r.Method == http.MethodPost:
-		w.serveAdd(rw, r)
-	case strings.HasSuffix(r.URL.Path, rosterPath) && r.Method == http.MethodGet:
-		w.serveRoster(rw)
-	case strings.HasSuffix(r.URL.Path, addPath) || strings.HasSuffix(r.URL.Path, rosterPath):
-		http.Error(rw, "method not allowed", http.StatusMethodNotAllowed)
-	default:
-		http.NotFound(rw, r)
+	for _, route := range []struct {
+		path, method string
+		serve        http.HandlerFunc
+	}{
+		{addPath, http.MethodPost, w.serveAdd},
+		{rotationPath, http.MethodPost, w.serveRotation},
+		{rosterPath, http.MethodGet, w.serveRoster},
+	} {
+		if !strings.HasSuffix(r.URL.Path, route.path) {
+			continue
+		}
+		if r.Method != route.method {
+			rw.Header().Set("Allow", route.method)
+			http.Error(rw, "method not allowed", http.StatusMethodNotAllowed)
+			return
+		}
+		route.serve(rw, r)
+		return
 	}
+	http.NotFound(rw, r)
 }
 
 func (w *Witness) serveAdd(rw http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(rw, r.Body, maxRequest))
-	if err != nil {
-		http.Error(rw, "the request is too long", http.StatusRequestEntityTooLarge)
+	body, ok := readRequest(rw, r)
+	if !ok {
 		return
 	}
 	old, consistency, signed, err := parseRequest(body)
 	if err != nil {
-		http.Error(rw, err.Error(), http.StatusBadRequest)
+		refuse(rw, err, 0)
 		return
 	}
 	cosignatures, err := w.AddCheckpoint(r.Context(), old, consistency, signed)
+	if err != nil {
+		fork := http.StatusUnprocessableEntity
+		if errors.Is(err, ErrFork) && sizeOf(signed) == old {
+			fork = http.StatusConflict
+		}
+		refuse(rw, err, fork)
+		return
+	}
+	rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = rw.Write(cosignatures)
+}
+
+func readRequest(rw http.ResponseWriter, r *http.Request) (body []byte, ok bool) {
+	body, err := io.ReadAll(http.MaxBytesReader(rw, r.Body, maxRequest))
+	if err != nil {
+		http.Error(rw, "the request is too long", http.StatusRequestEntityTooLarge)
+	}
+	return body, err == nil
+}
+
+// refuse answers with what C2SP tlog-witness has for err; fork is the status of
+// an ErrFork.
+func refuse(rw http.ResponseWriter, err error, fork int) {
 	var size *SizeError
 	switch {
-	case err == nil:
-		rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = rw.Write(cosignatures)
 	case errors.As(err, &size):
 		rw.Header().Set("Content-Type", sizeType)
 		rw.WriteHeader(http.StatusConflict)
@@ -74,16 +105,14 @@ func (w *Witness) serveAdd(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, err.Error(), http.StatusForbidden)
 	case errors.Is(err, ErrRequest):
 		http.Error(rw, err.Error(), http.StatusBadRequest)
-	case errors.Is(err, ErrFork) && sizeOf(signed) == old:
-		http.Error(rw, err.Error(), http.StatusConflict)
 	case errors.Is(err, ErrFork):
-		http.Error(rw, err.Error(), http.StatusUnprocessableEntity)
+		http.Error(rw, err.Error(), fork)
 	default: // the file: its path is nobody's concern
 		http.Error(rw, "the witness cannot keep the checkpoint", http.StatusInternalServerError)
 	}
 }
 
-func (w *Witness) serveRoster(rw http.ResponseWriter) {
+func (w *Witness) serveRoster(rw http.ResponseWriter, _ *http.Request) {
 	var out []byte
 	w.mu.Lock()
 	for _, cp := range w.newest {
@@ -189,35 +218,24 @@ func (c *Client) AddCheckpoint(ctx context.Context, old uint64, consistency [][]
 	if err != nil {
 		return nil, fmt.Errorf("witness: %w", err)
 	}
-	status, header, answer, err := c.do(req)
+	a, err := c.do(req)
 	if err != nil {
 		return nil, err
 	}
-	switch status {
-	case http.StatusOK:
-		return c.own(signed, answer)
-	case http.StatusConflict:
-		if header != sizeType {
-			return nil, ErrFork
+	if a.status != http.StatusConflict || a.contentType != sizeType {
+		if err := a.err(); err != nil {
+			return nil, err
 		}
-		size, err := strconv.ParseUint(strings.TrimSuffix(string(answer), "\n"), 10, 64)
-		switch {
-		case err != nil:
-			return nil, errors.New("witness: the answer has no size")
-		case size == old: // at this very size: its tree is another
-			return nil, ErrFork
-		}
-		return nil, &SizeError{size}
-	case http.StatusNotFound:
-		return nil, ErrUnknownLog
-	case http.StatusForbidden:
-		return nil, ErrSignature
-	case http.StatusUnprocessableEntity:
-		return nil, ErrFork
-	case http.StatusBadRequest:
-		return nil, ErrRequest
+		return c.own(signed, a.body)
 	}
-	return nil, fmt.Errorf("witness: it answers with status %d", status)
+	size, err := strconv.ParseUint(strings.TrimSuffix(string(a.body), "\n"), 10, 64)
+	switch {
+	case err != nil:
+		return nil, errors.New("witness: it answers that it saw another size, and names none")
+	case size == old: // at this very size: its tree is another
+		return nil, ErrFork
+	}
+	return nil, &SizeError{size}
 }
 
 // own returns those of the answer's signature lines that are this witness's.
@@ -236,45 +254,92 @@ func (c *Client) own(signed, answer []byte) ([]byte, error) {
 // Roster asks a witness of this package for the newest checkpoint of each
 // journal that it knows, and checks its signatures.
 func (c *Client) Roster(ctx context.Context) ([]audit.Anchor, error) {
+	out, _, err := c.roster(ctx)
+	return out, err
+}
+
+// Notes asks for the same and returns the signed notes, each with a
+// cosignature of the witness that was checked; the journal's own signature was
+// not.
+func (c *Client) Notes(ctx context.Context) ([][]byte, error) {
+	_, out, err := c.roster(ctx)
+	return out, err
+}
+
+func (c *Client) roster(ctx context.Context) (out []audit.Anchor, notes [][]byte, err error) {
+	fail := func(err error) ([]audit.Anchor, [][]byte, error) {
+		return nil, nil, fmt.Errorf("witness: roster: %w", err)
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.prefix+rosterPath, nil)
 	if err != nil {
-		return nil, fmt.Errorf("witness: %w", err)
+		return fail(err)
 	}
-	status, _, answer, err := c.do(req)
+	a, err := c.do(req)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if status != http.StatusOK {
-		return nil, fmt.Errorf("witness: roster: it answers with status %d", status)
+	switch a.status {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return fail(errors.New("it has none: give the file that it keeps, or that was kept of its answers beside the journal"))
+	default:
+		return fail(a.err())
 	}
-	var out []audit.Anchor
-	whole, err := readLines(bytes.NewReader(answer), func(l line) error {
+	whole, err := readLines(bytes.NewReader(a.body), func(l line) error {
 		as := anchors([]byte(l.Checkpoint), c.verifier)
 		if len(as) == 0 {
 			return ErrCosignature
 		}
-		out = append(out, as...)
+		out, notes = append(out, as...), append(notes, []byte(l.Checkpoint))
 		return nil
 	})
-	if err == nil && whole != int64(len(answer)) {
+	if err == nil && whole != int64(len(a.body)) {
 		err = errors.New("its last line is cut off")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("witness: roster: %w", err)
+		return fail(err)
 	}
-	return out, nil
+	return out, notes, nil
 }
 
-func (c *Client) do(req *http.Request) (status int, contentType string, answer []byte, err error) {
+// An answer is what a witness said.
+type answer struct {
+	status      int
+	contentType string
+	body        []byte
+}
+
+// err is what the status means; nil for 200.
+func (a *answer) err() error {
+	switch {
+	case a.status == http.StatusOK:
+		return nil
+	case a.status == http.StatusNotFound:
+		return ErrUnknownLog
+	case a.status == http.StatusForbidden:
+		return ErrSignature
+	case a.status == http.StatusUnprocessableEntity, a.status == http.StatusConflict:
+		return ErrFork
+	case a.status == http.StatusBadRequest:
+		return ErrRequest
+	case a.status >= 300 && a.status < 400:
+		return fmt.Errorf("witness: it answers with status %d: redirections are not followed", a.status)
+	}
+	return fmt.Errorf("witness: it answers with status %d", a.status)
+}
+
+func (c *Client) do(req *http.Request) (*answer, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return 0, "", nil, fmt.Errorf("witness: %w", err)
+		return nil, fmt.Errorf("witness: it does not answer: %w", err)
 	}
 	defer resp.Body.Close()
-	const most = 16 << 20
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, most))
-	if err != nil || len(answer) == most {
-		return 0, "", nil, errors.New("witness: its answer is cut off")
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return nil, fmt.Errorf("witness: its answer is cut off: %w", err)
 	}
-	return resp.StatusCode, resp.Header.Get("Content-Type"), answer, nil
+	if len(body) > maxAnswer {
+		return nil, fmt.Errorf("witness: its answer is longer than %d MiB", maxAnswer>>20)
+	}
+	return &answer{resp.StatusCode, resp.Header.Get("Content-Type"), body}, nil
 }

@@ -18,12 +18,16 @@ import (
 
 // A Journal is what is witnessed: an [audit.Journal], or a [Folder].
 type Journal interface {
+	Dir() string // its folder
 	LastCheckpoint(ctx context.Context) (audit.Checkpoint, error)
 	Consistency(ctx context.Context, from, to uint64) ([][]byte, error)
 }
 
 // A Folder is a journal's folder, for another process than its writer's.
 type Folder string
+
+// Dir implements [Journal].
+func (f Folder) Dir() string { return string(f) }
 
 // LastCheckpoint implements [Journal].
 func (f Folder) LastCheckpoint(ctx context.Context) (audit.Checkpoint, error) {
@@ -68,6 +72,13 @@ const (
 // one for each witness. What fails is tried again, later each time, up to 5
 // minutes; a finding such as [ErrFork] is logged as an error each time, and
 // does not end it.
+//
+// What the witness cosigned last is kept in the journal's folder, in a file
+// named witness-, the witness's key hash, and .jsonl, which [Read] reads: with
+// it the journal can be verified and events proved while the witness cannot be
+// asked. It shows what the witness saw, and not that it saw nothing later:
+// whoever can cut the journal can set that file back as well. Where the
+// journal's key was rotated, the proof of it is shown first.
 func Run(ctx context.Context, j Journal, w Submitter, cfg RunConfig) error {
 	switch {
 	case cfg.Every == 0:
@@ -110,41 +121,66 @@ func Run(ctx context.Context, j Journal, w Submitter, cfg RunConfig) error {
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 // Submit shows w the journal's newest checkpoint once, and returns the number
-// of lines that it has then seen. Call it before a journal is closed or
-// copied away.
+// of lines that it has then seen; what it cosigned is kept as by [Run]. Call it
+// before a journal is closed or copied away.
 func Submit(ctx context.Context, j Journal, w Submitter) (uint64, error) {
 	size, _, err := submit(ctx, j, w, 0)
 	return size, err
 }
 
-// submit shows w the newest checkpoint, of which it saw seen lines before.
+// submit shows w the newest checkpoint, of which it saw seen lines before, and
+// keeps what it cosigned.
 func submit(ctx context.Context, j Journal, w Submitter, seen uint64) (size, lag uint64, err error) {
 	cp, err := j.LastCheckpoint(ctx)
 	if err != nil {
 		return seen, 0, err
 	}
+	before := kept(j.Dir(), cp.Origin, w)
+	seen = max(seen, before)
+	from, cosignatures, err := show(ctx, j, w, seen, cp)
+	if errors.Is(err, ErrSignature) {
+		first, now, ferr := follow(ctx, j, w, seen)
+		if ferr != nil {
+			err = fmt.Errorf("%w (%w)", err, ferr)
+		} else {
+			from, cosignatures, err = show(ctx, j, w, now, cp)
+			from = min(first, from)
+		}
+	}
+	if err != nil {
+		return from, cp.Size - min(from, cp.Size), fmt.Errorf("witness: submit %d lines: %w", cp.Size, err)
+	}
+	if err := keep(j.Dir(), cp.Note, cosignatures); err != nil {
+		return cp.Size, 0, fmt.Errorf("witness: keep what was cosigned: %w", err)
+	}
+	if from < before {
+		return cp.Size, 0, fmt.Errorf("%w: it cosigned %d lines, and knew of %d", ErrSetBack, before, from)
+	}
+	return cp.Size, 0, nil
+}
+
+// show submits one checkpoint of the journal to w, which is thought to have
+// seen its first lines, and returns how many it had seen and its cosignatures.
+func show(ctx context.Context, j Journal, w Submitter, seen uint64, cp audit.Checkpoint) (from uint64, cosignatures []byte, err error) {
 	// The first answer may be that it saw another size; the second may be a
 	// race with another submitter.
 	for range 3 {
 		if seen > cp.Size {
-			return seen, 0, fmt.Errorf("%w: %d lines, of which it saw %d", ErrTruncated, cp.Size, seen)
+			return seen, nil, fmt.Errorf("%w: %d lines, of which it saw %d", ErrTruncated, cp.Size, seen)
 		}
 		proof, err := j.Consistency(ctx, seen, cp.Size)
 		if err != nil {
-			return seen, cp.Size - seen, err
+			return seen, nil, err
 		}
-		_, err = w.AddCheckpoint(ctx, seen, proof, cp.Note)
+		cosignatures, err := w.AddCheckpoint(ctx, seen, proof, cp.Note)
 		var other *SizeError
 		if errors.As(err, &other) && other.Size != seen {
 			seen = other.Size
 			continue
 		}
-		if err != nil {
-			return seen, cp.Size - seen, fmt.Errorf("witness: submit %d lines: %w", cp.Size, err)
-		}
-		return cp.Size, 0, nil
+		return seen, cosignatures, err
 	}
-	return seen, cp.Size - min(seen, cp.Size), errors.New("witness: submit: its size changes with each answer")
+	return seen, nil, errors.New("its size changes with each answer")
 }
 
 // Lines is a [Submitter] that only writes checkpoints, a JSON line each, to a

@@ -11,11 +11,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // A line is one line of a witness's file.
 type line struct {
-	Checkpoint string `json:"checkpoint"` // the signed note with its cosignatures
+	Checkpoint string          `json:"checkpoint"`         // the signed note with its cosignatures
+	Rotation   json.RawMessage `json:"rotation,omitempty"` // the proof under it that the journal went on with another key
 }
 
 // maxLine bounds a line, and maxRequest a request: a checkpoint is under 1 KiB.
@@ -92,7 +94,7 @@ func parseLine(text []byte) (line, error) {
 	var l line
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&l); err != nil || l.Checkpoint == "" || len(bytes.TrimSpace(text[dec.InputOffset():])) > 0 {
+	if err := dec.Decode(&l); err != nil || !strings.Contains(l.Checkpoint, "\n\n") || len(bytes.TrimSpace(text[dec.InputOffset():])) > 0 {
 		return line{}, errors.New("it is no line of a witness")
 	}
 	return l, nil

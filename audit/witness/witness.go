@@ -28,16 +28,22 @@ var (
 	ErrUnknownLog = errors.New("the witness does not know the journal: add the journal's public key to its configuration")
 
 	// ErrSignature: the checkpoint is not signed with a key that the witness
-	// trusts for the journal.
-	ErrSignature = errors.New("the witness does not trust the checkpoint's signature")
+	// trusts for the journal. A rotation of that key is shown to a witness of
+	// this package by itself; another one must be given the new key.
+	ErrSignature = errors.New("the witness does not trust the checkpoint's signature: where the journal's key was rotated, give its verifier.pub to whoever runs the witness")
 
 	// ErrFork: the checkpoint does not go on from the one that the witness
 	// saw. The journal was set back, rewritten or doubled; or the witness
 	// lies. Stop and look.
 	ErrFork = errors.New("the journal is not the one that the witness saw: it was set back, rewritten or doubled, or the witness lies")
 
-	// ErrTruncated: the journal is shorter than the witness saw it.
-	ErrTruncated = errors.New("the journal is shorter than the witness saw it: its tail was cut off, or it was set back to a copy")
+	// ErrTruncated: the journal is shorter than the witness saw it, or says
+	// that it did.
+	ErrTruncated = errors.New("the journal is shorter than the witness saw it: its tail was cut off, or it was set back to a copy, or the witness lies")
+
+	// ErrSetBack: the witness says that it saw fewer lines than it has
+	// cosigned. What it forgot it would take again, from a fork as well.
+	ErrSetBack = errors.New("the witness has forgotten what it cosigned: it was set back to a copy, or lies")
 
 	// ErrCosignature: the witness answered with no signature of its own over
 	// the checkpoint: it lies, or is another one than the key says.
@@ -75,8 +81,10 @@ type Config struct {
 	Key string
 
 	// Logs are the public keys of the journals whose checkpoints it takes, as
-	// in their verifier.pub. A journal that rotates its key needs the new one
-	// here, too.
+	// in their verifier.pub. A later key of a journal that has one here is
+	// taken by itself, once the journal has proved the rotation
+	// ([Witness.AddRotation]). Where a key may have been stolen put the new one
+	// here in its place: what follows from it is then no longer taken.
 	Logs []string
 }
 
@@ -98,10 +106,10 @@ func GenerateKey(name string) (signer, verifier string, err error) {
 // one process opens one file.
 type Witness struct {
 	signer *fnote.Signer
-	keys   map[string][]string // origin -> verifier keys: a journal may rotate its own
 	store  *store
 
 	mu     sync.Mutex
+	keys   map[string][]string // origin -> verifier keys, of Config.Logs and by rotations from those
 	newest map[string]audit.Checkpoint
 }
 
@@ -135,6 +143,7 @@ func Open(path string, cfg Config) (*Witness, error) {
 		}
 		if err == nil {
 			w.newest[cp.Origin] = cp
+			err = w.resume(l)
 		}
 		return err
 	})
@@ -167,7 +176,9 @@ func (w *Witness) own(l line) (audit.Checkpoint, error) {
 // AddCheckpoint implements [Submitter] by the rules of C2SP tlog-witness.
 func (w *Witness) AddCheckpoint(_ context.Context, old uint64, consistency [][]byte, signed []byte) ([]byte, error) {
 	origin, _, _ := strings.Cut(string(signed), "\n")
+	w.mu.Lock()
 	keys, known := w.keys[origin]
+	w.mu.Unlock()
 	if !known {
 		return nil, ErrUnknownLog
 	}

@@ -118,13 +118,22 @@ func (f *fixture) open(t testing.TB, logs ...string) {
 	t.Cleanup(func() { _ = w.Close() })
 }
 
-// serve serves h over TLS and returns a client that trusts it.
-func serve(t testing.TB, h http.Handler, key string) *witness.Client {
+// listen serves h over TLS.
+func listen(t testing.TB, h http.Handler) *httptest.Server {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(h)
 	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that a test cuts off
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
+	return srv
+}
+
+func prefixOf(t testing.TB, h http.Handler) string { return listen(t, h).URL + "/w1" }
+
+// serve serves h over TLS and returns a client that trusts it.
+func serve(t testing.TB, h http.Handler, key string) *witness.Client {
+	t.Helper()
+	srv := listen(t, h)
 	roots := x509.NewCertPool()
 	roots.AddCert(srv.Certificate())
 	c, err := witness.NewClient(srv.URL+"/w1", key, &tls.Config{RootCAs: roots})
@@ -590,11 +599,14 @@ func TestReadTakesOnlyWhatIsTrusted(t *testing.T) {
 // A scripted journal and witness, so that hours pass in no time.
 type script struct {
 	sync.Mutex
+	dir  string
 	size uint64
 	seen uint64
 	err  error
 	asks int
 }
+
+func (s *script) Dir() string { return s.dir }
 
 func (s *script) LastCheckpoint(context.Context) (audit.Checkpoint, error) {
 	s.Lock()
@@ -627,7 +639,7 @@ func TestRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		s := &script{size: 10, seen: 4}
+		s := &script{dir: t.TempDir(), size: 10, seen: 4}
 		var last witness.Status
 		reports := 0
 		done := make(chan error)

@@ -15,8 +15,8 @@ const proveManual = `NAME
     auditctl prove - prove to somebody else that an event is in a journal
 
 SYNOPSIS
-    auditctl prove DIR EVENT [--witness FILE]... [--witness-key FILE]...
-        [--json]
+    auditctl prove DIR EVENT [--witness FILE|URL]... [--witness-key FILE]...
+        [--witness-ca FILE] [--json]
 
 DESCRIPTION
     prove prints one JSON object: the line of the event with the ID EVENT, as
@@ -24,19 +24,23 @@ DESCRIPTION
     and the signed checkpoint that it leads to. auditctl verify-proof checks
     it with the journal's public key, without the journal.
 
-    With a witness's file the checkpoint is the newest one that the witness
-    saw, with its cosignature: then the proof stands even against whoever has
-    the journal's signing key.
+    With --witness the checkpoint is the newest one that a witness saw, with
+    its cosignature: then the proof stands even against whoever has the
+    journal's signing key.
 
     The line names the patient by a pseudonym, and everything else that it
     holds is shown to whoever gets the proof. An event of more than 1,024
     records has several lines, each with an ID of its own.
 
 OPTIONS
-    --witness FILE
-        The file of a witness.
+    --witness FILE|URL
+        What a witness saw: its file, the file witness-*.jsonl that the
+        journal's folder keeps of a remote one, or the https URL of one that
+        is served by package audit/witness. May be given more than once.
     --witness-key FILE
-        Verifier keys of witnesses, a line each.
+        Verifier keys of witnesses, a line each. Required with a URL.
+    --witness-ca FILE
+        Certificates of the authority of the witness's URL, in PEM.
     --json
         Changes nothing: the output is JSON.
     --help
@@ -70,7 +74,7 @@ func runProve(ctx context.Context, c *call) (int, error) {
 			return 0, err
 		}
 		origin, _, _ := strings.Cut(string(keys), "+")
-		if signed, err = witnesses.newestNote(origin, string(keys)); err != nil {
+		if signed, err = witnesses.newestNote(ctx, origin, string(keys)); err != nil {
 			return 0, err
 		}
 	}

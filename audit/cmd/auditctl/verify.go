@@ -61,7 +61,11 @@ OPTIONS
         the writers cannot reach. A file may hold several, a line each.
     --witness FILE|URL
         What a witness saw: its file, or the https URL of one that is served
-        by package audit/witness. May be given more than once.
+        by package audit/witness. Or the file witness-*.jsonl in DIR, in
+        which the journal keeps what a remote witness cosigned last: it shows
+        what the witness saw, and not that it saw nothing later, since whoever
+        can cut the journal can set that file back. May be given more than
+        once.
     --witness-key FILE
         Verifier keys of witnesses, a line each. Required with a URL. Without
         it a file counts for what the place is worth that it was kept in,
@@ -80,8 +84,9 @@ EXIT STATUS
     0   every check passed
     1   a journal is broken, truncated, forked or absent
     2   one is unwitnessed, and --require-witness was given
-    3   it could not be checked: no journal, no key, no witness, bad usage,
-        or a segment of a newer release, which takes its auditctl
+    3   it could not be checked: no journal, no key, bad usage; a segment of a
+        newer release, which takes its auditctl; or a witness that was named
+        is down, or gives an answer without its signature
 
 EXAMPLES
     auditctl verify data/audit

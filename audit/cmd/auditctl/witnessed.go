@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 
@@ -34,78 +35,33 @@ func isURL(s string) bool { return strings.HasPrefix(s, "https://") || strings.H
 
 // anchors asks every witness; logs are the public keys of the journals.
 func (w *witnessed) anchors(ctx context.Context, logs string) ([]audit.Anchor, error) {
-	keys, err := readLinesOf(w.keys)
-	if err != nil {
-		return nil, err
-	}
-	if len(w.sources) == 0 && len(keys) > 0 {
-		return nil, usagef("--witness-key without --witness")
-	}
-	var config *tls.Config
-	if w.ca != "" {
-		pem, err := os.ReadFile(w.ca)
-		if err != nil {
-			return nil, err
-		}
-		config = &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, errors.New(w.ca + " has no certificate in PEM")
-		}
-	}
 	var out []audit.Anchor
-	for _, source := range w.sources {
-		as, err := w.ask(ctx, source, witness.Trust{Witnesses: keys, Logs: strings.Fields(logs)}, config)
-		if err != nil {
-			return nil, err
+	err := w.each(logs, func(source string, trust witness.Trust, config *tls.Config) error {
+		var as []audit.Anchor
+		var err error
+		if isURL(source) {
+			err = ask(source, trust, config, func(c *witness.Client) (err error) { as, err = c.Roster(ctx); return err })
+		} else {
+			as, err = witness.Read(source, trust)
 		}
 		out = append(out, as...)
-	}
-	return out, nil
+		return err
+	})
+	return out, err
 }
 
-func (w *witnessed) ask(ctx context.Context, source string, trust witness.Trust, config *tls.Config) ([]audit.Anchor, error) {
-	if !isURL(source) {
-		return witness.Read(source, trust)
-	}
-	if len(trust.Witnesses) == 0 {
-		return nil, usagef("--witness with a URL needs --witness-key")
-	}
-	var errs []error
-	for _, key := range trust.Witnesses { // the one that signs its answers
-		c, err := witness.NewClient(source, key, config)
-		if err != nil {
-			return nil, err
-		}
-		as, err := c.Roster(ctx)
-		if err == nil {
-			return as, nil
-		}
-		if errs = append(errs, err); !errors.Is(err, witness.ErrCosignature) {
-			break
-		}
-	}
-	return nil, errors.Join(errs...)
-}
-
-// newestNote returns the newest cosigned checkpoint of origin in the witness
-// files, with its cosignatures.
-func (w *witnessed) newestNote(origin, logs string) ([]byte, error) {
-	keys, err := readLinesOf(w.keys)
-	if err != nil {
-		return nil, err
-	}
+// newestNote returns the newest checkpoint of origin that a witness saw, with
+// its cosignatures.
+func (w *witnessed) newestNote(ctx context.Context, origin, logs string) ([]byte, error) {
 	var newest []byte
 	size := uint64(0)
-	for _, source := range w.sources {
+	err := w.each(logs, func(source string, trust witness.Trust, config *tls.Config) error {
+		var notes [][]byte
+		var err error
 		if isURL(source) {
-			return nil, usagef("--witness takes a file here")
-		}
-		if _, err := witness.Read(source, witness.Trust{Witnesses: keys, Logs: strings.Fields(logs)}); err != nil {
-			return nil, err
-		}
-		notes, err := witness.Notes(source)
-		if err != nil {
-			return nil, err
+			err = ask(source, trust, config, func(c *witness.Client) (err error) { notes, err = c.Notes(ctx); return err })
+		} else if _, err = witness.Read(source, trust); err == nil { // Notes checks nothing
+			notes, err = witness.Notes(source)
 		}
 		for _, n := range notes {
 			cp, err := audit.ParseCheckpoint(n, logs)
@@ -113,9 +69,60 @@ func (w *witnessed) newestNote(origin, logs string) ([]byte, error) {
 				newest, size = bytes.Clone(n), cp.Size
 			}
 		}
+		return err
+	})
+	if err == nil && newest == nil {
+		err = errors.New("no witness has seen this journal")
 	}
-	if newest == nil {
-		return nil, errors.New("no witness has seen this journal")
+	return newest, err
+}
+
+// each calls use for each source, which may be none, with whom it needs the
+// signature of.
+func (w *witnessed) each(logs string, use func(source string, trust witness.Trust, config *tls.Config) error) error {
+	keys, err := readLinesOf(w.keys)
+	if err != nil {
+		return err
 	}
-	return newest, nil
+	if len(w.sources) == 0 && len(keys) > 0 {
+		return usagef("--witness-key without --witness")
+	}
+	var config *tls.Config
+	if w.ca != "" {
+		pem, err := os.ReadFile(w.ca)
+		if err != nil {
+			return err
+		}
+		config = &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return errors.New(w.ca + " has no certificate in PEM")
+		}
+	}
+	for _, source := range w.sources {
+		if isURL(source) && len(keys) == 0 {
+			return usagef("--witness with a URL needs --witness-key")
+		}
+		if err := use(source, witness.Trust{Witnesses: keys, Logs: strings.Fields(logs)}, config); err != nil {
+			return fmt.Errorf("--witness %s: %w", source, err)
+		}
+	}
+	return nil
+}
+
+// ask asks the witness at a URL by the key that it signs its answers with.
+func ask(source string, trust witness.Trust, config *tls.Config, question func(*witness.Client) error) error {
+	var errs []error
+	for _, key := range trust.Witnesses {
+		c, err := witness.NewClient(source, key, config)
+		if err != nil {
+			return err
+		}
+		if err = question(c); err == nil {
+			return nil
+		}
+		if errs = append(errs, err); !errors.Is(err, witness.ErrCosignature) {
+			break
+		}
+	}
+	return errors.Join(errs...)
 }

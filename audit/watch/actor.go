@@ -55,6 +55,10 @@ type actor struct {
 	hour     time.Time // which
 	levels   levels    // of the hours before
 
+	strangers few       // patients of the day without relation
+	day       time.Time // which
+	usual     levels    // of the days before: one more than the strangers, so that none counts
+
 	batch string // the event under way, and how many records its lines had
 	rows  int
 
@@ -103,8 +107,35 @@ func (a *actor) roll(now time.Time) {
 }
 
 func (a *actor) limit(least int, factor float64) int {
-	return max(least, int(factor*float64(a.levels.p95())))
+	return max(least, int(factor*float64(a.levels.exceeded(20))))
 }
+
+// estranged counts patients without relation, and reports whether there are new
+// ones among them and now more in the day than is usual for the actor: than in
+// nine of ten days before, or any where the history has fewer than 20 days.
+func (a *actor) estranged(now time.Time, strangers []string) bool {
+	a.dawn(now)
+	before := a.strangers.count()
+	for _, p := range strangers {
+		a.strangers.add(p)
+	}
+	n := a.strangers.count()
+	return n > before && n > a.usual.exceeded(10)-1
+}
+
+// dawn begins a new day, and keeps how many strangers the last one had.
+func (a *actor) dawn(now time.Time) {
+	day := midnight(now)
+	if day.Equal(a.day) {
+		return
+	}
+	if !a.day.IsZero() {
+		a.usual.add(a.strangers.count() + 1)
+	}
+	a.day, a.strangers = day, few{}
+}
+
+func midnight(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
 
 // records returns how many records an event had so far, over all its lines.
 func (a *actor) records(ev *audit.Stored) int {
@@ -197,24 +228,33 @@ func hash(s string) uint64 {
 }
 
 // A sketch counts distinct patients: linear counting (Whang and others, 1990)
-// over 2,048 bits.
-type sketch [32]uint64
+// over 2,048 bits; few does over 512.
+type (
+	sketch [32]uint64
+	few    [8]uint64
+)
 
-func (s *sketch) add(patient string) {
+func (s *sketch) add(patient string) { mark(s[:], patient) }
+func (s *sketch) count() int         { return distinct(s[:]) }
+func (s *few) add(patient string)    { mark(s[:], patient) }
+func (s *few) count() int            { return distinct(s[:]) }
+
+func mark(words []uint64, patient string) {
 	x := hash(patient)
-	s[x/64%32] |= 1 << (x % 64)
+	words[x/64%uint64(len(words))] |= 1 << (x % 64)
 }
 
-func (s *sketch) count() int {
-	const size = 32 * 64
+func distinct(words []uint64) int {
+	size := len(words) * 64
 	zero := size
-	for _, word := range s {
+	for _, word := range words {
 		zero -= bits.OnesCount64(word)
 	}
-	return int(math.Round(size * math.Log(size/float64(max(zero, 1)))))
+	return int(math.Round(float64(size) * math.Log(float64(size)/float64(max(zero, 1)))))
 }
 
-// levels is a histogram of how busy hours were, in steps of a quarter.
+// levels is a histogram of how busy hours, or days, were, in steps of a quarter
+// of an octave.
 type levels struct {
 	n     [40]uint16
 	total uint32
@@ -237,14 +277,15 @@ func (l *levels) add(patients int) {
 	l.total++
 }
 
-// p95 returns the 95th percentile; 0 before there are twenty hours.
-func (l *levels) p95() int {
+// exceeded returns what one in n of them exceeds at the most; 0 before there
+// are twenty.
+func (l *levels) exceeded(n uint32) int {
 	if l.total < 20 {
 		return 0
 	}
 	above := uint32(0)
 	for i := len(l.n) - 1; i >= 0; i-- {
-		if above += uint32(l.n[i]); above*20 > l.total {
+		if above += uint32(l.n[i]); above*n > l.total {
 			return int(math.Exp2(float64(i+1) / 4))
 		}
 	}

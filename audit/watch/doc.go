@@ -4,9 +4,8 @@
 // audit events, as they come.
 //
 //	watcher, err := watch.New(watch.Config{Relations: relations, Audit: journal})
-//	for ev := range events {
-//		alerts, err := watcher.Observe(ctx, ev)
-//	}
+//	in, err := watch.NewSink(ctx, watcher, journal, service)
+//	pipe, err := sink.Open(journal, in, sink.Config{}) // of package audit/sink: no event is missed
 //
 // An [Alert] is recorded as an [audit.Alerted] event, about the event that
 // raised it. What came of it is an [audit.Disposed] event
@@ -25,8 +24,9 @@
 // forgotten, and begins anew. Distinct patients are counted by a sketch: within
 // a few per cent up to some 5,000 an hour, and at least that many beyond.
 //
-// State is in memory. After a start, pass the events of the last month to
-// [Watcher.Learn], which alerts nobody.
+// State is in memory. A [Sink] learns it again at each start, from the last 30
+// days of the journal, and what was raised before is not raised again; who feeds
+// a Watcher by hand passes the history to [Watcher.Learn].
 //
 // # What it cannot do
 //

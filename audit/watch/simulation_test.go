@@ -3,249 +3,85 @@
 package watch_test
 
 import (
-	"context"
 	"fmt"
-	"math/rand/v2"
-	"slices"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/part164/part164/access"
-	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/audittest"
 	"github.com/part164/part164/audit/watch"
-	"github.com/part164/part164/audit/watchtest"
 )
 
-// A hospital is a synthetic one: ninety days of work by 60 people on 3,000
-// patients, with incidents in it that are labelled with the rule that should
-// find them. Everything comes from one seed.
-type hospital struct {
-	rand      *rand.Rand
-	relations *watchtest.Fake
-	events    []audit.Stored
-	labels    map[string]watch.Rule // event ID to the rule that should fire
-	why       map[string]watch.Explanation
-	seq       uint64
-}
-
-const (
-	staff, patients = 60, 3000
-	days            = 90
-	learnt          = 30 // of them nobody is alerted
-)
-
-func (h *hospital) add(at time.Time, actor int, typ audit.Type, purpose access.Purpose, who ...int) string {
-	id := fmt.Sprintf("j1.%d", h.seq)
-	ev := audit.Stored{ID: id, Seq: h.seq, Time: at, Type: typ, Outcome: audit.Success, Purpose: purpose,
-		Actor: access.Principal{ID: fmt.Sprintf("u-%d", actor), Tenant: "t-1", Kind: access.Human}}
-	h.seq++
-	for _, p := range who {
-		ev.Objects = append(ev.Objects, audit.Object{Type: "patient", Tenant: "t-1", Record: name(p), Patient: name(p)})
-	}
-	if typ == audit.SignInFailed {
-		ev.Outcome = audit.Failure
-	}
-	h.events = append(h.events, ev)
-	return id
-}
-
-func name(p int) string { return fmt.Sprintf("p%d", p) }
-
-func (h *hospital) incident(rule watch.Rule, events ...string) {
-	for _, e := range events {
-		h.labels[e] = rule
-	}
-}
-
-// panel are the patients of an actor: those that work brings.
-func panel(actor int) (first, n int) { return actor * (patients / staff), patients / staff }
-
-func newHospital(seed uint64) *hospital {
-	h := &hospital{rand: rand.New(rand.NewPCG(seed, 164)), relations: new(watchtest.Fake), labels: map[string]watch.Rule{}, why: map[string]watch.Explanation{}}
-	set := func(actor, patient int, r watch.Relation) {
-		h.relations.Set("t-1", fmt.Sprintf("u-%d", actor), name(patient), r)
-	}
-	for a := range staff {
-		first, n := panel(a)
-		for p := first; p < first+n; p++ {
-			set(a, p, watch.Relation{Care: true, SameSurname: p%97 == 0})
-		}
-	}
-	begin := time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC) // a Monday
-	at := func(day, hour int) time.Time {
-		return begin.AddDate(0, 0, day).Add(time.Duration(hour)*time.Hour + time.Duration(h.rand.IntN(3600))*time.Second)
-	}
-	for day := range days {
-		for a := range staff {
-			shift := 8
-			if a%6 == 5 {
-				shift = 20 // the night shift
-			}
-			if begin.AddDate(0, 0, day).Weekday() == time.Sunday || h.rand.IntN(8) == 0 || a == 33 && day > 10 {
-				continue
-			}
-			if h.rand.IntN(10) == 0 { // mistypes
-				for range 1 + h.rand.IntN(3) {
-					h.add(at(day, shift), a, audit.SignInFailed, "")
-				}
-			}
-			h.add(at(day, shift), a, audit.SignIn, "")
-			first, n := panel(a)
-			for range 10 + h.rand.IntN(20) {
-				p := first + h.rand.IntN(n)
-				h.add(at(day, shift+h.rand.IntN(9)), a, audit.Revealed, access.Treatment, p)
-				if h.rand.IntN(60) == 0 { // covers for somebody: in order, and the relations do not know
-					p = h.rand.IntN(patients)
-					id := h.add(at(day, shift+h.rand.IntN(9)), a, audit.Revealed, access.Treatment, p)
-					if h.rand.IntN(4) > 0 { // but mostly the order book does
-						h.why[id] = []watch.Explanation{watch.Appointment, watch.Order, watch.Message, watch.SameUnit}[h.rand.IntN(4)]
-					}
-				}
-			}
-			if h.rand.IntN(25) == 0 { // works late, now and then
-				h.add(at(day, shift+10), a, audit.Revealed, access.Treatment, first)
-			}
-			if a == 7 { // billing lists its panel every day: busy is usual for it
-				for k := range 2 {
-					var list []int
-					for p := range 70 {
-						list = append(list, (day*70+k*35+p)%patients)
-					}
-					h.add(at(day, 11+k), a, audit.Fetched, access.Payment, list...)
-				}
-			}
-		}
-	}
-	// The incidents, after the time that is learnt.
-	other := func(a int) int {
-		for {
-			p := h.rand.IntN(patients)
-			if first, n := panel(a); p < first || p >= first+n {
-				return p
-			}
-		}
-	}
-	for i := range 12 {
-		day := learnt + 2 + i*4
-		a := 1 + i*2
-		for _, k := range []struct {
-			rule watch.Rule
-			rel  watch.Relation
-		}{{watch.VIP, watch.Relation{VIP: true}}, {watch.Coworker, watch.Relation{Staff: true}}, {watch.Surname, watch.Relation{SameSurname: true}},
-			{watch.Household, watch.Relation{SameHousehold: true, Care: true}}, {watch.Self, watch.Relation{Self: true}}, {watch.NoRelation, watch.Relation{}}} {
-			p := other(a)
-			set(a, p, k.rel)
-			h.incident(k.rule, h.add(at(day, 13), a, audit.Revealed, access.Treatment, p))
-		}
-		honey := patients + i
-		h.relations.Set("t-1", "", name(honey), watch.Relation{Honey: true})
-		h.incident(watch.Honey, h.add(at(day, 14), a, audit.Searched, access.Treatment, honey))
-		var bulk, export []int
-		for k := range 150 {
-			bulk = append(bulk, (i*150+k)%patients)
-		}
-		var ids []string // a few at a time, in half an hour, for payment: no relation is asked for
-		for k := 0; k < len(bulk); k += 10 {
-			ids = append(ids, h.add(begin.AddDate(0, 0, day+1).Add(15*time.Hour+time.Duration(k)*10*time.Second), a, audit.Revealed, access.Payment, bulk[k:k+10]...))
-		}
-		h.incident(watch.Bulk, ids...)
-		for k := range 600 {
-			export = append(export, first(a)+k%(patients/staff))
-		}
-		h.incident(watch.Export, h.add(at(day+2, 12), a, audit.Fetched, access.Operations, export...))
-		h.incident(watch.OffHours, h.add(at(day+3, 3), 2+i*6%48, audit.Revealed, access.Treatment, first(2+i*6%48)))
-		fails := begin.AddDate(0, 0, day).Add(18 * time.Hour)
-		for k := range 6 {
-			h.add(fails.Add(time.Duration(k)*time.Minute), a, audit.SignInFailed, "")
-		}
-		h.incident(watch.SignIn, h.add(fails.Add(7*time.Minute), a, audit.SignIn, ""))
-		glass := h.add(at(day, 10), a, audit.Revealed, access.BreakGlass, first(a))
-		if i%2 == 0 {
-			h.incident(watch.BreakGlass, glass)
-		} else { // the other half is reviewed the day after
-			h.add(at(day+1, 10), 50, audit.Reviewed, access.Compliance)
-			h.events[len(h.events)-1].About = glass
-		}
-	}
-	h.incident(watch.Dormant, h.add(at(80, 9), 33, audit.SignIn, ""))
-	h.add(at(50, 12), 0, audit.Gap, "")
-	h.events[len(h.events)-1].Actor, h.labels[h.events[len(h.events)-1].ID] = access.Principal{}, watch.TrailGap
-	h.add(at(51, 12), 0, audit.ClockOff, "")
-	h.events[len(h.events)-1].Actor, h.labels[h.events[len(h.events)-1].ID] = access.Principal{}, watch.ClockOff
-	slices.SortStableFunc(h.events, func(a, b audit.Stored) int { return a.Time.Compare(b.Time) })
-	return h
-}
-
-func first(actor int) int { n, _ := panel(actor); return n }
-
-// Explain implements [watch.Explainer].
-func (h *hospital) Explain(_ context.Context, a watch.Alert) (watch.Explanation, error) {
-	return h.why[a.Event], nil
-}
-
-// score counts alerts that are labelled, and labels that were found. An incident
-// of several events is found by one alert.
+// A score counts alerts that are labelled, and labels that were found. An
+// incident of several events is found by one alert.
 type score struct{ right, wrong, missed int }
 
 func (s score) precision() float64 { return float64(s.right) / float64(max(s.right+s.wrong, 1)) }
 func (s score) recall() float64    { return float64(s.right) / float64(max(s.right+s.missed, 1)) }
 
-// The rules find what is planted among ninety days of work, and little else.
-// The thresholds are of this simulation; a real trail has its own.
-func TestSimulation(t *testing.T) {
-	t.Parallel()
-	h := newHospital(1)
-	w, err := watch.New(watch.Config{Audit: audittest.New(t), Relations: h.relations, Explain: h})
+// watched is what the rules made of a hospital.
+type watched struct {
+	scores    map[watch.Rule]*score
+	explained int
+	events    int
+}
+
+func (w *watched) of(r watch.Rule) *score {
+	if w.scores[r] == nil {
+		w.scores[r] = new(score)
+	}
+	return w.scores[r]
+}
+
+// run lets the rules watch a hospital, after a month of learning.
+func (w *watched) run(t *testing.T, seed uint64) {
+	t.Helper()
+	h := newHospital(seed)
+	watcher, err := watch.New(watch.Config{Audit: audittest.New(t), Relations: h.relations, Explain: h})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx := access.With(t.Context(), access.Principal{ID: "watch", Tenant: "t-1", Kind: access.Service}, access.Compliance)
-	scores := map[watch.Rule]*score{}
-	of := func(r watch.Rule) *score {
-		if scores[r] == nil {
-			scores[r] = new(score)
-		}
-		return scores[r]
+	bulk := map[string]string{} // event to incident
+	for _, ev := range h.events {
+		bulk[ev.ID] = fmt.Sprintf("bulk %s %s", ev.Actor.ID, ev.Time.Format(time.DateOnly))
 	}
-	found := map[string]bool{}
-	explained := 0
-	start := h.events[0].Time
 	incident := func(rule watch.Rule, id string) string { // the events of one bulk incident are one
 		if rule == watch.Bulk {
-			for _, ev := range h.events {
-				if ev.ID == id {
-					return fmt.Sprintf("bulk %s %s", ev.Actor.ID, ev.Time.Format(time.DateOnly))
-				}
-			}
+			return bulk[id]
 		}
 		return id
 	}
+	found := map[string]bool{}
 	take := func(alerts []watch.Alert) {
 		for _, a := range alerts {
 			switch {
 			case a.Explained != watch.Unexplained:
-				explained++
+				w.explained++
 			case h.labels[a.Event] != "" && h.labels[a.Event] != a.Rule: // two rules see one incident
 			case h.labels[a.Event] == "":
-				of(a.Rule).wrong++
+				w.of(a.Rule).wrong++
 			case !found[incident(a.Rule, a.Event)]:
 				found[incident(a.Rule, a.Event)] = true
-				of(a.Rule).right++
+				w.of(a.Rule).right++
 			}
 		}
 	}
+	w.events += len(h.events)
 	for _, ev := range h.events {
-		if ev.Time.Sub(start) < learnt*24*time.Hour {
-			w.Learn(ev)
+		if ev.Time.Sub(h.events[0].Time) < learnt*24*time.Hour {
+			if err := watcher.Learn(ctx, ev); err != nil {
+				t.Fatal(err)
+			}
 			continue
 		}
-		alerts, err := w.Observe(ctx, ev)
+		alerts, err := watcher.Observe(ctx, ev)
 		if err != nil {
 			t.Fatal(err)
 		}
 		take(alerts)
-		if alerts, err = w.Tick(ctx, ev.Time); err != nil {
+		if alerts, err = watcher.Tick(ctx, ev.Time); err != nil {
 			t.Fatal(err)
 		}
 		take(alerts)
@@ -254,25 +90,51 @@ func TestSimulation(t *testing.T) {
 	for id, rule := range h.labels {
 		if key := incident(rule, id); !found[key] && !missed[key] {
 			missed[key] = true
-			of(rule).missed++
+			w.of(rule).missed++
 		}
 	}
-	var all score
+}
+
+// The rules find what is planted among ninety days of work, and little else.
+// The defaults were chosen on the first seeds; the test holds them to others,
+// which nothing was chosen on. The figures are of this simulation: a real trail
+// has its own.
+func TestSimulation(t *testing.T) {
+	t.Parallel()
+	tune, held := []uint64{1}, []uint64{101}
+	if os.Getenv("PART164_TEST_LONG") != "" {
+		tune, held = []uint64{1, 2, 3}, []uint64{101, 102, 103, 104, 105}
+	}
+	var scores [2]watched
+	for i, seeds := range [][]uint64{tune, held} {
+		scores[i].scores = map[watch.Rule]*score{}
+		for _, seed := range seeds {
+			scores[i].run(t, seed)
+		}
+	}
+	t.Logf("%-12s %-50s %s", "", fmt.Sprint("seeds ", tune, ", that the defaults were chosen on"), fmt.Sprint("seeds ", held))
+	var all [2]score
 	for _, r := range []watch.Rule{watch.Honey, watch.Self, watch.Household, watch.VIP, watch.Coworker, watch.Surname, watch.NoRelation, watch.Bulk, watch.Export,
 		watch.OffHours, watch.BreakGlass, watch.SignIn, watch.Dormant, watch.TrailGap, watch.ClockOff} {
-		s := *of(r)
-		all.right, all.wrong, all.missed = all.right+s.right, all.wrong+s.wrong, all.missed+s.missed
-		t.Logf("%-12s right %3d  wrong %4d  missed %2d  precision %.2f  recall %.2f", r, s.right, s.wrong, s.missed, s.precision(), s.recall())
-		least := 0.75              // two rules meet where who covers for somebody happens on a neighbour
-		if r == watch.NoRelation { // who covers for somebody has no relation either, and nothing explains a quarter of it
-			least = 0.05
+		line := fmt.Sprintf("%-12s", r)
+		for i := range scores {
+			s := *scores[i].of(r)
+			all[i] = score{all[i].right + s.right, all[i].wrong + s.wrong, all[i].missed + s.missed}
+			line += fmt.Sprintf(" %3d right %3d wrong %2d missed  precision %.2f recall %.2f ", s.right, s.wrong, s.missed, s.precision(), s.recall())
 		}
-		if s.recall() < 0.9 || s.precision() < least {
-			t.Errorf("%s: precision %.2f and recall %.2f, want %.2f and 0.90", r, s.precision(), s.recall(), least)
+		t.Log(line)
+		precision, recall := 0.5, 0.9 // two rules meet where who covers for somebody happens on a neighbour
+		if r == watch.NoRelation {    // who covers for another unit has no relation either, and nothing explains a quarter of it
+			precision, recall = 0.1, 0.7
+		}
+		if s := *scores[1].of(r); s.recall() < recall || s.precision() < precision {
+			t.Errorf("%s: precision %.2f and recall %.2f, want %.2f and %.2f", r, s.precision(), s.recall(), precision, recall)
 		}
 	}
-	t.Logf("in all       right %3d  wrong %4d  missed %2d  precision %.2f  recall %.2f; %d explained; %d events", all.right, all.wrong, all.missed, all.precision(), all.recall(), explained, len(h.events))
-	if all.recall() < 0.95 || all.precision() < 0.3 || explained == 0 {
-		t.Errorf("in all: precision %.2f, recall %.2f, %d explained", all.precision(), all.recall(), explained)
+	for i, s := range all {
+		t.Logf("in all: %d right, %d wrong, %d missed: precision %.2f, recall %.2f; %d explained; %d events", s.right, s.wrong, s.missed, s.precision(), s.recall(), scores[i].explained, scores[i].events)
+	}
+	if all[1].recall() < 0.95 || all[1].precision() < 0.5 || scores[1].explained == 0 {
+		t.Errorf("in all: precision %.2f, recall %.2f, %d explained", all[1].precision(), all[1].recall(), scores[1].explained)
 	}
 }

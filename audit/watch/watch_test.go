@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -68,18 +70,28 @@ func (b *bench) observe(ev audit.Stored) (rules []watch.Rule) {
 	return rules
 }
 
+func (b *bench) learn(ev audit.Stored) {
+	b.t.Helper()
+	if err := b.w.Learn(b.ctx, ev); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 func TestHoneyRecordsAlwaysAlert(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, watch.Config{Explain: excuse{}})
 	b.relations.Set("t-1", "", "p-honey", watch.Relation{Honey: true, Care: true})
-	seen := b.event("u-1", audit.Searched, "p-1", "p-honey")
-	refused := b.event("u-1", audit.Denied, "p-honey")
-	refused.Outcome = audit.Failure
-	service := b.event("job", audit.Revealed, "p-honey")
-	service.Actor.Kind = access.Service
-	patient := b.event("pseudonym", audit.Revealed, "p-honey")
-	patient.Actor.Kind = access.Patient
-	for name, ev := range map[string]audit.Stored{"seen": seen, "again": seen, "refused": refused, "by a service": service, "by a patient": patient} {
+	for name, change := range map[string]func(*audit.Stored){
+		"seen":         func(*audit.Stored) {},
+		"again":        func(*audit.Stored) {},
+		"refused":      func(ev *audit.Stored) { ev.Type, ev.Outcome = audit.Denied, audit.Failure },
+		"by a service": func(ev *audit.Stored) { ev.Actor = access.Principal{ID: "job", Tenant: "t-1", Kind: access.Service} },
+		"by a patient": func(ev *audit.Stored) {
+			ev.Actor = access.Principal{ID: "pseudonym", Tenant: "t-1", Kind: access.Patient}
+		},
+	} {
+		ev := b.event("u-1", audit.Searched, "p-1", "p-honey")
+		change(&ev)
 		if got := b.observe(ev); !slices.Equal(got, []watch.Rule{watch.Honey}) {
 			t.Errorf("%s: %v", name, got)
 		}
@@ -107,6 +119,8 @@ func TestRelationsInTheirOrder(t *testing.T) {
 	}{
 		{watch.Relation{}, access.Treatment, watch.NoRelation},
 		{watch.Relation{}, access.Payment, ""},
+		{watch.Relation{Unit: true}, access.Treatment, ""},
+		{watch.Relation{Unit: true, VIP: true}, access.Treatment, watch.VIP},
 		{watch.Relation{Care: true, VIP: true, Staff: true, SameSurname: true}, access.Treatment, ""},
 		{watch.Relation{VIP: true, Staff: true, SameSurname: true}, access.Payment, watch.VIP},
 		{watch.Relation{Staff: true, SameSurname: true}, access.Payment, watch.Coworker},
@@ -132,6 +146,119 @@ func TestRelationsInTheirOrder(t *testing.T) {
 	}
 }
 
+// Strangers are usual for some: they alert where there are more than usual, and
+// for everybody else the first does.
+func TestStrangersAreOverOnesOwnHistory(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, watch.Config{})
+	b.now = time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)
+	for p := range 40 {
+		b.relations.Set("t-1", "", fmt.Sprintf("p-own-%d", p), watch.Relation{Care: true})
+	}
+	see := func(actor, patient string) audit.Stored {
+		ev := b.event(actor, audit.Revealed, patient)
+		ev.Purpose = access.Treatment
+		return ev
+	}
+	for day := range 30 {
+		b.now = b.now.AddDate(0, 0, 1)
+		for k := range 6 {
+			b.learn(see("u-floats", fmt.Sprintf("p-%d-%d", day, k)))
+		}
+		b.learn(see("u-stays", fmt.Sprintf("p-own-%d", day)))
+	}
+	b.now = b.now.AddDate(0, 0, 1)
+	if got := b.observe(see("u-stays", "p-new")); !slices.Equal(got, []watch.Rule{watch.NoRelation}) {
+		t.Errorf("the first stranger of one who never sees any: %v", got)
+	}
+	var fired []int
+	for k := range 12 {
+		if got := b.observe(see("u-floats", fmt.Sprintf("p-now-%d", k))); len(got) > 0 {
+			fired = append(fired, k)
+		}
+	}
+	if len(fired) == 0 || fired[0] < 6 || fired[0] > 9 {
+		t.Errorf("one who sees six strangers a day is told of at those of index %v", fired)
+	}
+}
+
+// A list happens to hold somebody: only honey records count in it.
+func TestAListIsNoLook(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, watch.Config{})
+	var list []string
+	for i := range 24 {
+		list = append(list, fmt.Sprintf("p-%d", i))
+	}
+	b.relations.Set("t-1", "u-1", "p-0", watch.Relation{VIP: true})
+	b.relations.Set("t-1", "u-1", "p-honey", watch.Relation{Honey: true})
+	if got := b.observe(b.event("u-1", audit.Fetched, append(list, "p-24")...)); len(got) > 0 {
+		t.Errorf("a list of 25: %v", got)
+	}
+	if got := b.observe(b.event("u-1", audit.Fetched, append(list, "p-honey")...)); !slices.Equal(got, []watch.Rule{watch.Honey}) {
+		t.Errorf("a list of 25 with a honey record: %v", got)
+	}
+	if got := b.observe(b.event("u-1", audit.Fetched, list...)); !slices.Equal(got, []watch.Rule{watch.VIP}) {
+		t.Errorf("24 patients: %v", got)
+	}
+}
+
+// The same alert does not come again within Repeat, unless it is about somebody
+// else; an explained one is not recorded.
+func TestAlertsRepeatAndAreExplained(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, watch.Config{})
+	for _, p := range []string{"p-1", "p-2"} {
+		b.relations.Set("t-1", "u-1", p, watch.Relation{VIP: true})
+	}
+	for i, tt := range []struct {
+		patient string
+		later   time.Duration
+		want    int
+	}{{"p-1", 0, 1}, {"p-1", 11 * time.Hour, 0}, {"p-2", 0, 1}, {"p-1", 2 * time.Hour, 1}} {
+		b.now = b.now.Add(tt.later)
+		if got := b.observe(b.event("u-1", audit.Revealed, tt.patient)); len(got) != tt.want {
+			t.Errorf("%d: %v, want %d", i, got, tt.want)
+		}
+	}
+	e := newBench(t, watch.Config{Explain: excuse{}})
+	e.relations.Set("t-1", "u-1", "p-1", watch.Relation{VIP: true})
+	alerts, err := e.w.Observe(e.ctx, e.event("u-1", audit.Revealed, "p-1"))
+	if err != nil || len(alerts) != 1 || alerts[0].Explained != watch.Order || alerts[0].ID != "" || len(e.trail.Events()) > 0 {
+		t.Errorf("explained: %+v, %v, and %d events", alerts, err, len(e.trail.Events()))
+	}
+	f := newBench(t, watch.Config{Explain: speechless{}})
+	f.relations.Set("t-1", "u-1", "p-1", watch.Relation{VIP: true})
+	if alerts, err = f.w.Observe(f.ctx, f.event("u-1", audit.Revealed, "p-1")); err == nil || len(alerts) != 1 || alerts[0].ID == "" {
+		t.Errorf("an explainer that fails: %+v, %v; want the alert", alerts, err)
+	}
+}
+
+type speechless struct{}
+
+func (speechless) Explain(context.Context, watch.Alert) (watch.Explanation, error) {
+	return watch.Order, errors.New("no answer")
+}
+
+func TestADormantAccountWakes(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, watch.Config{})
+	b.observe(b.event("u-1", audit.SignIn))
+	b.now = b.now.Add(59 * 24 * time.Hour)
+	if got := b.observe(b.event("u-1", audit.SignIn)); len(got) > 0 {
+		t.Errorf("after 59 days: %v", got)
+	}
+	b.now = b.now.Add(60 * 24 * time.Hour)
+	failed := b.event("u-1", audit.SignInFailed)
+	failed.Outcome = audit.Failure
+	if got := b.observe(failed); len(got) > 0 { // somebody tries the account: nobody has used it
+		t.Errorf("a failed sign-in: %v", got)
+	}
+	if got := b.observe(b.event("u-1", audit.SignIn)); !slices.Equal(got, []watch.Rule{watch.Dormant}) {
+		t.Errorf("after 60 days: %v", got)
+	}
+}
+
 // Who is often busy may be; who is not, may not.
 func TestBulkIsOverOnesOwnHistory(t *testing.T) {
 	t.Parallel()
@@ -145,8 +272,8 @@ func TestBulkIsOverOnesOwnHistory(t *testing.T) {
 	}
 	for range 40 {
 		b.now = b.now.Add(time.Hour)
-		b.w.Learn(b.event("u-busy", audit.Fetched, list(100)...))
-		b.w.Learn(b.event("u-calm", audit.Fetched, list(5)...))
+		b.learn(b.event("u-busy", audit.Fetched, list(100)...))
+		b.learn(b.event("u-calm", audit.Fetched, list(5)...))
 	}
 	b.now = b.now.Add(time.Hour)
 	if got := b.observe(b.event("u-busy", audit.Fetched, list(150)...)); len(got) > 0 {
@@ -232,6 +359,13 @@ func TestFailuresAreSaid(t *testing.T) {
 		t.Errorf("an alert that is not recorded: %v, %v", alerts, err)
 	}
 	b.trail.Fail(nil)
+	again, err := b.w.Observe(b.ctx, b.event("u-2", audit.SignIn))
+	if err != nil || len(again) != 1 || again[0].Event != alerts[0].Event || again[0].ID == "" {
+		t.Errorf("with the next event: %+v, %v; want the alert, recorded", again, err)
+	}
+	if again, err = b.w.Tick(b.ctx, b.now); err != nil || len(again) > 0 {
+		t.Errorf("and once more: %+v, %v", again, err)
+	}
 	b.relations.Fail(broken)
 	if _, err := b.w.Observe(b.ctx, b.event("u-1", audit.Revealed, "p-2")); !errors.Is(err, broken) {
 		t.Errorf("relations that do not answer: %v", err)
@@ -269,6 +403,37 @@ func TestStateIsBounded(t *testing.T) {
 	if n := b.w.Actors(); n != 10 {
 		t.Errorf("%d actors are kept, want 10", n)
 	}
+}
+
+// A million events of more actors and patients than are kept: memory stays.
+func TestMemoryIsBounded(t *testing.T) {
+	n := 200_000
+	if os.Getenv("PART164_TEST_LONG") != "" {
+		n = 1_000_000
+	}
+	b := newBench(t, watch.Config{MaxActors: 2000, Off: []watch.Rule{watch.NoRelation}})
+	used := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	var early int64
+	for i := range n {
+		ev := b.event(fmt.Sprintf("u-%d", i%5000), audit.Revealed, fmt.Sprintf("p-%d", i))
+		if i%100 == 0 {
+			ev.Purpose = access.BreakGlass
+		}
+		ev.ID = fmt.Sprintf("j%d.%d", i%50, i)
+		b.learn(ev)
+		if i == n/4 {
+			early = used()
+		}
+	}
+	if grown := used() - early; grown > 4<<20 {
+		t.Errorf("%d bytes more after %d events than after %d", grown, n, n/4)
+	}
+	runtime.KeepAlive(b)
 }
 
 func TestNewRefuses(t *testing.T) {

@@ -35,7 +35,8 @@ type Config struct {
 	MaxPending   int           // unreviewed emergency accesses kept; zero means 1,000. Of more the oldest is raised early
 
 	// Repeat is how long an alert of one rule about one actor and patient, or
-	// about an actor, is not raised again. Zero means 12 hours.
+	// about an actor, is not raised again. Zero means 12 hours. Of a honey record
+	// it is 10 minutes at most, one look; the trail and the clock are always said.
 	Repeat time.Duration
 }
 

@@ -100,6 +100,9 @@ func (w *watched) run(t *testing.T, seed uint64) {
 // which nothing was chosen on. The figures are of this simulation: a real trail
 // has its own.
 func TestSimulation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one goroutine's work: left out of the race leg")
+	}
 	t.Parallel()
 	tune, held := []uint64{1}, []uint64{101}
 	if os.Getenv("PART164_TEST_LONG") != "" {

@@ -327,20 +327,27 @@ func ruleOf(r *Relation, ev *audit.Stored) Rule {
 
 // fresh reports whether an alert of the rule, about the actor and, where it has
 // one, the patient, was not raised lately, and whether the rule applies at all.
-// Honey records, the trail and the clock are always said.
+// The trail and the clock are always said.
 func (w *Watcher) fresh(a *Alert) bool {
+	within := w.cfg.Repeat
 	switch {
 	case slices.Contains(w.cfg.Off, a.Rule) || w.told.has(a):
 		return false
-	case a.Rule == Honey || a.Rule == TrailGap || a.Rule == ClockOff || a.Actor.ID == "":
+	case a.Rule == TrailGap || a.Rule == ClockOff || a.Actor.ID == "":
 		return true
+	case a.Rule == Honey:
+		within = min(within, oneLook)
 	}
 	patient := ""
 	if len(a.Patients) > 0 {
 		patient = a.Patients[0]
 	}
-	return w.actors.of(a.Tenant, a.Actor.ID).fresh(a.Rule, patient, a.Time, w.cfg.Repeat)
+	return w.actors.of(a.Tenant, a.Actor.ID).fresh(a.Rule, patient, a.Time, within)
 }
+
+// oneLook is how long one look at a chart takes, which is many events: a honey
+// record is said again after that, whatever Config.Repeat is.
+const oneLook = 10 * time.Minute
 
 func later(a, b time.Time) time.Time {
 	if b.After(a) {

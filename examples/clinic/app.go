@@ -16,6 +16,7 @@ import (
 	"github.com/part164/part164/access/rbac"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/report"
+	"github.com/part164/part164/audit/sink"
 	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/minimize"
 	"github.com/part164/part164/session"
@@ -52,6 +53,7 @@ type app struct {
 	sessions *session.Manager
 	guard    *httpaccess.Guard
 	reports  *report.Reporter
+	watch    *sink.Pipe
 	pages    map[string]*template.Template
 	stop     context.CancelFunc // ends the sweep of sessions
 }
@@ -120,6 +122,9 @@ func open(ctx context.Context, o options) (_ *app, err error) {
 	if err := a.addUsers(ctx); err != nil {
 		return nil, err
 	}
+	if err := a.watchTrail(ctx); err != nil {
+		return nil, err
+	}
 	sweep, stop := context.WithCancel(context.Background())
 	a.stop = stop
 	go func() { _ = a.sessions.Run(sweep) }() // ends with sweep
@@ -130,8 +135,11 @@ func open(ctx context.Context, o options) (_ *app, err error) {
 func (a *app) close() error {
 	a.stop()
 	var err error
+	if a.watch != nil {
+		err = a.watch.Close()
+	}
 	if a.db != nil {
-		err = storage.Close(a.db)
+		err = errors.Join(err, storage.Close(a.db))
 	}
 	if a.journal != nil {
 		err = errors.Join(err, a.journal.Close())

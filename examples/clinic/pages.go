@@ -59,6 +59,7 @@ func (a *app) handler() http.Handler {
 	route("GET /patients/{id}/audit/page", a.auditFile, access.Read, "audit", review...)
 	route("GET /review", a.reviewPage, access.Read, "audit", access.Compliance)
 	route("POST /review", a.signOff, access.Review, "audit", access.Compliance)
+	route("POST /review/alert", a.dispose, access.Review, "audit", access.Compliance)
 	return a.tampered(secure(a.sessions.Middleware(mux)))
 }
 

@@ -148,6 +148,8 @@ type reviewed struct {
 	Week         string // any day of it
 	Before, Next string // the weeks around it; Next is empty in the newest
 	Over, Sign   bool   // the week is over; the reader may sign off
+	Dispose      bool   // the reader may say what came of an alert
+	Outcomes     any
 }
 
 // week returns the week that a request names; without a name the last one that
@@ -210,7 +212,8 @@ func (a *app) showReview(w http.ResponseWriter, r *http.Request, status int, q r
 	if body.Over {
 		body.Next = q.Until.Format(time.DateOnly)
 	}
-	body.Sign = body.Over && a.may(r.Context(), access.Review, "audit")
+	body.Dispose, body.Outcomes = a.may(r.Context(), access.Review, "audit"), outcomes
+	body.Sign = body.Over && body.Dispose
 	var err error
 	if body.Chart, err = chartOf(rev.Document()); err != nil {
 		a.fail(w, r, err)

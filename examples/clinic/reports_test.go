@@ -121,3 +121,51 @@ func TestOfficerSignsTheWeekOff(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Whoever touches the honey record is in the review, until an officer says what
+// came of it.
+func TestWatchRaisesAndTheOfficerDisposes(t *testing.T) {
+	t.Parallel()
+	a, base, _ := start(t, options{})
+	if err := a.seed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	v := &visit{base: base}
+	nurse, _, err := v.signIn("nurse")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ans, err := nurse.get("/patients/" + nobody)
+	if err := ans.want(err, http.StatusOK); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.watch.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	officer, _, err := v.signIn("officer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	today := "/review?week=" + time.Now().UTC().Format(time.DateOnly)
+	ans, err = officer.get(today)
+	if err := ans.with(err, "</code> honey", "<td>nurse</td>", ">Record</button>"); err != nil {
+		t.Fatal(err)
+	}
+	alert := regexp.MustCompile(`name="alert" value="([^"]*)"`).FindStringSubmatch(ans.body)
+	if len(alert) != 2 || strings.Count(ans.body, "</code> honey") != 1 {
+		t.Fatalf("%d alerts of the honey record, want 1: that the importer made it is none", strings.Count(ans.body, "</code> honey"))
+	}
+	form := url.Values{"week": {time.Now().UTC().Format(time.DateOnly)}, "alert": {alert[1]}, "reason": {"violation"}}
+	ans, err = nurse.post("/review/alert", form)
+	if err := ans.want(err, http.StatusForbidden); err != nil {
+		t.Errorf("the nurse disposes of it: %v", err)
+	}
+	ans, err = officer.post("/review/alert", form)
+	if err := ans.want(err, http.StatusSeeOther); err != nil {
+		t.Fatal(err)
+	}
+	ans, err = officer.get(today)
+	if err := ans.with(err, ">violation</td>"); err != nil {
+		t.Error(err)
+	}
+}

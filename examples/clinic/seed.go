@@ -62,8 +62,11 @@ func seedPatient(tx *gorm.DB, r *rand.Rand, i int) error {
 		ZIP:       storage.Seal(pick("02334", "02571", "02343")),
 		Plan:      storage.Seal(fmt.Sprintf("HX-%09d", r.IntN(1_000_000_000))),
 	}
-	if i == 0 {
+	switch i {
+	case 0:
 		p.ID = firstPatient
+	case seeded - 1:
+		p.ID, p.Name = nobody, storage.Seal("Theodora Blackwood")
 	}
 	if err := tx.Create(p).Error; err != nil {
 		return err

@@ -62,7 +62,7 @@ func (rev *Report) Document() *document.Document {
 		if s.Count > 0 {
 			n = fmt.Sprint(s.Count)
 		}
-		look.Rows = append(look.Rows, []string{document.Stamp(s.Time), what, s.Who.Text(), s.User, n, came})
+		look.Rows = append(look.Rows, []string{document.Stamp(s.Time), what, s.Who.Text(), s.About.Text(), n, came})
 	}
 	signed := document.Table{Caption: "Sign-offs", Columns: []string{"Time (UTC)", "By", "Of this review"}, Empty: "Nobody has signed off."}
 	for _, s := range rev.SignOffs {

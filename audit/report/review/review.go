@@ -50,7 +50,7 @@ type Signal struct {
 	Reason      audit.Reason `json:"reason,omitempty"`
 	Who         report.Who   `json:"who"`
 	Rule        string       `json:"rule,omitempty"` // of an alert
-	User        string       `json:"user,omitempty"` // whom it is about
+	About       report.Who   `json:"about,omitzero"` // whom it is about; zero where nobody is named
 	Count       int          `json:"count,omitempty"`
 	Disposition audit.Reason `json:"disposition,omitempty"` // of an alert; empty where nobody has decided
 	Emergency   bool         `json:"emergency,omitempty"`
@@ -118,8 +118,11 @@ func (rev *Report) count(ctx context.Context, trail *report.Trail) error {
 		}
 		rev.chart.Add(ev.Time, a.count(&ev.Stored))
 		if wantsLook(&ev.Stored) {
-			rev.Signals = append(rev.Signals, Signal{Event: ev.ID, Time: ev.Time, Type: ev.Type, Reason: ev.Reason, Who: a.Who, Rule: ev.Rule, User: ev.User, Count: ev.Count,
+			rev.Signals = append(rev.Signals, Signal{Event: ev.ID, Time: ev.Time, Type: ev.Type, Reason: ev.Reason, Who: a.Who, Rule: ev.Rule, Count: ev.Count,
 				Emergency: ev.Purpose == access.BreakGlass})
+			if ev.User != "" {
+				rev.Signals[len(rev.Signals)-1].About = trail.Who(ctx, access.Principal{ID: ev.User, Kind: ev.UserKind})
+			}
 		}
 	}
 	slices.Reverse(rev.Signals)
@@ -149,7 +152,7 @@ func (rev *Report) dispositions(ctx context.Context, trail *report.Trail) error 
 		if err != nil {
 			return err
 		}
-		if i, ok := alerts[ev.About]; ok && ev.Actor.ID != rev.Signals[i].User { // nobody disposes of their own
+		if i, ok := alerts[ev.About]; ok && ev.Actor.ID != rev.Signals[i].About.ID { // nobody disposes of their own
 			rev.Signals[i].Disposition = ev.Reason
 			delete(alerts, ev.About) // the newest stands
 		}

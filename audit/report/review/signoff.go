@@ -87,7 +87,7 @@ func (rev *Report) digest() (string, error) {
 		signed.People[i].Who.Name = ""
 	}
 	for i := range signed.Signals {
-		signed.Signals[i].Who.Name = ""
+		signed.Signals[i].Who.Name, signed.Signals[i].About.Name = "", ""
 	}
 	text, err := json.Marshal(signed)
 	sum := sha256.Sum256(text)

@@ -3,8 +3,11 @@
 package audit_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -145,16 +148,80 @@ func TestAClockThatIsSetForward(t *testing.T) {
 }
 
 // A clock set back is no way to put lines before a checkpoint's time: without
-// the step's own line an older time is a defect.
+// the step's own line an older time is a defect. All else of these journals is
+// as it should be: chained, and signed wherever the journal signs.
 func TestVerifyBoundsTimesByTheLinesBefore(t *testing.T) {
 	t.Parallel()
-	dir := small(t)
-	f := takeApart(t, dir)
-	old := audit.Rechecksum([]byte(strings.Replace(string(f.lines[7]), `"time":"2`, `"time":"1`, 1)))
-	lines := append(append(f.lines[:7:7], old), f.lines[8:]...)
-	f.write(t, audit.Rechain(lines, 8))
-	r := verify(t, dir)
-	if len(r.Defects) == 0 || r.Defects[0].Seq != 7 || !strings.Contains(r.Defects[0].Problem, "older than the one before it") {
-		t.Errorf("defects: %v, want the older line named", r.Defects)
+	anew := func(dir string, back int, by time.Duration) {
+		t.Helper()
+		segments, lines := 0, [][]byte(nil)
+		var counts []int
+		for ; ; segments++ {
+			if _, err := os.Stat(segmentFile(dir, segments+1)); err != nil {
+				break
+			}
+			more := bytes.Split(bytes.TrimSuffix(readSegment(t, dir, segments+1), []byte("\n")), []byte("\n"))
+			lines, counts = append(lines, more...), append(counts, len(more))
+		}
+		key := filepath.Join(dir, "verifier.pub")
+		text, err := os.ReadFile(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines, vkey := audit.Anew(t, lines, strings.TrimSpace(string(text)), func(i int, at *[]byte, body []byte) []byte {
+			if i == back {
+				was, err := time.Parse("2006-01-02T15:04:05.000000Z", string(*at))
+				if err != nil {
+					t.Fatal(err)
+				}
+				*at = []byte(was.Add(-by).Format("2006-01-02T15:04:05.000000Z"))
+			}
+			return body
+		})
+		for i, n := range counts {
+			put(t, segmentFile(dir, i+1), append(bytes.Join(lines[:n], []byte("\n")), '\n'))
+			lines = lines[n:]
+		}
+		put(t, key, []byte(vkey+"\n"))
+	}
+	cut := abandoned(t)
+	tail := takeApart(t, cut)
+	n := len(tail.lines)
+	old := bytes.Replace(tail.lines[n-2], []byte(`"time":"2`), []byte(`"time":"1`), 1)
+	tail.write(t, audit.Renumber(append(tail.lines, audit.Rechecksum(old)), n))
+	one, many := small(t), rolled(t)
+	// Lines of one: 0 header, 1 checkpoint, 2 opened, 3 4 deviations, 5
+	// checkpoint, 6 7 reveals, ... 12 checkpoint; segment 2 of many begins with 9.
+	for name, tt := range map[string]struct {
+		dir  string
+		line int
+	}{
+		"an event":                   {one, 7},
+		"a checkpoint in the middle": {one, 5},
+		"the last checkpoint":        {one, 12},
+		"the header of a segment":    {many, 9},
+		"an unsigned event":          {cut, n},
+	} {
+		dir := copied(t, tt.dir)
+		if tt.dir != cut {
+			anew(dir, tt.line, 0)
+			if r := verify(t, dir); r.Broken() {
+				t.Fatalf("%s, nothing older: %v", name, r.Defects)
+			}
+			anew(dir, tt.line, 7*365*24*time.Hour)
+		}
+		fast, slow, err := audit.VerifyBothWays(t.Context(), dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range []audit.Report{fast, slow} {
+			d := r.Defects
+			if tt.dir == cut && len(d) == 2 && strings.Contains(d[1].Problem, "nobody signed") { // as old as it says
+				d = d[:1]
+			}
+			if len(d) != 1 || d[0].Seq != uint64(tt.line) || !strings.Contains(d[0].Problem, "older than the one before it") {
+				t.Errorf("%s: %v, want the older line named", name, r.Defects)
+			}
+		}
 	}
 }

@@ -158,6 +158,14 @@ func rechain(t testing.TB, lines [][]byte, signer note.Signer, change func(i int
 		if err != nil {
 			t.Fatal(err)
 		}
+		if Type(f.typ) == typeSegment && i > 0 {
+			h, err := parseHeader(&f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.Range = rangeText(tr)
+			f.rest = h.body()[len(`,"type":"segment"`):]
+		}
 		body, sign := change(i, &f, append([]byte(`,"type":"`+string(f.typ)+`"`), f.rest...))
 		if sign && Type(f.typ) == typeCheckpoint {
 			if body, err = signCheckpoint(tr, f.time, signer.Name(), signer); err != nil {

@@ -287,11 +287,13 @@ func (r *reading) segment(index int, off int64, last bool) error {
 		switch {
 		case err != nil:
 			return err
-		case state == atEnd && at == 0 && !last:
-			return r.corrupt(index, 0, "the segment has no line: it was emptied, or overwritten with zeros")
+		case state == atEnd && at == 0:
+			return r.corrupt(index, 0, "%s", noLine)
+		case state == atEnd && off == 0 && n == 1:
+			return r.corrupt(index, at, "%s", noCheckpoint)
 		case state == atEnd:
 			return nil
-		case state == atRemains && !last:
+		case state == atRemains && (!last || off == 0 && n < 2):
 			return r.corrupt(index, at, "the line cannot be read: bytes of it were overwritten")
 		case state == atRemains:
 			again, err := r.tail(index, lines)
@@ -305,6 +307,13 @@ func (r *reading) segment(index int, off int64, last bool) error {
 		}
 	}
 }
+
+// A segment gets its name once its first two lines are on the disk: no crash
+// leaves one without them.
+const (
+	noLine       = "the segment has no line: it was emptied, or overwritten with zeros"
+	noCheckpoint = "the header has no checkpoint: what followed it was cut off, or overwritten with zeros"
+)
 
 // tail decides what stands at lines, behind the last whole line of the last
 // segment: a write in the making, or the remains of one, ends the reading;

@@ -408,8 +408,6 @@ func (v *verification) pass(index int, last, every bool) error {
 			v.report.GivenUp++
 			end = min(end, cut)
 		}
-	} else if _, err := os.Stat(filepath.Join(v.dir, segmentName(index+1))); err != nil && info.Mode().Perm() == 0o400 {
-		v.defect(Defect{File: segmentName(index + 1), Seq: v.chain.seq, Problem: "the segment is missing: the one before it was completed"})
 	}
 	v.report.Segments++
 	s := segmentPass{verification: v, name: name, last: last, every: every, r: newLineReader(f, end, v.buf[:0])}
@@ -425,8 +423,9 @@ type segmentPass struct {
 	r     *lineReader
 
 	header *segmentHeader
-	n      int // lines read
-	sealed bool
+	n      int      // lines read
+	sealed bool     // the last line is a checkpoint
+	closed bool     // the last line but checkpoints is journal.closed
 	mark   struct { // the newest checkpoint whose signature was not checked
 		at    Defect
 		frame frame
@@ -487,9 +486,17 @@ func (s *segmentPass) run() error {
 	}
 	s.checkMark()
 	if s.r.offset() == 0 {
-		s.defect(Defect{File: s.name, Seq: s.chain.seq, Problem: "the segment has no line: it was emptied, or overwritten with zeros"})
+		s.defect(Defect{File: s.name, Seq: s.chain.seq, Problem: noLine})
 		s.chain = s.chain.gone()
 		return nil
+	}
+	if s.n == 1 {
+		s.defect(Defect{File: s.name, Offset: s.r.offset(), Seq: s.chain.seq, Problem: noCheckpoint})
+	}
+	if s.last && s.completed() {
+		if _, err := os.Stat(filepath.Join(s.dir, segmentName(s.index()+1))); err != nil { // nobody went on in the meantime
+			s.defect(Defect{File: segmentName(s.index() + 1), Seq: s.chain.seq, Problem: "the segment is missing: the one before it was completed"})
+		}
 	}
 	// A segment that was given up ends at its cut, without a checkpoint: the
 	// next header, which is signed, says so.
@@ -499,6 +506,14 @@ func (s *segmentPass) run() error {
 		s.defect(d)
 	}
 	return nil
+}
+
+// completed reports whether nothing can follow in the segment: it ends with its
+// checkpoint, short of the size that its header has, for a journal that goes on
+// in the next one trims it. One that was closed goes on in the same, and zeros
+// that a copy lost say nothing. File modes are not asked: each copy has its own.
+func (s *segmentPass) completed() bool {
+	return s.sealed && !s.closed && s.header != nil && s.r.trimmed(s.header)
 }
 
 func (s *segmentPass) index() int { i, _ := segmentIndex(s.name); return i }
@@ -673,7 +688,9 @@ func (s *segmentPass) count(at Defect, f *frame) {
 	if c.unsigned++; c.unsigned == 1 {
 		c.since = c.lastTime
 	}
-	s.sealed = Type(f.typ) == typeCheckpoint
+	if s.sealed = Type(f.typ) == typeCheckpoint; !s.sealed {
+		s.closed = Type(f.typ) == Closed
+	}
 	switch Type(f.typ) {
 	case typeSegment:
 		if s.n != 0 {
@@ -803,6 +820,11 @@ type lineReader struct {
 
 func newLineReader(f io.ReaderAt, size int64, buf []byte) *lineReader {
 	return &lineReader{f: f, size: size, buf: buf}
+}
+
+// trimmed reports whether the segment of the header ends here, short of its size.
+func (r *lineReader) trimmed(h *segmentHeader) bool {
+	return r.offset() == r.size && r.size < h.Size
 }
 
 // offset is that of the next line.

@@ -115,7 +115,7 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 		return s
 	}
 	defer f.Close()
-	if last && info.Mode().Perm() == 0o400 || info.Size() > maxSegment {
+	if info.Size() > maxSegment {
 		return s
 	}
 	end := info.Size()
@@ -129,6 +129,8 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 	w, r := newLineWriter(), newLineReader(f, end, buf)
 	var expect leaf
 	var key note.Verifier
+	var header *segmentHeader
+	closed := false // the last line but checkpoints is journal.closed
 	var mark struct {
 		frame frame
 		tree  tree
@@ -159,6 +161,7 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 			if err != nil || h.Segment != index {
 				return s
 			}
+			header = h
 			s.start.seq, s.start.prev = f.seq, f.prev
 			if s.start.tree, err = h.tree(f.seq); err != nil {
 				return s
@@ -189,6 +192,9 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 		copy(s.lastTime[:], f.time)
 		if s.unsigned++; s.unsigned == 1 {
 			s.since = s.lastTime
+		}
+		if typ != typeCheckpoint {
+			closed = typ == Closed
 		}
 		switch {
 		case typ == typeSegment && n == 0:
@@ -231,6 +237,8 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 	case mark.tree.r != nil && checkCheckpoint(&mark.frame, mark.tree, v.origin, key) != nil:
 		return s
 	case !last && cut == 0 && s.unsigned > 0: // it does not end with a checkpoint
+		return s
+	case last && s.unsigned == 0 && !closed && r.trimmed(header): // it seems completed
 		return s
 	}
 	s.sound = true

@@ -46,12 +46,14 @@ type Pipe struct {
 	mu      sync.Mutex
 	parking *parking
 	pos     audit.Position // accepted or parked
-	saved   audit.Position // the same, on the disk
+	saved   audit.Position // the same, on the disk; ahead of pos while a Rewinder gets events again
 	savedAt time.Time
-	taken   int   // events that the sink accepted since it was opened
-	fails   int   // deliveries in a row that failed
-	broken  bool  // the alarm was raised
-	err     error // of the last try; nil where it succeeded
+	taken   int       // events that the sink accepted since it was opened
+	fails   int       // deliveries in a row that failed
+	since   time.Time // of the first of them
+	probes  int       // later lines that were offered since
+	broken  bool      // the alarm was raised
+	err     error     // of the last try; nil where it succeeded
 	moved   chan struct{}
 	closed  bool
 }
@@ -108,8 +110,27 @@ func newPipe(src source, record audit.Recorder, s Sink, cfg Config) (*Pipe, erro
 	}
 	return &Pipe{
 		sink: s, src: src, record: record, cfg: cfg, log: cfg.Log.With(zap.String("sink", s.Name())),
-		delivers: new(sync.Mutex), parking: parking, pos: pos, saved: pos, moved: make(chan struct{}), done: make(chan struct{}),
+		delivers: new(sync.Mutex), parking: parking, pos: rewind(src, pos, s), saved: pos, moved: make(chan struct{}), done: make(chan struct{}),
 	}, nil
+}
+
+// rewind returns where to begin again with a [Rewinder].
+func rewind(src source, pos audit.Position, s Sink) audit.Position {
+	r, ok := s.(Rewinder)
+	if !ok || r.Rewind() <= 0 || pos.Writer == "" {
+		return pos
+	}
+	from := audit.Position{}
+	if n := uint64(r.Rewind()); pos.Seq > n {
+		from = audit.Position{Writer: pos.Writer, Seq: pos.Seq - n} // lines, of which some are no events
+	}
+	for _, err := range src.Read(context.Background(), from) {
+		if err != nil { // purged meanwhile
+			return pos
+		}
+		break
+	}
+	return from
 }
 
 func (p *Pipe) start() {
@@ -168,6 +189,9 @@ func (p *Pipe) Lag(ctx context.Context) (Lag, error) { return p.lag(ctx, -1) }
 func (p *Pipe) lag(ctx context.Context, most int) (Lag, error) {
 	p.mu.Lock()
 	lag, pos := Lag{Parked: len(p.parking.left()), Err: p.err}, p.pos
+	if p.saved.Seq > pos.Seq { // what comes again is none
+		pos = p.saved
+	}
 	p.mu.Unlock()
 	for l, err := range p.src.Read(ctx, pos) {
 		if err != nil {
@@ -231,7 +255,8 @@ func (p *Pipe) Flush(ctx context.Context) error {
 }
 
 // Retry offers what was parked once more, oldest first, and returns how many
-// were accepted and how many still wait. They come late, and out of order.
+// were accepted and how many still wait. They come late, and out of order. It
+// gives up when the receiver fails three times in a row.
 func (p *Pipe) Retry(ctx context.Context) (accepted, left int, err error) {
 	p.delivers.Lock()
 	defer p.delivers.Unlock()
@@ -252,24 +277,23 @@ func (p *Pipe) Retry(ctx context.Context) (accepted, left int, err error) {
 		lines = append(lines, line)
 		return err
 	})
+	var failed []error // in a row
 	for i := range lines {
-		if err != nil {
+		if err != nil || len(failed) == breakAfter {
 			break
 		}
-		var n int
-		n, err = p.call(ctx, lines[i:i+1])
-		if errors.Is(err, ErrPoison) {
-			err = nil
-			continue
-		}
-		if err == nil && n == 1 {
+		n, cerr := p.call(ctx, lines[i:i+1])
+		switch {
+		case cerr == nil && n == 1:
 			p.mu.Lock()
 			err = p.parking.add(parkedLine{ID: lines[i].ID, Time: p.cfg.Now().UTC(), Accepted: true})
 			p.mu.Unlock()
-			accepted, left = accepted+1, left-1
+			accepted, left, failed = accepted+1, left-1, nil
+		case !errors.Is(cerr, ErrPoison) && !errors.Is(cerr, ErrRefused):
+			failed = append(failed, cerr)
 		}
 	}
-	if err != nil {
+	if err = errors.Join(append(failed, err)...); err != nil {
 		err = fmt.Errorf("audit: retry what sink %s parked: %w", p.sink.Name(), err)
 	}
 	return accepted, left, err
@@ -315,8 +339,12 @@ func (p *Pipe) step(ctx context.Context) time.Duration {
 		if n > 0 {
 			p.advance(lines[n-1].Position, n)
 		}
-		if errors.Is(err, ErrPoison) && n < len(lines) {
+		switch {
+		case err == nil || n == len(lines):
+		case errors.Is(err, ErrPoison):
 			err = p.park(ctx, &lines[n], err)
+		case n == 0:
+			err = p.stuck(ctx, &lines[0], err)
 		}
 	}
 	if ctx.Err() != nil {
@@ -360,6 +388,50 @@ func (p *Pipe) call(ctx context.Context, lines []audit.Line) (n int, err error) 
 	return n, err
 }
 
+// stuck finds out whether a line that is not accepted is at fault, or the
+// receiver: it offers a later line, each time another one. Where that is
+// accepted, and the line once more is not, the line is parked. Only a line that
+// was refused, or failed for long, is put to this: order is kept where it can be.
+func (p *Pipe) stuck(ctx context.Context, l *audit.Line, why error) error {
+	p.mu.Lock()
+	due := p.broken && (errors.Is(why, ErrRefused) || p.cfg.Now().Sub(p.since) >= p.cfg.MaxLag)
+	distance := 1 << (p.probes % 8) // up to 128 lines: those next to it may be like it
+	if due {
+		p.probes++
+	}
+	p.mu.Unlock()
+	if !due {
+		return why
+	}
+	var later []audit.Line
+	for other, err := range p.src.Read(ctx, l.Position) {
+		if err != nil {
+			return why
+		}
+		later = append(later[:0], other)
+		if distance--; distance == 0 {
+			break
+		}
+	}
+	if len(later) == 0 { // it holds up nobody
+		return why
+	}
+	p.delivers.Lock()
+	defer p.delivers.Unlock()
+	if n, _ := p.call(ctx, later); n != 1 {
+		return why
+	}
+	n, err := p.call(ctx, []audit.Line{*l})
+	if ctx.Err() != nil {
+		return err
+	}
+	if n == 1 {
+		p.advance(l.Position, 1)
+		return nil
+	}
+	return p.park(ctx, l, fmt.Errorf("it takes later events, and not this one: %w", err))
+}
+
 // park sets one line aside for ever, so that the others go on.
 func (p *Pipe) park(ctx context.Context, l *audit.Line, why error) error {
 	p.mu.Lock()
@@ -386,6 +458,9 @@ func (p *Pipe) advance(to audit.Position, taken int) {
 	defer p.mu.Unlock()
 	p.pos = to
 	p.taken += taken
+	if p.probes = 0; !p.broken {
+		p.fails = 0
+	}
 	close(p.moved)
 	p.moved = make(chan struct{})
 }
@@ -398,7 +473,9 @@ func (p *Pipe) settled(err error) time.Duration {
 	if err == nil {
 		recovered, p.broken, p.fails = p.broken, false, 0
 	} else {
-		p.fails++
+		if p.fails++; p.fails == 1 {
+			p.since = p.cfg.Now()
+		}
 		breaks = !p.broken && p.fails >= breakAfter
 		p.broken = p.broken || breaks
 	}
@@ -436,7 +513,7 @@ func (p *Pipe) alarm(a Alarm) {
 func (p *Pipe) save(now bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.pos == p.saved || !now && time.Since(p.savedAt) < saveEvery {
+	if p.pos == p.saved || p.pos.Seq <= p.saved.Seq && p.saved.Writer != "" || !now && time.Since(p.savedAt) < saveEvery {
 		return nil
 	}
 	if err := writeCursor(p.src.Dir(), p.sink.Name(), p.pos); err != nil {

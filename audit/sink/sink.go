@@ -17,7 +17,9 @@
 //     come again. Each has an ID, the writer and its sequence, by which a
 //     receiver knows it.
 //   - An event that the receiver refuses for good is parked: kept beside the
-//     journal for ever, recorded as Parked, and logged; the others go on.
+//     journal for ever, recorded as Parked, and logged; the others go on. So is
+//     one that the receiver does not take while it takes later ones. Where it
+//     takes none at all, all wait, and [Pipe.Ready] fails.
 //
 // It cannot promise that a receiver keeps what it accepted: [Compare] holds
 // what it has against the journal.
@@ -55,7 +57,8 @@ type Sink interface {
 	// accepted never will be. Any other error means that the rest is to be
 	// tried again later. No error holds anything of a line but its ID.
 	//
-	// Lines may come again. The sink does not keep them after it returned.
+	// Lines may come again, and one that was set aside, or held the others up,
+	// may come behind later ones. The sink does not keep them after it returned.
 	Deliver(ctx context.Context, lines []audit.Line) (accepted int, err error)
 }
 
@@ -64,3 +67,18 @@ type Sink interface {
 // large. An error of the receiver's own, of its rights or of the way there is
 // never poison.
 var ErrPoison = errors.New("the receiver refuses the event for good")
+
+// ErrRefused is wrapped by the error of a Deliver whose first unaccepted line
+// the receiver refuses, where its answer does not tell whether that is the line
+// or everything. The pipe offers a later line: where that is accepted, and this
+// one still is not, this one is parked. (Of any other error it does so once the
+// line has waited for Config.MaxLag.)
+var ErrRefused = errors.New("the receiver refuses the event")
+
+// A Rewinder is a [Sink] whose receiver does not say what it has: what was on
+// its way when this process, or the receiver, went down may be lost. When a
+// pipe opens it delivers up to Rewind events again from before its cursor.
+type Rewinder interface {
+	Sink
+	Rewind() int
+}

@@ -6,9 +6,14 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -504,9 +509,18 @@ func TestAPurgeIsHeldByWhatIsOnTheDisk(t *testing.T) {
 	fake := new(sinktest.Fake)
 	p := openPipe(t, j, fake, fast())
 	flush(t, p)
-	for range 30 {
+	for range 5 {
 		record(t, j, 3)
-		time.Sleep(30 * time.Millisecond) // lets the pipe deliver: any moment is a good one to look
+		for { // until the sink has them, and the disk may not know yet
+			lag, err := p.Lag(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lag.Events == 0 {
+				break
+			}
+			runtime.Gosched()
+		}
 		passed := p.Passed()
 		cursors, err := audit.Cursors(dir)
 		if err != nil {
@@ -569,5 +583,164 @@ func TestReadCopyComputesTheHash(t *testing.T) {
 				t.Errorf("it passes: %.200s", bad)
 			}
 		}
+	}
+}
+
+// TestAnEventThatIsNotTakenHoldsUpNobody: where the receiver takes later ones
+// it is parked, whatever the receiver says of it; where it takes none, or the
+// event after all, nothing is.
+func TestAnEventThatIsNotTakenHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	refused := fmt.Errorf("sink: %w", sink.ErrRefused)
+	for name, tt := range map[string]struct {
+		err    error
+		refuse func(i int) bool // the events, by their place, that are not taken; 20 is any behind them
+		hours  time.Duration    // how long it goes on
+		parked int
+		rest   int // that wait
+	}{
+		"one is refused":                      {refused, func(i int) bool { return i == 7 }, 0, 1, 0},
+		"the last one is refused":             {refused, func(i int) bool { return i == 19 || i == 20 }, 0, 0, 1},
+		"three in a row are refused":          {refused, func(i int) bool { return i >= 7 && i < 10 }, 0, 3, 0},
+		"all are refused":                     {refused, func(int) bool { return true }, 0, 0, 20},
+		"one fails, for a while":              {errors.New("500"), func(i int) bool { return i == 7 }, 0, 0, 13},
+		"one fails, for longer than MaxLag":   {errors.New("500"), func(i int) bool { return i == 7 }, 1, 1, 0},
+		"all fail, for longer than MaxLag":    {errors.New("500"), func(int) bool { return true }, 1, 0, 20},
+		"none fails, and some hours go by":    {nil, func(int) bool { return false }, 1, 0, 0},
+		"a poison among those that are taken": {sink.ErrPoison, func(i int) bool { return i == 7 }, 0, 1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j, _ := newJournal(t)
+			var mu sync.Mutex
+			place := make(map[string]int) // of the events that the test records
+			var got []string
+			var last uint64 // sequence of ours
+			var calls atomic.Int64
+			var ahead atomic.Int64
+			cfg := fast()
+			cfg.Retry, cfg.MaxRetry = time.Millisecond, 2*time.Millisecond
+			cfg.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+			s := &odd{"odd", "", func(_ context.Context, lines []audit.Line) (int, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				calls.Add(1)
+				for i := range lines {
+					at, ours := place[lines[i].ID]
+					if !ours {
+						at = -1
+						if lines[i].Seq > last {
+							at = 20
+						}
+					}
+					if tt.refuse(at) {
+						return i, tt.err
+					}
+					got = append(got, lines[i].ID)
+				}
+				return len(lines), nil
+			}}
+			mu.Lock()
+			ids := record(t, j, 20)
+			for i, id := range ids {
+				place[id] = i
+			}
+			if _, err := fmt.Sscanf(ids[19], j.Writer()+".%d", &last); err != nil {
+				t.Fatal(err)
+			}
+			mu.Unlock()
+			p := openPipe(t, j, s, cfg)
+			settle := func() sink.Lag {
+				var lag sink.Lag
+				for start := calls.Load(); ; runtime.Gosched() {
+					var err error
+					if lag, err = p.Lag(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					if lag.Events == 0 || calls.Load() > start+100 {
+						return lag
+					}
+				}
+			}
+			lag := settle()
+			if tt.hours > 0 {
+				ahead.Store(int64(tt.hours * time.Hour))
+				lag = settle()
+			}
+			waiting := 0
+			mu.Lock()
+			for _, id := range ids {
+				if !slices.Contains(got, id) {
+					waiting++
+				}
+			}
+			mu.Unlock()
+			if lag.Parked != tt.parked || waiting != tt.parked+tt.rest && tt.rest == 0 || (lag.Events > 0) != (tt.rest > 0) {
+				t.Errorf("%d parked, %d wait, %d of ours not taken", lag.Parked, lag.Events, waiting)
+			}
+		})
+	}
+}
+
+// rewinds is a sink whose receiver does not say what it has.
+type rewinds struct {
+	sinktest.Fake
+	n int
+}
+
+func (r *rewinds) Rewind() int { return r.n }
+
+// TestWhatWasOnItsWayComesAgain: when the pipe of a receiver that says nothing
+// opens, the last events come again; that is no lag, and moves no cursor back.
+func TestWhatWasOnItsWayComesAgain(t *testing.T) {
+	t.Parallel()
+	j, dir := newJournal(t)
+	s := &rewinds{n: 25}
+	p := openPipe(t, j, s, fast())
+	ids := record(t, j, 40)
+	flush(t, p)
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := audit.Cursors(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	had := len(s.Received())
+	s.Fail(errors.New("down"))
+	p = openPipe(t, j, s, fast())
+	if lag, err := p.Lag(t.Context()); err != nil || lag.Events > 1 { // that it was opened
+		t.Errorf("what comes again is a lag: %+v, %v", lag, err)
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := audit.Cursors(dir); err != nil || after["fake"] != before["fake"] {
+		t.Errorf("the cursor was at %+v and is at %+v, %v", before, after, err)
+	}
+	s.Fail(nil)
+	p = openPipe(t, j, s, fast())
+	flush(t, p)
+	again := make(map[string]bool)
+	for _, l := range s.Received()[had:] {
+		again[l.ID] = true
+	}
+	for i, id := range ids {
+		if i >= 20 && !again[id] {
+			t.Errorf("%s, number %d, did not come again", id, i)
+		}
+		if i < 10 && again[id] {
+			t.Errorf("%s, number %d, came again", id, i)
+		}
+	}
+	// More than there is: all of it.
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.n, had = 1<<20, len(s.Received())
+	p = openPipe(t, j, s, fast())
+	flush(t, p)
+	if n := len(s.Received()) - had; n < len(ids) {
+		t.Errorf("%d came again of all", n)
 	}
 }

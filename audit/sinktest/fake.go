@@ -54,6 +54,13 @@ func (f *Fake) Poison(id string, refuse bool) {
 	f.poison[id] = refuse
 }
 
+// refuse makes it refuse that event only; with "" none.
+func (f *Fake) refuse(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.poison = map[string]bool{id: true}
+}
+
 // Lose makes the receiver accept the next n events and forget them.
 func (f *Fake) Lose(n int) {
 	f.mu.Lock()

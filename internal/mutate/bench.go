@@ -159,8 +159,8 @@ func (b *bench) compile(ctx context.Context, dir, binary, overlay string) ([]byt
 	if overlay != "" {
 		args = append(args, "-overlay", overlay)
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "./"+dir)...)
-	cmd.Dir = b.root
+	cmd := exec.CommandContext(ctx, "go", append(args, ".")...)
+	cmd.Dir = filepath.Join(b.root, dir) // which may be another module's
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		_, err = os.Stat(binary) // a package without tests builds nothing

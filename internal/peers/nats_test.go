@@ -221,6 +221,68 @@ func TestNATSPoison(t *testing.T) {
 	}
 }
 
+// TestNATSLate: an event that was set aside, and comes behind later ones, is in
+// the stream; what is there already is not there twice, however often and in
+// whatever order it comes again.
+func TestNATSLate(t *testing.T) {
+	t.Parallel()
+	n := newNATS(t, nil)
+	var lines []audit.Line
+	for seq := range uint64(40) {
+		raw := `{"seq":` + itoa(int(seq)) + `}`
+		lines = append(lines, audit.Line{Stored: audit.Stored{ID: "j1." + itoa(int(seq)), Seq: seq, Type: audit.SignIn}, Raw: []byte(raw), Position: audit.Position{Writer: "j1", Seq: seq}})
+	}
+	open := func() *natsink.Sink {
+		s, err := natsink.New(n.config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	}
+	deliver := func(s *natsink.Sink, lines ...audit.Line) {
+		t.Helper()
+		if got, err := s.Deliver(t.Context(), lines); got != len(lines) || err != nil {
+			t.Fatalf("%d accepted, %v", got, err)
+		}
+	}
+	s := open()
+	deliver(s, lines[:13]...)
+	deliver(s, lines[14:20]...)
+	deliver(s, lines[21:]...)
+	deliver(s, lines[20]) // set aside, and later
+	deliver(s, lines[13])
+	for _, s := range []*natsink.Sink{s, open()} { // by one that remembers, and after a restart
+		time.Sleep(150 * time.Millisecond) // past the stream's own window for duplicates
+		deliver(s, lines...)
+		deliver(s, lines[13], lines[39], lines[0], lines[20])
+	}
+	count := make(map[string]int)
+	n.do(t, func(ctx context.Context, js jetstream.JetStream) error {
+		stream, err := js.Stream(ctx, "AUDIT")
+		if err != nil {
+			return err
+		}
+		info, err := stream.Info(ctx)
+		if err != nil {
+			return err
+		}
+		for seq := info.State.FirstSeq; seq <= info.State.LastSeq; seq++ {
+			msg, err := stream.GetMsg(ctx, seq)
+			if err != nil {
+				return err
+			}
+			count[msg.Header.Get("Nats-Msg-Id")]++
+		}
+		return nil
+	})
+	for seq := range 40 {
+		if got := count["j1/"+itoa(seq)]; got != 1 {
+			t.Errorf("event %d is in the stream %d times", seq, got)
+		}
+	}
+}
+
 // TestNATSRefusesWhatForgets: a stream in memory, another server's
 // certificate, and a subject on which somebody else publishes.
 func TestNATSRefusesWhatForgets(t *testing.T) {

@@ -6,7 +6,8 @@
 // journal's writer; its Nats-Msg-Id is the writer, a slash and the sequence. A message is
 // published once the one before is acknowledged, and only if that is still the
 // subject's last: order is kept, and the stream holds each event once, also
-// after its window for duplicates.
+// after its window for duplicates. An event that was set aside, and comes behind
+// later ones, is published on that subject with .late at its end.
 //
 // The stream is made by who runs NATS, with file storage; make it deny deletes
 // and purges. A NATS server acknowledges what is not on the disk yet: by
@@ -78,6 +79,7 @@ type Sink struct {
 	closed bool
 	writer string // whose subject was looked at; empty where none was since the last failure
 	last   uint64 // sequence, in the stream, of the last message of its subject
+	found  uint64 // the same of the message that was found last
 	has    bool   // there is one
 	event  uint64 // sequence, in the journal, of its event
 }
@@ -233,18 +235,26 @@ func (s *Sink) publish(ctx context.Context, l *audit.Line) error {
 			return err
 		}
 	}
-	if s.has && l.Position.Seq <= s.event {
-		return nil
+	late := s.has && l.Position.Seq <= s.event
+	if late {
+		if there, err := s.find(ctx, subject, l.Position); there || err != nil {
+			return err
+		}
+		subject += ".late"
+		if there, err := s.scan(ctx, subject, l.Position); there || err != nil {
+			return err
+		}
 	}
 	text, err := s.cfg.Encoder.Append(nil, *l)
 	if err != nil {
 		return fmt.Errorf("%w: %w", sink.ErrPoison, err)
 	}
 	msg := &nats.Msg{Subject: subject, Data: text}
-	ack, err := s.js.PublishMsg(ctx, msg,
-		jetstream.WithMsgID(l.Position.Writer+"/"+strconv.FormatUint(l.Position.Seq, 10)),
-		jetstream.WithExpectStream(s.cfg.Stream),
-		jetstream.WithExpectLastSequencePerSubject(s.last))
+	options := []jetstream.PublishOpt{jetstream.WithMsgID(messageID(l.Position)), jetstream.WithExpectStream(s.cfg.Stream)}
+	if !late {
+		options = append(options, jetstream.WithExpectLastSequencePerSubject(s.last))
+	}
+	ack, err := s.js.PublishMsg(ctx, msg, options...)
 	var api *jetstream.APIError
 	switch {
 	case errors.Is(err, nats.ErrMaxPayload),
@@ -252,6 +262,8 @@ func (s *Sink) publish(ctx context.Context, l *audit.Line) error {
 		return fmt.Errorf("%w: it is larger than the stream takes", sink.ErrPoison)
 	case err != nil:
 		return err
+	case late:
+		return nil
 	case ack.Duplicate: // the stream has it, and not where we looked
 		s.writer = ""
 		return nil
@@ -270,12 +282,71 @@ func (s *Sink) look(ctx context.Context, subject, writer string) error {
 	case err != nil:
 		return err
 	}
-	id := msg.Header.Get(jetstream.MsgIDHeader)
-	text, ok := strings.CutPrefix(id, writer+"/")
-	seq, err := strconv.ParseUint(text, 10, 64)
-	if !ok || err != nil {
+	seq, ok := eventOf(msg, writer)
+	if !ok {
 		return fmt.Errorf("the subject %s has a message that is no event: somebody else publishes there", subject)
 	}
-	s.writer, s.last, s.has, s.event = writer, msg.Sequence, true, seq
+	s.writer, s.last, s.has, s.event, s.found = writer, msg.Sequence, true, seq, 0
 	return nil
+}
+
+func messageID(p audit.Position) string { return p.Writer + "/" + strconv.FormatUint(p.Seq, 10) }
+
+// eventOf returns the journal's sequence of a message.
+func eventOf(msg *jetstream.RawStreamMsg, writer string) (seq uint64, ok bool) {
+	text, ok := strings.CutPrefix(msg.Header.Get(jetstream.MsgIDHeader), writer+"/")
+	seq, err := strconv.ParseUint(text, 10, 64)
+	return seq, ok && err == nil
+}
+
+// find reports whether the subject, on which the sequences ascend, has the
+// event. After a crash events come again in their order: the one behind the
+// last that was found is looked at first.
+func (s *Sink) find(ctx context.Context, subject string, p audit.Position) (there bool, err error) {
+	low, high, at := uint64(1), s.last, s.found+1
+	for low <= high {
+		if at < low || at > high {
+			at = low + (high-low)/2
+		}
+		msg, err := s.stream.GetMsg(ctx, at, jetstream.WithGetMsgSubject(subject))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			high = at - 1
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		seq, ok := eventOf(msg, p.Writer)
+		switch {
+		case !ok:
+			return false, fmt.Errorf("the subject %s has a message that is no event: somebody else publishes there", subject)
+		case seq == p.Seq:
+			s.found = msg.Sequence
+			return true, nil
+		case seq < p.Seq:
+			low = msg.Sequence + 1
+		default:
+			high = at - 1
+		}
+		at = low + (high-low)/2
+	}
+	return false, nil
+}
+
+// scan reports whether the subject, which has few messages in any order, has
+// the event.
+func (s *Sink) scan(ctx context.Context, subject string, p audit.Position) (there bool, err error) {
+	for at := uint64(1); ; {
+		msg, err := s.stream.GetMsg(ctx, at, jetstream.WithGetMsgSubject(subject))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if seq, ok := eventOf(msg, p.Writer); ok && seq == p.Seq {
+			return true, nil
+		}
+		at = msg.Sequence + 1
+	}
 }

@@ -5,10 +5,11 @@
 //
 // The protocol has no acknowledgement: a message is accepted when it is on its
 // way. What the receiver had not read when it went down would be lost, so
-// after each reconnection the last messages are sent again, Config.Resend of
-// them; the receiver sees repetitions, which have the same structured data, and
-// what it had taken beyond those is gone. Hold what it has against the journal
-// (audit.Compare, auditctl compare), or use a sink that acknowledges.
+// after each reconnection, and when the sink is opened again, the last messages
+// are sent again, Config.Resend of them; the receiver sees repetitions, which
+// have the same structured data, and what it had taken beyond those is gone.
+// Hold what it has against the journal (sink.Compare, auditctl compare), or use
+// a sink that acknowledges.
 //
 // A message carries the writer, the sequence and the leaf hash of its event as
 // structured data, the event's type as MSGID, and the document as MSG. One that
@@ -88,8 +89,8 @@ type Config struct {
 	// 8,192; at least 1,024.
 	MaxMessage int
 
-	// Resend is how many messages are sent again after a reconnection. Zero
-	// means 4,096.
+	// Resend is how many messages are sent again after a reconnection, and how
+	// many events when the sink is opened again. Zero means 4,096.
 	Resend int
 
 	// Log is told of reconnections. Nil is silent.
@@ -110,7 +111,7 @@ type Sink struct {
 	wait   sync.WaitGroup
 }
 
-var _ sink.Sink = (*Sink)(nil)
+var _ sink.Rewinder = (*Sink)(nil)
 
 // New returns the sink, or names the bad field of cfg. It connects when there
 // is something to send.
@@ -174,6 +175,9 @@ func (s *Sink) Name() string { return s.cfg.Name }
 // Recipient implements [sink.Sink].
 func (s *Sink) Recipient() string { return s.cfg.Recipient }
 
+// Rewind implements [sink.Rewinder].
+func (s *Sink) Rewind() int { return s.cfg.Resend }
+
 // Deliver implements [sink.Sink].
 func (s *Sink) Deliver(ctx context.Context, lines []audit.Line) (accepted int, err error) {
 	s.mu.Lock()
@@ -204,6 +208,7 @@ func (s *Sink) Deliver(ctx context.Context, lines []audit.Line) (accepted int, e
 }
 
 // Close waits for the receiver to read what was sent, for at most 5 seconds.
+// What it has not read by then comes again when the sink is opened again.
 func (s *Sink) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -215,23 +220,23 @@ func (s *Sink) Close() error {
 	conn, gone := s.conn, s.gone
 	s.conn = nil
 	s.mu.Unlock()
-	var err error
 	if conn != nil {
+		read := false
 		if c, ok := conn.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
 			t := time.NewTimer(drain)
 			select {
 			case <-gone: // it has read everything, and closed
+				read = true
 			case <-t.C:
 			}
 			t.Stop()
 		}
-		err = conn.Close()
-		if errors.Is(err, net.ErrClosed) {
-			err = nil
+		if err := conn.Close(); !read {
+			s.cfg.Log.Warn("audit: syslog sink: the receiver may not have read the last messages: they are sent again when the sink is opened again", zap.Error(err))
 		}
 	}
 	s.wait.Wait()
-	return err
+	return nil
 }
 
 // connect makes a connection where there is none, and sends again on it what

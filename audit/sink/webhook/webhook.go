@@ -13,8 +13,11 @@
 // and last sequence of the request.
 //
 // The receiver answers 2xx once it has the events for good. 413 and 422 refuse an
-// event whatever may happen: it is found, and parked. Any other answer means
-// later; redirections are not followed.
+// event whatever may happen: it is found, and parked. Other answers of 4xx
+// refuse the event, or everything, such as 400 and 403: it is found, and parked
+// if the receiver takes later ones; until then all wait. 401, 404, 405, 407,
+// 408, 410, 425, 429 and 5xx mean later, for everything; redirections are not
+// followed.
 package webhook
 
 import (
@@ -156,7 +159,7 @@ func (s *Sink) deliver(ctx context.Context, lines []audit.Line) (accepted int, e
 	if err == nil {
 		return len(lines), nil
 	}
-	if !errors.Is(err, sink.ErrPoison) || len(lines) == 1 {
+	if !errors.Is(err, sink.ErrPoison) && !errors.Is(err, sink.ErrRefused) || len(lines) == 1 {
 		return 0, err
 	}
 	half := len(lines) / 2
@@ -205,9 +208,22 @@ func (s *Sink) post(ctx context.Context, lines []audit.Line) error {
 		return fmt.Errorf("webhook sink: the receiver answers %d: redirections are not followed", code)
 	case code == http.StatusRequestEntityTooLarge, code == http.StatusUnprocessableEntity:
 		return fmt.Errorf("%w: it answers %d", sink.ErrPoison, code)
+	case code >= 400 && code < 500 && !ofTheReceiver(code):
+		return fmt.Errorf("%w: it answers %d", sink.ErrRefused, code)
 	default:
 		return fmt.Errorf("webhook sink: the receiver answers %d", code)
 	}
+}
+
+// ofTheReceiver reports whether a status of 4xx is about the sender's rights,
+// the way there or the time (RFC 9110, 6585, 8470), whatever is sent.
+func ofTheReceiver(code int) bool {
+	switch code {
+	case http.StatusUnauthorized, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusProxyAuthRequired,
+		http.StatusRequestTimeout, http.StatusGone, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return false
 }
 
 // bare returns err without the URL, whose query may hold a token.

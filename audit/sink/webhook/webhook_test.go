@@ -4,19 +4,24 @@ package webhook_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/audittest"
 	"github.com/part164/part164/audit/format"
@@ -32,15 +37,16 @@ var secret = bytes.Repeat([]byte{7}, 32)
 type receiver struct {
 	t *httptest.Server
 
-	mu     sync.Mutex
-	got    []sink.Copy
-	seen   map[sink.Copy]bool
-	down   int
-	delay  time.Duration
-	poison string
-	lose   int
-	forget int // answers to lose: the events are kept, the answer is an error
-	posts  int
+	mu      sync.Mutex
+	got     []sink.Copy
+	seen    map[sink.Copy]bool
+	down    int
+	delay   time.Duration
+	poison  string
+	refusal int // the status that poison gets; 0 means 422
+	lose    int
+	forget  int // answers to lose: the events are kept, the answer is an error
+	posts   int
 }
 
 func newReceiver(t testing.TB) *receiver {
@@ -72,7 +78,7 @@ func (r *receiver) post(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if r.poison != "" && bytes.Contains(body, []byte(`{"id":"`+r.poison+`"`)) {
-		w.WriteHeader(http.StatusUnprocessableEntity)
+		w.WriteHeader(cmp.Or(r.refusal, http.StatusUnprocessableEntity))
 		return
 	}
 	for doc := range bytes.Lines(body) {
@@ -189,17 +195,102 @@ func TestAnswers(t *testing.T) {
 		200: "", 202: "", 204: "",
 		413: "poison", 422: "poison",
 		301: "later", 302: "later", 307: "later", 308: "later",
-		400: "later", 401: "later", 403: "later", 404: "later", 408: "later", 409: "later", 429: "later", 500: "later", 503: "later",
+		400: "refused", 403: "refused", 406: "refused", 409: "refused", 415: "refused", 431: "refused",
+		401: "later", 404: "later", 405: "later", 407: "later", 408: "later", 410: "later", 425: "later", 429: "later",
+		500: "later", 502: "later", 503: "later",
 	} {
 		n, err := answer(t, code, http.Header{"Location": {"/elsewhere"}})
 		got := ""
-		if errors.Is(err, sink.ErrPoison) {
+		switch {
+		case errors.Is(err, sink.ErrPoison):
 			got = "poison"
-		} else if err != nil {
+		case errors.Is(err, sink.ErrRefused):
+			got = "refused"
+		case err != nil:
 			got = "later"
 		}
 		if got != want || (n == 1) != (want == "") {
 			t.Errorf("after %d: %d accepted, %v; want %q", code, n, err, want)
+		}
+	}
+}
+
+// A receiver that answers 400 to one event of many holds up none of the others:
+// the event is parked. One that answers 400 to everything loses nothing.
+func TestOneEventThatIsNoGoodToTheReceiver(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{http.StatusBadRequest, http.StatusForbidden} {
+		j, err := audit.Open(filepath.Join(audittest.Dir(t), "audit"), audit.Config{Development: true, SegmentSize: 256 << 10, CheckpointEvery: 50 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer j.Close()
+		var ids []string
+		record := func() {
+			for range 20 {
+				r, err := j.Record(access.With(t.Context(), access.Principal{ID: "u-1", Tenant: "t-1", Kind: access.Human}, access.Treatment),
+					audit.Event{Type: audit.Searched, Outcome: audit.Success})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ids = append(ids, r.ID)
+			}
+		}
+		record()
+		r := newReceiver(t)
+		r.refusal, r.poison = code, ids[7]
+		s, err := webhook.New(r.config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := sink.Open(j, s, sink.Config{Retry: time.Millisecond, MaxRetry: 5 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		flush := func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if err := p.Flush(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		flush()
+		if lag, err := p.Lag(t.Context()); err != nil || lag.Parked != 1 {
+			t.Errorf("%d for one event: %+v, %v", code, lag, err)
+		}
+		r.set(func() { r.down = code })
+		tries := r.posts
+		record()
+		for deadline := time.Now().Add(time.Minute); ; {
+			n := 0
+			r.set(func() { n = r.posts })
+			if n > tries+40 {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d posts after %d", n, tries)
+			}
+			runtime.Gosched()
+		}
+		if lag, err := p.Lag(t.Context()); err != nil || lag.Parked != 1 || lag.Events < 20 {
+			t.Errorf("%d for everything: %+v, %v", code, lag, err)
+		}
+		r.set(func() { r.down, r.poison = 0, "" })
+		flush()
+		if accepted, left, err := p.Retry(t.Context()); accepted != 1 || left != 0 || err != nil {
+			t.Errorf("Retry = %d, %d, %v", accepted, left, err)
+		}
+		seen := make(map[string]int)
+		r.set(func() {
+			for _, c := range r.got {
+				seen[fmt.Sprintf("%s.%d", c.Writer, c.Seq)]++
+			}
+		})
+		for _, id := range ids {
+			if seen[id] != 1 {
+				t.Errorf("%d: %s arrived %d times", code, id, seen[id])
+			}
 		}
 	}
 }

@@ -47,7 +47,7 @@ func (t *Trail) follow(ctx context.Context) error {
 			known[p] = id
 		}
 	}
-	into, err := t.merges(ctx, known)
+	into, err := t.Merges(ctx, known)
 	if err != nil {
 		return err
 	}
@@ -84,9 +84,11 @@ func (t *Trail) follow(ctx context.Context) error {
 	return nil
 }
 
-// merges returns what each duplicate is merged into now, by ID where it is
-// known and by pseudonym where not; "" where the merge was undone.
-func (t *Trail) merges(ctx context.Context, known map[string]string) (map[string]string, error) {
+// Merges returns what each duplicate of the tenant is merged into now. Names are
+// record IDs where known has one for the pseudonym, and pseudonyms where not; ""
+// means that the merge was undone. What a duplicate is merged into may itself be
+// one.
+func (t *Trail) Merges(ctx context.Context, known map[string]string) (map[string]string, error) {
 	node := func(pseudonym string) string {
 		if id, ok := known[pseudonym]; ok {
 			return id

@@ -65,8 +65,8 @@ func (a *app) asPatient(w http.ResponseWriter, r *http.Request) (_ *http.Request
 // chartOf returns the chart of a report, for a page of the app.
 func chartOf(d *document.Document) (template.HTML, error) {
 	var b bytes.Buffer
-	err := d.Chart.WriteSVG(&b)
-	return template.HTML(b.String()), err // escaped by WriteSVG
+	err := d.Chart.WriteFigure(&b)
+	return template.HTML(b.String()), err // escaped by WriteFigure
 }
 
 // seen is the body of the page that says who saw a record.

@@ -116,7 +116,7 @@ func of(ctx context.Context, r *report.Reporter, q Query) (*Report, error) {
 
 // reached finds the patients of a tenant.
 func (b *Report) reached(ctx context.Context, trail *report.Trail, q *Query) ([]Affected, error) {
-	known, err := q.known(ctx, trail)
+	names, err := q.names(ctx, trail)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +129,7 @@ func (b *Report) reached(ctx context.Context, trail *report.Trail, q *Query) ([]
 	}
 	query := q.events()
 	if q.Patient != "" {
-		if query.Pseudonyms = trail.Pseudonyms(q.Patient); len(query.Pseudonyms) == 0 { // which would select everybody
+		if query.Pseudonyms = names.all(trail, q.Patient); len(query.Pseudonyms) == 0 { // which would select everybody
 			return nil, errors.New("Query.Patient: no source can tell what stands for it")
 		}
 	}
@@ -151,7 +151,7 @@ func (b *Report) reached(ctx context.Context, trail *report.Trail, q *Query) ([]
 			b.chart.Add(ev.Time, 1)
 		case !counted, undone[id]:
 		default:
-			if touch(people, known, &ev, id, how, q) {
+			if touch(people, names, &ev, id, how, q) {
 				b.chart.Add(ev.Time, 0)
 			}
 		}
@@ -169,28 +169,6 @@ func (b *Report) reached(ctx context.Context, trail *report.Trail, q *Query) ([]
 	return affected, nil
 }
 
-// known maps pseudonyms to record IDs.
-func (q *Query) known(ctx context.Context, trail *report.Trail) (map[string]string, error) {
-	known := map[string]string{}
-	add := func(id string) {
-		for _, p := range trail.Pseudonyms(id) {
-			known[p] = id
-		}
-	}
-	if q.Patient != "" {
-		add(q.Patient)
-	}
-	if q.Patients != nil {
-		for id, err := range q.Patients(ctx, trail.Tenant()) {
-			if err != nil {
-				return nil, fmt.Errorf("Query.Patients: %w", err)
-			}
-			add(id)
-		}
-	}
-	return known, nil
-}
-
 // A person is a patient, and what was reached of them.
 type person struct {
 	Affected
@@ -198,16 +176,13 @@ type person struct {
 }
 
 // touch notes whom an event reached, and reports whether it reached anybody.
-func touch(people map[string]*person, known map[string]string, ev *report.Event, id string, how How, q *Query) (reached bool) {
+func touch(people map[string]*person, names *names, ev *report.Event, id string, how How, q *Query) (reached bool) {
 	for _, o := range ev.Objects {
 		if o.Patient == "" || o.Denied {
 			continue
 		}
 		reached = true
-		name, named := known[o.Patient]
-		if !named {
-			name = o.Patient
-		}
+		name, named := names.of(o.Patient)
 		p := people[name]
 		if p == nil {
 			p = &person{Affected{Patient: name, Pseudonym: !named, First: ev.Time, Last: ev.Time}, map[Exposed]bool{}}

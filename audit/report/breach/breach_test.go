@@ -209,6 +209,106 @@ func TestBreachOverSeveralWriters(t *testing.T) {
 	}
 }
 
+// A twoTenants is the authorizer of an officer of two covered entities.
+type twoTenants struct{}
+
+func (twoTenants) Check(_ context.Context, req access.Request) (access.Decision, error) {
+	return access.Decision{ID: "d-1", Verdicts: slices.Repeat([]access.Verdict{{Allow: true, Code: access.AllowRule}}, len(req.Resources))}, nil
+}
+
+func (twoTenants) Filter(context.Context, access.Action, string) (access.Filter, error) {
+	return access.Filter{}, access.ErrDenied
+}
+
+// By sign-in, by tenant and by State, over a time, and with what was sent away.
+func TestBreachGroups(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	as := func(tenant, session string) context.Context {
+		return access.With(t.Context(), access.Principal{ID: "u-thief", Tenant: tenant, Kind: access.Human, Roles: []string{"clerk"}, Session: session}, access.Treatment)
+	}
+	c.reveal(as(tenant, "s-1"), "r-1", "r-2")
+	c.reveal(as(tenant, "s-2"), "r-3")
+	c.now = c.now.Add(time.Hour)
+	middle := c.now
+	c.record(as(tenant, "s-1"), audit.Event{Type: audit.Disclosed, Objects: about([]string{"name"}, "r-4"), Disclosure: &audit.Disclosure{Basis: audit.Unpermitted, Recipient: "x-1"}})
+	if _, err := c.journal.Record(as("t-other", "s-1"), audit.Event{Type: audit.Revealed, Outcome: audit.Success, Objects: about(nil, "r-1")}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := report.New(report.Config{Sources: []report.Source{c.journal}, Audit: c.journal, Access: twoTenants{}, Now: func() time.Time { return c.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := func(_ context.Context, of, patient string) (string, error) {
+		return map[string]string{tenant + "r-1": "OH", tenant + "r-2": "OH", tenant + "r-4": "NY", "t-otherr-1": "OH"}[of+patient], nil
+	}
+	for name, tt := range map[string]struct {
+		q    breach.Query
+		want string
+	}{
+		"a sign-in": {breach.Query{Session: "s-1"}, "t-other: 1, t-other/OH: 1, t-test: 3, t-test/NY: 1, t-test/OH: 2"},
+		"an actor":  {breach.Query{Actor: "u-thief"}, "t-other: 1, t-other/OH: 1, t-test: 4, t-test/NY: 1, t-test/OH: 2, t-test/unknown: 1"},
+		"until":     {breach.Query{Actor: "u-thief", Period: report.Period{Until: middle}}, "t-other: 0, t-test: 3, t-test/OH: 2, t-test/unknown: 1"},
+		"since":     {breach.Query{Actor: "u-thief", Period: report.Period{Since: middle}}, "t-other: 1, t-other/OH: 1, t-test: 1, t-test/NY: 1"},
+		"a key":     {breach.Query{Loss: breach.LostKEK, Period: report.Period{Until: middle}}, "t-other: 0, t-test: 3, t-test/OH: 2, t-test/unknown: 1"},
+	} {
+		tt.q.Tenants, tt.q.Patients, tt.q.State = []string{tenant, "t-other"}, ids(5), state
+		b, err := breach.Of(c.officer(), r, tt.q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, g := range b.Groups {
+			name := g.Tenant
+			if g.State != "" {
+				name += "/" + g.State
+			}
+			got = append(got, fmt.Sprintf("%s: %d", name, g.Individuals))
+		}
+		if s := strings.Join(got, ", "); s != tt.want {
+			t.Errorf("%s: %s\nwant %s", name, s, tt.want)
+		}
+		for _, a := range b.Affected {
+			if a.Patient == "r-4" && tt.q.Loss == "" && (len(a.Fields) != 1 || a.Fields[0].How != breach.HowDisclosed) {
+				t.Errorf("%s: what was sent away is %+v", name, a.Fields)
+			}
+		}
+	}
+}
+
+// One individual with two records that are merged now counts once, and the key
+// of the record that is left is that of both.
+func TestBreachFollowsMerges(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	c.reveal(c.nurse(), "r-dup")
+	c.reveal(c.nurse(), "r-1", "r-2")
+	c.record(c.nurse(), audit.Event{Type: audit.Merged, Reason: audit.ReasonMerge, Action: access.Maintain, Objects: about(nil, "r-dup", "r-1")})
+	for name, tt := range map[string]struct {
+		q           breach.Query
+		individuals int
+		events      int // of r-1
+	}{
+		"with IDs":    {breach.Query{Actor: "u-nurse", Patients: ids(3)}, 2, 2},
+		"without IDs": {breach.Query{Actor: "u-nurse"}, 2, 0},
+		"a key":       {breach.Query{Loss: breach.LostPatientKey, Patient: "r-1"}, 1, 2},
+	} {
+		tt.q.Tenants = []string{tenant}
+		b, err := breach.Of(c.officer(), c.reports, tt.q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b.Affected) != tt.individuals || b.Groups[0].Individuals != tt.individuals {
+			t.Errorf("%s: %d individuals, want %d", name, len(b.Affected), tt.individuals)
+		}
+		for _, a := range b.Affected {
+			if a.Patient == "r-1" && len(a.Events) != tt.events {
+				t.Errorf("%s: %d events of the record, want %d", name, len(a.Events), tt.events)
+			}
+		}
+	}
+}
+
 func TestBreachRefuses(t *testing.T) {
 	t.Parallel()
 	c := open(t)

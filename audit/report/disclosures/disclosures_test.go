@@ -403,3 +403,21 @@ func TestAccountingOverAJournal(t *testing.T) {
 		}
 	}
 }
+
+// What was disclosed of a duplicate before it was merged is accounted for with
+// the record that is left.
+func TestAccountingFollowsMerges(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	event := c.record(c.officer(), audit.Event{Type: audit.Disclosed, Objects: about(nil, "r-dup"),
+		Disclosure: &audit.Disclosure{Basis: audit.ByLaw, Recipient: "x-court"}, Detail: &audit.Detail{Recipient: "Court", Description: "all", Statement: "order"}})
+	c.now = c.now.Add(time.Hour)
+	for _, want := range []int{0, 1} {
+		d, err := disclosures.Of(c.patient("r-1"), c.reports, disclosures.Query{Patient: "r-1"})
+		if err != nil || len(d.Entries) != want || want == 1 && !slices.Equal(d.Entries[0].Events, []string{event}) {
+			t.Errorf("%d merges: %+v, %v", want, d, err)
+		}
+		c.record(c.officer(), audit.Event{Type: audit.Merged, Reason: audit.ReasonMerge, Action: access.Maintain, Objects: about(nil, "r-dup", "r-1")})
+		c.now = c.now.Add(time.Hour)
+	}
+}

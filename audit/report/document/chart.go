@@ -173,7 +173,7 @@ func (c *Chart) drawing() drawing {
 			d.Up = append(d.Up, tick{d.Bottom - float64(plotHeight)*float64(n)/float64(top), fmt.Sprint(n), ""})
 		}
 	}
-	d.Desc = fmt.Sprintf("A bar a %s from %s to %s: %d %s, %d %s. The most in one %s is %d, at %s. The figures are in the table below.",
+	d.Desc = fmt.Sprintf("A bar a %s from %s to %s: %d %s, %d %s. The most in one %s is %d, at %s. The figures stand in a table behind it.",
 		c.unit, c.bars[0].Label, c.bars[len(c.bars)-1].Label, sum[0], c.Series[0], sum[1], c.Series[1], c.unit, total(highest), highest.Label)
 	return d
 }

@@ -69,10 +69,11 @@ func (d *Document) WriteHTML(w io.Writer) error {
 	}{d, style, metaPolicy()})
 }
 
-// WriteSVG writes the chart as an SVG element for a page of the application's
-// own. It has no style of its own, so that any content security policy lets it
-// through, and one ID prefix, so that a page holds one chart.
-func (c *Chart) WriteSVG(w io.Writer) error { return execute(w, "chart", c) }
+// WriteFigure writes the chart as a figure element for a page of the
+// application's own: an SVG image, and behind it the table of its figures. It
+// has no style of its own, so that any content security policy lets it through,
+// and one set of IDs, so that a page holds one chart.
+func (c *Chart) WriteFigure(w io.Writer) error { return execute(w, "figure", c) }
 
 func execute(w io.Writer, name string, data any) error {
 	t, err := template.New("").Funcs(template.FuncMap{

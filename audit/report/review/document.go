@@ -24,7 +24,7 @@ func (rev *Report) Document() *document.Document {
 		state = "signed off for everybody, by somebody else"
 	}
 	d.Facts = append(d.Facts, [2]string{"Sign-off", state})
-	people := document.Table{Caption: "Activity by person and program", Columns: []string{"Who", "Patients", "Seen", "Searched", "Changed", "Disclosed", "Emergency", "Refused", "Sign-ins", "Failed sign-ins", "Readings of the trail", "Administration", "Reviewed by"}, Empty: "Nobody did anything in the period."}
+	people := document.Table{Caption: "Activity by person and program", Columns: []string{"Who", "Patients", "Seen", "Searched", "Changed", "Disclosed", "Emergency", "Refused", "Sign-ins", "Failed sign-ins", "Trail read", "Admin", "Reviewed by"}, Empty: "Nobody did anything in the period."}
 	names := map[string]string{}
 	for _, a := range rev.People {
 		names[a.Who.ID] = a.Who.Name

@@ -31,7 +31,8 @@ type Orphan struct {
 
 // Adopt takes hold of the journal in dir, whose writer is gone, and records in
 // this one what it found: its origin, its size and its Merkle root ([Adopted]).
-// It changes nothing of it but, after a crash, a missing last newline.
+// It changes nothing of it. Without its keys it cannot prove the last group that
+// stands behind the last checkpoint.
 //
 // A writer is taken for gone when the folder's lock is free and its last
 // segment was not written to for the lease; zero means 20 minutes. Otherwise
@@ -136,18 +137,19 @@ func settleTail(dir, name, writer string) (*scanned, error) {
 		if _, err := f.ReadAt(data, 0); err != nil && err != io.EOF {
 			return nil, err
 		}
-		s, err := scan(name, data, writer, known.verifiers...)
+		s, err := scan(name, data, writer, seemsEnded, known.verifiers...)
 		if err != nil {
 			return nil, err
-		}
-		if s.newline {
-			if _, err := f.WriteAt([]byte{'\n'}, s.head.off-1); err != nil {
-				return nil, err
-			}
 		}
 		return s, f.Datasync()
 	}()
 	return s, errors.Join(err, f.Close())
+}
+
+// seemsEnded is keys.ended of somebody who lacks the keys.
+func seemsEnded(w *lineWriter, line []byte) bool {
+	open, _ := w.ended(line)
+	return open != nil
 }
 
 // Dir is the journal's folder.

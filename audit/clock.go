@@ -73,6 +73,11 @@ type compared struct {
 	noted time.Time     // monotonic: when it was recorded last
 }
 
+// err says that the journal's clock is off by this one.
+func (c *compared) err() error {
+	return fmt.Errorf("%w: it differs from that of %s by %v: set it", ErrClock, c.name, c.off.Round(time.Millisecond))
+}
+
 // compareClocks compares the clocks until quit.
 func (j *Journal) compareClocks() {
 	tick := time.NewTicker(clockEvery)

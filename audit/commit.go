@@ -19,6 +19,8 @@ import (
 // A group is what one write and one sync make durable.
 type group struct {
 	buf  []byte
+	last int  // where its last line starts
+	sign bool // its last line is a checkpoint
 	from head // before its first line
 	to   head // after its last
 	done chan struct{}
@@ -123,6 +125,9 @@ func (j *Journal) submit(entries ...entry) (seq uint64, first leaf, err error) {
 		}
 		if g.err != nil {
 			return 0, leaf{}, fmt.Errorf("%w: %w", ErrUnavailable, g.err)
+		}
+		if seq+1 == g.to.seq { // the line ended its group
+			first = g.to.prev
 		}
 	}
 	return seq, first, nil
@@ -246,6 +251,7 @@ func (j *Journal) addCheckpoint() (uint64, leaf, error) {
 	// the folder that they are durable: another follows, which does.
 	j.grown, j.signed = len(j.group.buf) > 0, time.Now()
 	seq, l := j.chain(batch{}, body)
+	j.group.sign = true
 	return seq, l, nil
 }
 
@@ -253,9 +259,29 @@ func (j *Journal) chain(b batch, body []byte) (uint64, leaf) {
 	g, seq, before := j.group, j.head.seq, len(j.group.buf)
 	var l leaf
 	g.buf, l = j.lines.append(g.buf, seq, before == 0, &j.head.prev, j.clock, b, body)
+	g.last, g.sign = before, false
 	j.head = head{seq: seq + 1, prev: l, off: j.head.off + int64(len(g.buf)-before)}
 	j.tail = append(j.tail, l)
 	return seq, l
+}
+
+// end puts the MAC into the last line of the group in the making, which nothing
+// is chained to yet. j.mu is held.
+func (j *Journal) end() error {
+	g := j.group
+	if len(g.buf) == 0 || g.sign {
+		return nil
+	}
+	before := len(g.buf)
+	buf, l, err := j.lines.end(g.buf, g.last, j.keys.endGroup)
+	if err != nil {
+		return fmt.Errorf("%w: MAC of a group: %w", ErrUnavailable, err)
+	}
+	g.buf = buf
+	j.head.prev = l
+	j.head.off += int64(len(buf) - before)
+	j.tail[len(j.tail)-1] = l
+	return nil
 }
 
 // wake tells the committer that there is something to do.
@@ -303,15 +329,19 @@ func (j *Journal) commitOne() bool {
 	if sealing && err == nil {
 		_, _, err = j.addCheckpoint()
 	}
+	ended := j.end()
 	g.to = j.head
 	j.group = &group{buf: j.spare, from: g.to, done: make(chan struct{})}
 	j.spare = nil
 	j.mu.Unlock()
 
 	if len(g.buf) > 0 {
-		j.busy(time.Now())
-		kept, werr := j.write(g)
-		j.busy(time.Time{})
+		kept, werr := false, ended
+		if ended == nil {
+			j.busy(time.Now())
+			kept, werr = j.write(g)
+			j.busy(time.Time{})
+		}
 		if !kept {
 			j.fail(g, werr)
 		} else {

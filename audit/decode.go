@@ -50,6 +50,7 @@ type line struct {
 	Rotation   *lineRotation   `json:"rotation"`
 	Objects    []lineObjects   `json:"objects"`
 	Keys       []byte          `json:"keys"` // of a KeysKept: for Restore
+	MAC        string          `json:"mac"`
 	CRC        string          `json:"crc"`
 }
 
@@ -110,6 +111,9 @@ func decode(writer string, text []byte) (Stored, error) {
 	}
 	if !l.Type.known() || !l.Reason.known() {
 		return Stored{}, fmt.Errorf("this release does not know the event's type or reason: %w", ErrNewer)
+	}
+	if l.Detail != "" && !isCommitment(l.Detail) {
+		return Stored{}, errors.New("its detail is no commitment")
 	}
 	s := Stored{
 		ID: eventID(writer, l.Seq), Seq: l.Seq, Time: l.Time, Type: l.Type, Outcome: l.Outcome, Reason: l.Reason,

@@ -102,7 +102,7 @@ func (j *Journal) lineOf(ctx context.Context, event string) (*Stored, error) {
 		return nil, nil
 	}
 	var found *Stored
-	err = j.backward(ctx, seq, func(f *frame, text []byte) error {
+	err = j.since(ctx, seq, func(f *frame, text []byte) error {
 		if f.seq == seq && Type(f.typ) != typeSegment && Type(f.typ) != typeCheckpoint {
 			found, err = j.decoded(text)
 			return err
@@ -112,46 +112,53 @@ func (j *Journal) lineOf(ctx context.Context, event string) (*Stored, error) {
 	return found, err
 }
 
-// backward calls fn with the durable lines of each segment that may hold lines
-// from sequence seq on, the newest segment first, and in it the oldest line.
-func (j *Journal) backward(ctx context.Context, seq uint64, fn func(f *frame, text []byte) error) error {
-	j.mu.Lock()
-	index, end, closed := j.seg.index, j.durable.off, j.closed
-	j.mu.Unlock()
-	if closed {
-		return ErrClosed
+// linesOf returns the events of every line that s, the first of them, is recorded
+// in.
+func (j *Journal) linesOf(ctx context.Context, s *Stored) ([]*Stored, error) {
+	out := []*Stored{s}
+	if s.Parts < 2 {
+		return out, nil
 	}
-	w := newLineWriter()
-	for ; index >= 1; index, end = index-1, -1 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		data, err := j.readSegment(index, end)
-		if errors.Is(err, fs.ErrNotExist) && purgedThrough(j.disk) >= index {
+	err := j.since(ctx, s.Seq, func(f *frame, text []byte) error {
+		if f.batch.parts < 2 || f.batch.first != s.Seq || f.seq == s.Seq {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		for first := true; ; first = false {
-			text, rest := cutLine(data)
-			if text == nil {
-				break
-			}
-			data = rest
+		more, err := j.decoded(text)
+		out = append(out, more)
+		return err
+	})
+	if err == nil && len(out) != s.Parts {
+		err = fmt.Errorf("%d of the %d lines of the event are in the journal", len(out), s.Parts)
+	}
+	return out, err
+}
+
+// since calls fn with the durable lines of each segment that may hold lines
+// from sequence seq on, the newest segment first, and in it the oldest line.
+func (j *Journal) since(ctx context.Context, seq uint64, fn func(f *frame, text []byte) error) error {
+	e, err := j.newest()
+	if err != nil {
+		return err
+	}
+	w := newLineWriter()
+	return j.backward(ctx, e, func(index int, data []byte, _ head) (more bool, err error) {
+		more = true
+		for n := 0; len(data) > 0; n++ {
+			var text []byte
+			text, data = cutLine(data)
 			f, err := w.parse(text)
 			if err != nil {
-				return &CorruptError{File: segmentName(index), Problem: err.Error()}
+				return false, &CorruptError{File: segmentName(index), Problem: err.Error()}
 			}
-			if first && f.seq <= seq {
-				index = 0 // the last to look at
+			if n == 0 && f.seq <= seq {
+				more = false // the last to look at
 			}
 			if err := fn(&f, text); err != nil {
-				return err
+				return false, err
 			}
 		}
-	}
-	return nil
+		return more, nil
+	})
 }
 
 // decoded returns the event of a line, under the keys in use.
@@ -169,6 +176,13 @@ func detailTenant(s *Stored) string {
 		return s.Actor.Tenant
 	}
 	return s.Objects[0].Tenant
+}
+
+// isCommitment reports whether s can be the commitment to a sealed detail, which
+// is also the name of its file.
+func isCommitment(s string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return err == nil && len(b) == sha256.Size
 }
 
 // sealDetail makes the detail of s durable under a name that says that its line
@@ -325,12 +339,12 @@ func (j *Journal) committer(name, commitment string) (*Stored, error) {
 	if err != nil || len(data) < detailHeader {
 		return nil, err
 	}
-	if b, err := base64.RawURLEncoding.Strict().DecodeString(commitment); err != nil || len(b) != sha256.Size {
+	if !isCommitment(commitment) {
 		return nil, nil
 	}
 	var found *Stored
 	member := []byte(`,"detail":"` + commitment + `"`)
-	err = j.backward(context.Background(), binary.BigEndian.Uint64(data[5:]), func(f *frame, text []byte) error {
+	err = j.since(context.Background(), binary.BigEndian.Uint64(data[5:]), func(f *frame, text []byte) error {
 		if f.batch.part > 1 || !bytes.Contains(text, member) {
 			return nil
 		}
@@ -340,14 +354,36 @@ func (j *Journal) committer(name, commitment string) (*Stored, error) {
 	return found, err
 }
 
-// destroyFile overwrites a file, so that its bytes are gone from a disk that
-// writes in place, and removes it. Copies, and the blocks of a disk that does
-// not, are not reached.
+// destroyFile overwrites a file of dir, so that its bytes are gone from a disk
+// that writes in place, and removes it. Copies, and the blocks of a disk that
+// does not, are not reached. A link is removed, and what it leads to stays.
 func destroyFile(dir, name string) error {
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY, 0)
+	root, err := os.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	info, err := root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && info.Mode().IsRegular() {
+		err = overwrite(root, name)
+	}
+	if err == nil {
+		err = root.Remove(name)
+	}
+	if err != nil {
+		return err
+	}
+	return syncFolder(dir)
+}
+
+func overwrite(root *os.Root, name string) error {
+	f, err := root.OpenFile(name, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
@@ -358,11 +394,5 @@ func destroyFile(dir, name string) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Remove(filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	return syncFolder(dir)
+	return errors.Join(err, f.Close())
 }

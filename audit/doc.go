@@ -62,7 +62,7 @@
 // verify, check all of it without the journal's keys.
 //
 // After a crash [Open] drops what can only be the remains of the last write,
-// which nobody was told about, and records that it did. Anything else that is
+// which nobody was told about and which lacks its HMAC, and records that it did. Anything else that is
 // wrong stops it with a [CorruptError]; it repairs nothing. A full disk
 // refuses events and goes on as soon as there is room. After a failed sync
 // the segment is given up, since a second sync may succeed without having
@@ -73,7 +73,8 @@
 // [Journal.RotateKeys] goes on with new keys: the old and the new key sign the
 // same checkpoint, so that either is enough to verify both sides of it, and
 // pseudonyms of older lines are brought forward to the newest key where the
-// journal is read.
+// journal is read. What [Journal.Events] and the others read back is proven by
+// the chain, from the newest line backward, before it is shown.
 //
 // [Journal.Purge] removes whole segments that are older than six years, of
 // which no line is under a legal hold ([Journal.Hold]) and that every required
@@ -89,8 +90,10 @@
 //     VerifyConfig.Anchors holds the journal against them.
 //   - Whoever holds the signing key, or can use the KEK, can rewrite
 //     everything since the last checkpoint that somebody outside has seen.
-//   - The lines after the last checkpoint, a second's worth, are chained but
-//     not signed; the next Open signs what it finds there.
+//   - The lines after the last checkpoint, a second's worth, are chained, and
+//     end in an HMAC, but are not signed. Open goes on from those that the HMAC
+//     proves; whoever has no keys, Verify included, cannot tell them from lines
+//     that somebody put there, and says how many they are.
 //   - The public key in the folder proves nothing to somebody who can replace
 //     the folder: keep a copy of verifier.pub elsewhere.
 //   - A rotation of keys does not take back what the old ones were used for:

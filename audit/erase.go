@@ -72,8 +72,14 @@ func (j *Journal) erase(ctx context.Context, e Erasure) error {
 	if err != nil {
 		return err
 	}
-	if h := holds.of(of); h != "" {
-		return fmt.Errorf("%w: hold %s", ErrHeld, h)
+	lines, err := j.linesOf(ctx, of)
+	if err != nil {
+		return err
+	}
+	for _, l := range lines {
+		if h := holds.of(l); h != "" {
+			return fmt.Errorf("%w: hold %s", ErrHeld, h)
+		}
 	}
 	if _, _, err := j.record(&s, nil); err != nil {
 		return err

@@ -67,6 +67,9 @@ func (j *Journal) hold(ctx context.Context, h Hold) (string, error) {
 	}
 	j.retaining.Lock()
 	defer j.retaining.Unlock()
+	if err := j.endPurge(); err != nil { // what is about to go cannot be held
+		return "", err
+	}
 	seq, _, err := j.record(&s, nil)
 	return eventID(j.keys.writer, seq), err
 }

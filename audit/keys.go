@@ -466,6 +466,22 @@ func (s *keyState) bringForward(ev *Stored) error {
 }
 
 // ticketInput is what a ticket's MAC is computed over.
+// groupInput is what the MAC of a group is over: its last line up to the MAC.
+func (k *keys) groupInput(line []byte) []byte {
+	return append([]byte("part164 audit group 1\x00"+k.writer+"\x00"), line...)
+}
+
+// endGroup returns the MAC of a group.
+func (k *keys) endGroup(line []byte) ([]byte, error) {
+	return k.now.Load().mac.ComputeMAC(k.groupInput(line))
+}
+
+// ended reports whether line is the last of a group that the journal wrote.
+func (k *keys) ended(w *lineWriter, line []byte) bool {
+	open, mac := w.ended(line)
+	return open != nil && k.now.Load().mac.VerifyMAC(mac, k.groupInput(open)) == nil
+}
+
 func ticketInput(t Ticket) []byte {
 	input := []byte("part164 outbox ticket 1\x00")
 	for _, part := range [...]string{t.Attempt, t.Writer, string(t.Digest)} {

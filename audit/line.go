@@ -24,7 +24,9 @@ import (
 // the disk when it was written: it starts a group. prev is the RFC 6962 leaf
 // hash of the line before, and the line's own leaf hash covers its exact
 // bytes without the newline. batch is the first line's seq where an event
-// takes several. crc is CRC-32C of what stands before it: it finds a damaged
+// takes several. mac, in front of crc, ends a group: an HMAC over the line before
+// it, and so over all that the line chains to, by which Open knows its own last
+// group; a checkpoint, which is signed, needs none. crc is CRC-32C of what stands before it: it finds a damaged
 // last line, which no other line chains to yet; it is no protection against
 // anybody.
 const (
@@ -33,7 +35,9 @@ const (
 
 	crcKey     = `,"crc":"`
 	crcTail    = len(crcKey) + 8 + len(`"}`)
-	lineFrame  = 256       // bounds what add puts around a body
+	macKey     = `,"mac":"`
+	macTail    = len(macKey) + hashText + len(`"`)
+	lineFrame  = 320       // bounds what add and end put around a body
 	maxLine    = 192 << 10 // bounds a line
 	maxObjects = 1024      // objects of one line
 	lineBudget = 120 << 10 // a line takes no more objects once it is so long
@@ -88,13 +92,45 @@ func (w *lineWriter) append(dst []byte, seq uint64, sync bool, prev *leaf, now [
 		dst = append(dst, `,"parts":`...)
 		dst = strconv.AppendInt(dst, int64(b.parts), 10)
 	}
-	dst = append(dst, body...)
+	return w.close(append(dst, body...), start)
+}
+
+// close adds the checksum to the line that starts at start, and returns its
+// leaf hash.
+func (w *lineWriter) close(dst []byte, start int) ([]byte, leaf) {
 	sum := crc32.Checksum(dst[start:], w.crc)
 	dst = append(dst, crcKey...)
 	dst = hex.AppendEncode(dst, binary.BigEndian.AppendUint32(make([]byte, 0, 4), sum))
 	dst = append(dst, `"}`...)
 	l := w.leaf(dst[start:])
 	return append(dst, '\n'), l
+}
+
+// end puts mac into the last line of buf, which starts at start, and returns its
+// leaf hash.
+func (w *lineWriter) end(buf []byte, start int, mac func(line []byte) ([]byte, error)) ([]byte, leaf, error) {
+	open := buf[:len(buf)-crcTail-1]
+	tag, err := mac(open[start:])
+	if err != nil {
+		return buf, leaf{}, err
+	}
+	buf = append(base64.RawURLEncoding.AppendEncode(append(open, macKey...), tag), '"')
+	buf, l := w.close(buf, start)
+	return buf, l, nil
+}
+
+// ended returns the part of a line that its mac is over, and the mac; nil where
+// it has none.
+func (w *lineWriter) ended(line []byte) (open, mac []byte) {
+	at := len(line) - crcTail - macTail
+	if at < 0 || !bytes.HasPrefix(line[at:], []byte(macKey)) || line[at+macTail-1] != '"' {
+		return nil, nil
+	}
+	mac, err := w.strict.AppendDecode(nil, line[at+len(macKey):at+macTail-1])
+	if err != nil {
+		return nil, nil
+	}
+	return line[:at], mac
 }
 
 // leaf returns the RFC 6962 leaf hash of line.

@@ -214,7 +214,7 @@ func (j *Journal) recover(index int) (dropped int, err error) {
 	if _, err := f.ReadAt(data, 0); err != nil && err != io.EOF {
 		return 0, fmt.Errorf("read %s: %w", name, err)
 	}
-	s, err := scan(name, data, j.keys.writer, j.keys.verifiers()...)
+	s, err := scan(name, data, j.keys.writer, j.keys.ended, j.keys.verifiers()...)
 	if err != nil {
 		return 0, err
 	}
@@ -226,9 +226,6 @@ func (j *Journal) recover(index int) (dropped int, err error) {
 	}
 	if err := mend(f, s, size); err != nil {
 		return 0, fmt.Errorf("%w: recover %s: %w", ErrUnavailable, name, err)
-	}
-	if s.newline {
-		data = append(data[:s.head.off-1:s.head.off-1], '\n')
 	}
 	if err := j.redeliver(data[:s.head.off]); err != nil {
 		return 0, err
@@ -253,12 +250,6 @@ func mend(f File, s *scanned, size int64) error {
 		changed = true
 		_, err := f.WriteAt(b, off)
 		return err
-	}
-	if s.newline {
-		if err := write([]byte{'\n'}, s.head.off-1); err != nil {
-			return err
-		}
-		size = max(size, s.head.off)
 	}
 	if s.dropped > 0 {
 		if err := write(make([]byte, s.dropped), s.head.off); err != nil {

@@ -31,6 +31,11 @@ import (
 // then.
 const retentionYears = 6
 
+// maxLeap is the longest time between two lines that a purge believes. It is
+// this project's choice: an open journal writes one each 15 minutes, and a
+// month is longer than a journal in use stays closed.
+const maxLeap = 31 * 24 * time.Hour
+
 // purgedFile holds the signed record of what was purged.
 const purgedFile = "purged"
 
@@ -56,6 +61,13 @@ type Purge struct {
 	// Those of package audit/sink need not be named: their cursors lie in the
 	// folder ([Cursors]).
 	Required []Passer
+
+	// ClockChecked says that somebody has looked at the clock. Without it a
+	// purge is refused with [ErrClock] where two lines of the last six years, or
+	// the newest and now, are more than 31 days apart: a clock that is years
+	// ahead would let everything go, and leaves such a gap. Where one of
+	// Config.Clocks differs it is always refused.
+	ClockChecked bool
 }
 
 // A Passer is a sink that says how far it is.
@@ -103,6 +115,9 @@ func (j *Journal) purge(ctx context.Context, p Purge) (PurgeRecord, error) {
 	if s.Actor.ID == "" {
 		return PurgeRecord{}, access.ErrNoPrincipal
 	}
+	if err := j.clocksAgree(); err != nil {
+		return PurgeRecord{}, err
+	}
 	latest := j.cfg.Now().AddDate(-retentionYears, 0, 0)
 	if p.Before.IsZero() {
 		p.Before = latest
@@ -112,17 +127,31 @@ func (j *Journal) purge(ctx context.Context, p Purge) (PurgeRecord, error) {
 	}
 	j.retaining.Lock()
 	defer j.retaining.Unlock()
+	if err := j.endPurge(); err != nil {
+		return PurgeRecord{}, err
+	}
 	hs, err := j.holds(ctx)
 	if err != nil {
 		return PurgeRecord{}, err
 	}
-	r, commitments, err := j.purgeable(ctx, p, hs)
-	if err != nil || r.Segments == 0 {
+	old, err := j.purgeable(ctx, p, hs)
+	r := old.record
+	switch {
+	case err != nil || r.Segments == 0:
 		return PurgeRecord{}, err
+	case old.leapt && !p.ClockChecked:
+		return PurgeRecord{}, fmt.Errorf("%w, or nothing was recorded for more than %d days: check it, and set Purge.ClockChecked", ErrClock, int(maxLeap.Hours()/24))
 	}
 	s.Purge = &r
 	if _, _, err := j.record(&s, nil); err != nil {
 		return PurgeRecord{}, err
+	}
+	// The details first: a purge that fails here goes on with the next, and a
+	// hold is not too late for any line.
+	for _, c := range old.details {
+		if err := destroyFile(filepath.Join(j.dir, detailFolder), c); err != nil {
+			return PurgeRecord{}, fmt.Errorf("remove a sealed detail: %w", err)
+		}
 	}
 	signed, err := j.keys.signPurge(&r, j.cfg.Now())
 	if err != nil {
@@ -131,106 +160,230 @@ func (j *Journal) purge(ctx context.Context, p Purge) (PurgeRecord, error) {
 	if err := writeFile(j.dir, purgedFile, signed, 0o600); err != nil {
 		return PurgeRecord{}, err
 	}
-	for _, c := range commitments {
-		if err := destroyFile(filepath.Join(j.dir, detailFolder), c); err != nil {
-			return PurgeRecord{}, fmt.Errorf("remove a sealed detail: %w", err)
-		}
+	return r, j.endPurge()
+}
+
+// endPurge removes the segments that the record in the folder says are gone.
+func (j *Journal) endPurge() error {
+	r, err := readPurge(j.dir, j.keys.origin, j.keys.verifiers())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return &CorruptError{File: purgedFile, Problem: err.Error()}
 	}
 	names, err := j.disk.List()
 	if err != nil {
-		return PurgeRecord{}, err
+		return err
 	}
 	have, err := segments(names)
 	if err != nil {
-		return PurgeRecord{}, err
+		return err
 	}
 	_, err = removePurged(j.disk, have, r.Segments)
-	return r, err
+	return err
+}
+
+// clocksAgree refuses a clock that one of Config.Clocks contradicts.
+func (j *Journal) clocksAgree() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, c := range j.compared {
+		if c.level == clockFar {
+			return c.err()
+		}
+	}
+	return nil
+}
+
+// A timeline finds leaps of the clock in lines that are read backward, segment
+// by segment.
+type timeline struct {
+	since time.Time // what is older is not looked at
+	next  time.Time // of the line behind those that are read
+	leapt bool
+}
+
+func (l *timeline) read(data []byte) error {
+	w := newLineWriter()
+	next := l.next
+	var last time.Time
+	for len(data) > 0 {
+		var text []byte
+		text, data = cutLine(data)
+		f, err := w.parse(text)
+		if err != nil {
+			return err
+		}
+		at, err := time.Parse(timeLayout, string(f.time))
+		if err != nil {
+			return err
+		}
+		if last.IsZero() {
+			l.next = at
+		}
+		l.step(last, at)
+		last = at
+	}
+	l.step(last, next)
+	return nil
+}
+
+func (l *timeline) step(from, to time.Time) {
+	l.leapt = l.leapt || !from.IsZero() && to.After(l.since) && to.Sub(from) > maxLeap
+}
+
+// A purgeable is what may go.
+type purgeable struct {
+	record  PurgeRecord
+	details []string // commitments
+	leapt   bool     // the clock may be ahead
 }
 
 // purgeable returns which of the oldest segments may go, and the details that
 // go with them.
-func (j *Journal) purgeable(ctx context.Context, p Purge, hs *holds) (r PurgeRecord, commitments []string, err error) {
-	names, err := j.disk.List()
-	if err != nil {
-		return r, nil, err
+func (j *Journal) purgeable(ctx context.Context, p Purge, hs *holds) (settled purgeable, err error) {
+	// Every line is proven from the newest backward before any may go: one that
+	// was changed could say that it is old.
+	var have []int
+	ends := make(map[int]head)
+	now := j.cfg.Now()
+	times := timeline{since: now.AddDate(-retentionYears, 0, 0), next: now}
+	e, err := j.newest()
+	if err == nil {
+		err = j.backward(ctx, e, func(index int, data []byte, to head) (bool, error) {
+			have, ends[index] = append(have, index), to
+			return true, times.read(data)
+		})
 	}
-	have, err := segments(names)
 	if err != nil {
-		return r, nil, err
+		return settled, err
 	}
+	slices.Reverse(have)
 	passed, err := Cursors(j.dir)
 	if err != nil {
-		return r, nil, err
+		return settled, err
 	}
-	j.mu.Lock()
-	current := j.seg.index
-	j.mu.Unlock()
-	w := newLineWriter()
-	for i, index := range have {
-		if index >= current {
-			break
-		}
+	// An event may go on in the next segment, where a hold may hold it: what
+	// goes is settled once every event that begins in it has ended.
+	r := purgeable{leapt: times.leapt}
+	begun := make(map[uint64]bool) // first sequences of events that have not ended
+	for i := 0; i < len(have) && have[i] < e.index; i++ {
 		if err := ctx.Err(); err != nil {
-			return r, nil, err
+			return settled, err
 		}
-		data, err := j.readSegment(index, -1)
+		s, err := j.oldSegment(have[i], ends[have[i]], p, hs, begun)
 		if err != nil {
-			return r, nil, err
+			return settled, err
 		}
-		var details []string
-		var last uint64 // of the events
-		n := 0
-		for ; ; n++ {
-			text, rest := cutLine(data)
-			if text == nil {
-				break
-			}
-			data = rest
-			f, err := w.parse(text)
-			if err != nil {
-				return r, nil, &CorruptError{File: segmentName(index), Problem: err.Error()}
-			}
-			if i == 0 && n == 0 {
-				r.From = f.seq
-			}
-			if typ := Type(f.typ); typ != typeSegment && typ != typeCheckpoint {
-				last = f.seq
-			}
-			if keep, commitment, err := j.kept(&f, text, p, hs); err != nil {
-				return r, nil, unreadable(segmentName(index), 0, f.seq, err)
-			} else if keep {
-				return r, commitments, nil
-			} else if commitment != "" {
-				details = append(details, commitment)
-			}
+		if s.holdsBegun {
+			return settled, nil
 		}
-		for name, pos := range passed {
-			if pos.Writer != j.keys.writer || pos.Seq < last {
-				j.log.Warn("audit: a purge waits for a sink", zap.String("sink", name))
-				return r, commitments, nil
-			}
+		if r.record.Size == 0 {
+			r.record.From = s.from
 		}
-		for _, sink := range p.Required {
-			if pos := sink.Passed(); pos.Writer != j.keys.writer || pos.Seq < last {
-				return r, commitments, nil
+		if s.kept || !j.everyonePassed(passed, p.Required, s.last) {
+			if len(begun) == 0 { // else an event ends in a segment behind this one
+				settled = r
 			}
+			return settled, nil
 		}
-		h, seq, err := headerAt(j.disk, index+1)
+		h, seq, err := headerAt(j.disk, have[i]+1)
 		if err != nil {
-			return r, nil, err
+			return settled, err
 		}
 		t, err := h.tree(seq)
 		if err != nil {
-			return r, nil, err
+			return settled, err
 		}
-		if r.Root, err = t.root(); err != nil {
-			return r, nil, err
+		if r.record.Root, err = t.root(); err != nil {
+			return settled, err
 		}
-		r.Segments, r.Size = index, seq
-		commitments = append(commitments, details...)
+		r.record.Segments, r.record.Size = have[i], seq
+		r.details = append(r.details, s.details...)
+		for first := range s.begun {
+			begun[first] = true
+		}
+		if len(begun) == 0 {
+			settled = r
+		}
 	}
-	return r, commitments, nil
+	return settled, nil
+}
+
+// everyonePassed reports whether each sink has passed the line seq.
+func (j *Journal) everyonePassed(cursors map[string]Position, required []Passer, seq uint64) bool {
+	for name, pos := range cursors {
+		if pos.Writer != j.keys.writer || pos.Seq < seq {
+			j.log.Warn("audit: a purge waits for a sink", zap.String("sink", name))
+			return false
+		}
+	}
+	return !slices.ContainsFunc(required, func(sink Passer) bool {
+		pos := sink.Passed()
+		return pos.Writer != j.keys.writer || pos.Seq < seq
+	})
+}
+
+// An oldSegment is what Purge wants to know of a segment.
+type oldSegment struct {
+	from, last uint64 // sequences of the first line and of the last event
+	kept       bool   // a line of it has to stay
+	holdsBegun bool   // one of an event that began before it
+	details    []string
+	begun      map[uint64]bool // events that go on in the next
+}
+
+// oldSegment reads a segment, which ends at to, and takes out of begun what ends
+// in it.
+func (j *Journal) oldSegment(index int, to head, p Purge, hs *holds, begun map[uint64]bool) (s oldSegment, err error) {
+	data, err := j.readSegment(index, -1)
+	if err != nil {
+		return s, err
+	}
+	if _, err := follow(segmentName(index), data, to); err != nil {
+		return s, err
+	}
+	s.begun = make(map[uint64]bool)
+	w := newLineWriter()
+	for n := 0; len(data) > 0; n++ {
+		var text []byte
+		text, data = cutLine(data)
+		f, err := w.parse(text)
+		if err != nil {
+			return s, &CorruptError{File: segmentName(index), Problem: err.Error()}
+		}
+		if n == 0 {
+			s.from = f.seq
+		}
+		if typ := Type(f.typ); typ != typeSegment && typ != typeCheckpoint {
+			s.last = f.seq
+		}
+		keep, commitment, err := j.kept(&f, text, p, hs)
+		if err != nil {
+			return s, unreadable(segmentName(index), 0, f.seq, err)
+		}
+		s.kept = s.kept || keep
+		if commitment != "" {
+			s.details = append(s.details, commitment)
+		}
+		if f.batch.parts < 2 {
+			continue
+		}
+		ended := f.batch.part == f.batch.parts
+		switch first := f.batch.first; {
+		case begun[first]:
+			s.holdsBegun = s.holdsBegun || keep
+			if ended {
+				delete(begun, first)
+			}
+		case ended:
+			delete(s.begun, first)
+		default:
+			s.begun[first] = true
+		}
+	}
+	return s, nil
 }
 
 // kept reports whether a line keeps its segment, and the detail that goes with
@@ -323,27 +476,6 @@ func finishPurge(dir string, d Disk, have []int, k *keys) ([]int, error) {
 		return nil, &CorruptError{File: segmentName(r.Segments + 1), Problem: "all segments of the journal that were not purged are gone"}
 	}
 	return removePurged(d, have, r.Segments)
-}
-
-// purgedThrough is the last segment that was purged, by the record in the
-// folder, whose signature Open and Verify check.
-func purgedThrough(d Disk) int {
-	f, err := d.Open(purgedFile)
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	data := make([]byte, maxPurged)
-	n, err := f.ReadAt(data, 0)
-	if err != nil && err != io.EOF {
-		return 0
-	}
-	text, _, _ := bytes.Cut(data[:n], []byte("\n\n"))
-	r, err := parsePurge(string(text)+"\n", "")
-	if err != nil {
-		return 0
-	}
-	return r.Segments
 }
 
 const maxPurged = 8 << 10

@@ -65,7 +65,7 @@ func TestPurge(t *testing.T) {
 	t.Parallel()
 	j, dir, _, _ := aged(t)
 	before := segmentFiles(t, dir)
-	r, err := j.Purge(officer(t), audit.Purge{})
+	r, err := j.Purge(officer(t), audit.Purge{ClockChecked: true})
 	if err != nil || r.Segments != 4 || r.From != 0 || r.Size == 0 || len(r.Root) != 32 {
 		t.Fatalf("Purge = %+v, %v", r, err)
 	}
@@ -79,7 +79,7 @@ func TestPurge(t *testing.T) {
 	if len(purged) != 1 || purged[0].Purge == nil || purged[0].Purge.Size != r.Size || !bytes.Equal(purged[0].Purge.Root, r.Root) || purged[0].Actor.ID != "u-9" {
 		t.Errorf("recorded %+v", purged)
 	}
-	if again, err := j.Purge(officer(t), audit.Purge{}); err != nil || again.Segments != 0 || len(types(t, j, audit.Purged)) != 1 {
+	if again, err := j.Purge(officer(t), audit.Purge{ClockChecked: true}); err != nil || again.Segments != 0 || len(types(t, j, audit.Purged)) != 1 {
 		t.Errorf("Purge again = %+v, %v", again, err)
 	}
 	for range 2 {
@@ -134,7 +134,7 @@ func TestPurgeAfterARotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	clock.set(0)
-	if r, err := j.Purge(officer(t), audit.Purge{}); err != nil || r.Segments != 1 {
+	if r, err := j.Purge(officer(t), audit.Purge{ClockChecked: true}); err != nil || r.Segments != 1 {
 		t.Fatalf("Purge = %+v, %v", r, err)
 	}
 	if err := j.Close(); err != nil {
@@ -178,13 +178,13 @@ func TestPurgeStopsAt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := j.Purge(officer(t), audit.Purge{Before: time.Now().AddDate(-5, 0, 0)}); !errors.Is(err, audit.ErrRetention) {
+	if _, err := j.Purge(officer(t), audit.Purge{ClockChecked: true, Before: time.Now().AddDate(-5, 0, 0)}); !errors.Is(err, audit.ErrRetention) {
 		t.Errorf("Purge(before six years) = %v", err)
 	}
-	if _, err := j.Purge(t.Context(), audit.Purge{}); !errors.Is(err, access.ErrNoPrincipal) {
+	if _, err := j.Purge(t.Context(), audit.Purge{ClockChecked: true}); !errors.Is(err, access.ErrNoPrincipal) {
 		t.Errorf("Purge(nobody) = %v", err)
 	}
-	if n := purge(audit.Purge{Before: time.Now().AddDate(-8, 0, 0)}); n != 0 {
+	if n := purge(audit.Purge{ClockChecked: true, Before: time.Now().AddDate(-8, 0, 0)}); n != 0 {
 		t.Errorf("%d segments go that are younger than Before", n)
 	}
 	// A sink that has not passed, or that is at another journal's place.
@@ -197,7 +197,7 @@ func TestPurgeStopsAt(t *testing.T) {
 		"is in the first":    at(lines[0].Position),
 		"is another journal": {Writer: "j2", Seq: 1 << 40},
 	} {
-		if n := purge(audit.Purge{Required: []audit.Passer{at{Writer: j.Writer(), Seq: 1 << 40}, sink}}); n != 0 {
+		if n := purge(audit.Purge{ClockChecked: true, Required: []audit.Passer{at{Writer: j.Writer(), Seq: 1 << 40}, sink}}); n != 0 {
 			t.Errorf("%d segments go although a sink %s", n, name)
 		}
 	}
@@ -213,7 +213,7 @@ func TestPurgeStopsAt(t *testing.T) {
 		"until it is written": {audit.Hold{Since: time.Now().AddDate(-10, 0, 0)}, 0},
 	} {
 		id := hold(tt.h)
-		if n := purge(audit.Purge{}); n != tt.want {
+		if n := purge(audit.Purge{ClockChecked: true}); n != tt.want {
 			t.Errorf("%d segments go that hold %s", n, name)
 		}
 		release(id)
@@ -249,11 +249,11 @@ func TestPurgeStopsAt(t *testing.T) {
 	record(t, j, audit.Event{Type: audit.Merged, Outcome: audit.Success, Reason: audit.ReasonMerge, Action: access.Maintain, Objects: []audit.Object{
 		{Type: "patient", Record: patients[1][0], Patient: patients[1][0]}, {Type: "patient", Record: "r-new", Patient: "r-new"}}})
 	id := hold(audit.Hold{Patient: "r-new"})
-	if n := purge(audit.Purge{Required: []audit.Passer{at{Writer: j.Writer(), Seq: 1 << 40}}}); n != 1 {
+	if n := purge(audit.Purge{ClockChecked: true, Required: []audit.Passer{at{Writer: j.Writer(), Seq: 1 << 40}}}); n != 1 {
 		t.Errorf("%d segments go, want the one before that of the merged record", n)
 	}
 	release(id)
-	if n := purge(audit.Purge{}); n != 4 {
+	if n := purge(audit.Purge{ClockChecked: true}); n != 4 {
 		t.Errorf("segments up to %d go, want 4", n)
 	}
 	if err := j.Close(); err != nil {
@@ -277,7 +277,7 @@ func TestVerifyTellsAPurgeFromALoss(t *testing.T) {
 		t.Fatal(err)
 	}
 	record(t, j, reveal("r-today"))
-	if _, err := j.Purge(officer(t), audit.Purge{}); err != nil {
+	if _, err := j.Purge(officer(t), audit.Purge{ClockChecked: true}); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Close(); err != nil {
@@ -289,7 +289,7 @@ func TestVerifyTellsAPurgeFromALoss(t *testing.T) {
 		t.Fatal(err)
 	}
 	foreign, theirs, _, _ := aged(t)
-	if _, err := foreign.Purge(officer(t), audit.Purge{}); err != nil {
+	if _, err := foreign.Purge(officer(t), audit.Purge{ClockChecked: true}); err != nil {
 		t.Fatal(err)
 	}
 	other, err := os.ReadFile(filepath.Join(theirs, "purged"))
@@ -364,7 +364,7 @@ func TestAPurgeThatACrashCutShort(t *testing.T) {
 		}
 		kept[name] = data
 	}
-	if _, err := j.Purge(officer(t), audit.Purge{}); err != nil {
+	if _, err := j.Purge(officer(t), audit.Purge{ClockChecked: true}); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Close(); err != nil {

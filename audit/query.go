@@ -7,8 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"iter"
 	"slices"
 	"strconv"
@@ -31,8 +29,12 @@ func (j *Journal) Events(ctx context.Context, q Query) iter.Seq2[Stored, error] 
 // Replay implements [History].
 func (j *Journal) Replay(ctx context.Context, tenant string, types ...Type) iter.Seq2[Stored, error] {
 	return func(yield func(Stored, error) bool) {
-		m := &matcher{q: Query{Tenant: tenant, Types: types}, keys: j.keys.now.Load(), writer: j.keys.writer, lines: newLineWriter(), replay: true}
-		if err := j.scan(ctx, m, yield); err != nil {
+		e, err := j.newest() // before the keys: no line before it is of a later key
+		if err == nil {
+			m := &matcher{q: Query{Tenant: tenant, Types: types}, keys: j.keys.now.Load(), writer: j.keys.writer, lines: newLineWriter(), replay: true}
+			err = j.scan(ctx, e, m, yield)
+		}
+		if err != nil {
 			yield(Stored{}, fmt.Errorf("audit: replay: %w", err))
 		}
 	}
@@ -44,111 +46,38 @@ func (j *Journal) Issued(t Ticket) bool {
 }
 
 func (j *Journal) events(ctx context.Context, q Query, yield func(Stored, error) bool) error {
+	e, err := j.newest() // before the keys: no line before it is of a later key
+	if err != nil {
+		return err
+	}
 	m, err := j.matcher(q)
 	if err != nil {
 		return err
 	}
-	return j.scan(ctx, m, yield)
+	return j.scan(ctx, e, m, yield)
 }
 
-// scan yields what m selects, newest first.
-func (j *Journal) scan(ctx context.Context, m *matcher, yield func(Stored, error) bool) error {
-	j.mu.Lock()
-	index, end, closed := j.seg.index, j.durable.off, j.closed
-	j.mu.Unlock()
-	if closed {
-		return ErrClosed
-	}
-	return j.scanFrom(ctx, index, end, m, yield)
-}
-
-// scanFrom yields what m selects, newest first, from the first end bytes of
-// segment index back to the oldest segment.
-func (j *Journal) scanFrom(ctx context.Context, index int, end int64, m *matcher, yield func(Stored, error) bool) error {
+// scan yields what m selects, newest first, of the lines before e.
+func (j *Journal) scan(ctx context.Context, e end, m *matcher, yield func(Stored, error) bool) error {
 	left := m.q.Limit
-	for ; index >= 1; index, end = index-1, -1 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		data, err := j.readSegment(index, end)
-		if errors.Is(err, fs.ErrNotExist) && purgedThrough(j.disk) >= index {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	return j.backward(ctx, e, func(index int, data []byte, _ head) (more bool, err error) {
 		for text := range linesBackward(data) {
 			s, ok, err := m.match(text)
 			if err != nil {
-				return unreadable(segmentName(index), 0, 0, err)
+				return false, unreadable(segmentName(index), 0, 0, err)
 			}
 			if !ok {
 				continue
 			}
 			if !yield(s, nil) {
-				return nil
+				return false, nil
 			}
 			if left--; left == 0 {
-				return nil
+				return false, nil
 			}
 		}
-	}
-	return nil
-}
-
-// readSegment returns the lines of a segment: the first end bytes, or, where
-// end is negative, all that is valid of it.
-func (j *Journal) readSegment(index int, end int64) ([]byte, error) {
-	f, err := j.disk.Open(segmentName(index))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	if end < 0 {
-		if end, err = j.validEnd(index, size); err != nil {
-			return nil, err
-		}
-	}
-	data := make([]byte, min(end, size, maxSegment))
-	if _, err := f.ReadAt(data, 0); err != nil && err != io.EOF {
-		return nil, err
-	}
-	if i := bytes.IndexByte(data, 0); i >= 0 {
-		data = data[:i]
-	}
-	return data, nil
-}
-
-// validEnd returns how much of segment index counts: all of it, unless the
-// next one says that it was given up.
-func (j *Journal) validEnd(index int, size int64) (int64, error) {
-	f, err := j.disk.Open(segmentName(index + 1))
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	data := make([]byte, maxLine)
-	n, err := f.ReadAt(data, 0)
-	if err != nil && err != io.EOF {
-		return 0, err
-	}
-	text, _ := cutLine(data[:n])
-	fr, err := newLineWriter().parse(text)
-	if err != nil {
-		return 0, &CorruptError{File: segmentName(index + 1), Problem: err.Error()}
-	}
-	h, err := parseHeader(&fr)
-	if err != nil {
-		return 0, unreadable(segmentName(index+1), 0, 0, err)
-	}
-	if h.Cut > 0 {
-		return h.Cut, nil
-	}
-	return size, nil
+		return true, nil
+	})
 }
 
 // linesBackward yields the whole lines of data, last first.

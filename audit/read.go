@@ -100,6 +100,7 @@ type reading struct {
 	seq    uint64 // of the line to come
 	prev   leaf   // of the line before it
 	held   []Line // of the last group, which may not be durable
+	ended  bool   // the last line ends its group
 }
 
 func (r *reading) run() error {
@@ -135,7 +136,7 @@ func (r *reading) run() error {
 	case r.from.Writer != "" && r.seq <= r.from.Seq:
 		return r.setBack(last)
 	}
-	if free && !folderInUse(r.dir) {
+	if free && r.ended && !folderInUse(r.dir) {
 		return r.release()
 	}
 	return nil
@@ -379,6 +380,7 @@ func (r *reading) line(index int, off int64, text []byte) error {
 		}
 	}
 	typ := Type(f.typ)
+	r.ended = typ == typeCheckpoint || seemsEnded(r.lines, text)
 	if typ == typeSegment || typ == typeCheckpoint || r.from.Writer != "" && f.seq <= r.from.Seq {
 		return nil
 	}

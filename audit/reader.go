@@ -3,12 +3,10 @@
 package audit
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"iter"
 	"os"
-	"slices"
 
 	"github.com/part164/part164/crypto"
 )
@@ -50,7 +48,7 @@ func openReader(dir string, kek crypto.KEK) (*Reader, error) {
 		return nil, err
 	}
 	r := new(Reader)
-	r.journal.disk, r.journal.keys = folder(dir), k
+	r.journal.dir, r.journal.disk, r.journal.keys = dir, folder(dir), k
 	return r, nil
 }
 
@@ -60,12 +58,17 @@ func (r *Reader) Writer() string { return r.journal.Writer() }
 // Pseudonym is [Journal.Pseudonym].
 func (r *Reader) Pseudonym(tenant, id string) string { return r.journal.Pseudonym(tenant, id) }
 
-// Events is [Journal.Events], up to the last whole line in the folder.
+// Events is [Journal.Events], up to the last line in the folder that is known to
+// be the journal's. It ends with a [CorruptError] where the folder is damaged.
 func (r *Reader) Events(ctx context.Context, q Query) iter.Seq2[Stored, error] {
 	return func(yield func(Stored, error) bool) {
 		m, err := r.journal.matcher(q)
+		var e end
 		if err == nil {
-			err = r.scan(ctx, m, yield)
+			e, err = r.newest()
+		}
+		if err == nil {
+			err = r.journal.scan(ctx, e, m, yield)
 		}
 		if err != nil {
 			yield(Stored{}, fmt.Errorf("audit: read events: %w", err))
@@ -73,51 +76,29 @@ func (r *Reader) Events(ctx context.Context, q Query) iter.Seq2[Stored, error] {
 	}
 }
 
-// scan yields what m selects of the segments that are there.
-func (r *Reader) scan(ctx context.Context, m *matcher, yield func(Stored, error) bool) error {
+// newest is the end of what is in the folder, by its newest segment, which a
+// writer may be at.
+func (r *Reader) newest() (end, error) {
 	names, err := r.journal.disk.List()
 	if err != nil {
-		return err
+		return end{}, err
 	}
 	indexes, err := segments(names)
-	if err != nil || len(indexes) == 0 {
-		return err
-	}
-	for _, index := range slices.Backward(indexes) { // the newest may not have its first line yet
-		end, err := r.end(index)
-		if err != nil {
-			return err
-		}
-		if end > 0 {
-			return r.journal.scanFrom(ctx, index, end, m, yield)
-		}
-	}
-	return nil
-}
-
-// end returns how much of the newest segment holds whole lines: a writer may
-// be at the next one, and the rest is zeros.
-func (r *Reader) end(index int) (int64, error) {
-	f, err := r.journal.disk.Open(segmentName(index))
 	if err != nil {
-		return 0, err
+		return end{}, err
 	}
-	defer f.Close()
-	size, err := f.Size()
+	if len(indexes) == 0 {
+		return end{}, &CorruptError{File: segmentName(1), Problem: "all segments of the journal are gone"}
+	}
+	index := indexes[len(indexes)-1]
+	data, err := r.journal.readSegment(index, maxSegment)
 	if err != nil {
-		return 0, err
+		return end{}, err
 	}
-	data, err := r.journal.readSegment(index, size)
+	k := r.journal.keys
+	s, err := scan(segmentName(index), data, k.writer, k.ended, k.verifiers()...)
 	if err != nil {
-		return 0, err
+		return end{}, err
 	}
-	end := int64(bytes.LastIndexByte(data, '\n') + 1)
-	for lines := newLineWriter(); end > 0; { // a torn line may hold the newline of one that is not whole
-		start := int64(bytes.LastIndexByte(data[:end-1], '\n') + 1)
-		if wholeLine(lines, data[start:end-1]) {
-			break
-		}
-		end = start
-	}
-	return end, nil
+	return end{index, s.head}, nil
 }

@@ -59,7 +59,7 @@ func (j *Journal) Ready() error {
 	var off []error
 	for _, c := range j.compared {
 		if c.level == clockFar {
-			off = append(off, fmt.Errorf("%w: it differs from that of %s by %v: set it", ErrClock, c.name, c.off.Round(time.Millisecond)))
+			off = append(off, c.err())
 		}
 	}
 	j.mu.Unlock()

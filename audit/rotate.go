@@ -117,14 +117,13 @@ func (k *keys) resume(s *scanned) error {
 	if s.to != "" {
 		version = slices.Index(have.wrapped.Verifiers, s.to) + 1
 	}
-	if version < 1 || s.rotated && version < 2 {
+	if version < 1 {
 		return &CorruptError{File: keysFile, Problem: "it lacks the key that the journal was rotated to"}
 	}
 	next, err := have.use(version)
 	if err != nil {
 		return err
 	}
-	next.both = s.rotated
 	k.now.Store(next)
 	return nil
 }

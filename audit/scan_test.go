@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"github.com/part164/part164/access"
 )
 
@@ -54,9 +52,9 @@ func wide(objects int) Event {
 	return ev
 }
 
-// closedSegment returns the first segment of a closed journal of a few
-// groups, and its public key.
-func closedSegment(t *testing.T) (data []byte, writer string, verifier note.Verifier) {
+// closedSegment returns the first segment of a journal of a few groups, and what
+// scans it.
+func closedSegment(t *testing.T) (data []byte, rescan func(data []byte) (*scanned, error)) {
 	t.Helper()
 	dir := diskFolder(t)
 	j, err := Open(dir, Config{Development: true, SegmentSize: minSegment, CheckpointEvery: time.Minute, Timeout: 30 * time.Second})
@@ -78,27 +76,32 @@ func closedSegment(t *testing.T) (data []byte, writer string, verifier note.Veri
 	if data, err = os.ReadFile(filepath.Join(dir, segmentName(1))); err != nil {
 		t.Fatal(err)
 	}
-	return data, j.keys.writer, j.keys.verifiers()[0]
+	return data, func(data []byte) (*scanned, error) {
+		return scan(segmentName(1), data, j.keys.writer, j.keys.ended, j.keys.verifiers()...)
+	}
 }
 
 func TestCutAtEveryByte(t *testing.T) {
 	t.Parallel()
-	data, writer, verifier := closedSegment(t)
+	data, rescan := closedSegment(t)
 	end := bytes.IndexByte(data, 0)
 	lines := bytes.Split(bytes.TrimSuffix(data[:end], []byte("\n")), []byte("\n"))
 	from := len(lines[0]) + 1 + len(lines[1]) + 1
+	ends := groupEnds(t, data)
 	for cut := from; cut <= end; cut++ {
 		if !long() && cut%7 != 0 && !bytes.Contains(data[cut-2:cut+2], []byte("\n")) {
 			continue
 		}
-		whole := bytes.Count(data[:cut], []byte("\n"))
-		if cut < end && data[cut] == '\n' {
-			whole++ // only the newline is missing: the line is there
+		whole := 0 // the lines of the groups that are there to the end
+		for _, e := range ends {
+			if e <= cut {
+				whole = bytes.Count(data[:e], []byte("\n"))
+			}
 		}
 		zeroed := slices.Clone(data[:min(len(data), end+sector)])
 		clear(zeroed[cut:])
 		for what, torn := range map[string][]byte{"cut": data[:cut], "zeroed": zeroed} {
-			s, err := scan(segmentName(1), torn, writer, verifier)
+			s, err := rescan(torn)
 			if err != nil {
 				t.Fatalf("%s at %d: %v", what, cut, err)
 			}
@@ -109,9 +112,29 @@ func TestCutAtEveryByte(t *testing.T) {
 	}
 }
 
+// groupEnds returns where the groups of a segment end, and its first two lines.
+func groupEnds(t *testing.T, data []byte) (ends []int) {
+	t.Helper()
+	w := newLineWriter()
+	for at, n := 0, 0; ; n++ {
+		text, rest := cutLine(data[at:])
+		if text == nil {
+			return append(ends, at)
+		}
+		f, err := w.parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.sync && n > 1 || n == 2 {
+			ends = append(ends, at)
+		}
+		at = len(data) - len(rest)
+	}
+}
+
 func TestHolesInTheLastGroupAreDroppedAndOthersRefused(t *testing.T) {
 	t.Parallel()
-	data, writer, verifier := closedSegment(t)
+	data, rescan := closedSegment(t)
 	end := bytes.IndexByte(data, 0)
 	data = data[:end+sector]
 	group := bytes.LastIndex(data, []byte(`,"sync":true`))
@@ -123,7 +146,7 @@ func TestHolesInTheLastGroupAreDroppedAndOthersRefused(t *testing.T) {
 	for s := 0; s*sector < end; s++ {
 		holed := slices.Clone(data)
 		clear(holed[s*sector : (s+1)*sector])
-		got, err := scan(segmentName(1), holed, writer, verifier)
+		got, err := rescan(holed)
 		switch {
 		case s*sector >= group:
 			if err != nil {
@@ -149,7 +172,7 @@ func TestHolesInTheLastGroupAreDroppedAndOthersRefused(t *testing.T) {
 
 func TestOpenRefusesDamage(t *testing.T) {
 	t.Parallel()
-	data, writer, verifier := closedSegment(t)
+	data, rescan := closedSegment(t)
 	end := bytes.IndexByte(data, 0)
 	data = data[:end+sector]
 	for off := range end - 1 { // the last newline: TestCutAtEveryByte
@@ -162,7 +185,7 @@ func TestOpenRefusesDamage(t *testing.T) {
 			}
 			bad := slices.Clone(data)
 			bad[off] ^= mask
-			_, err := scan(segmentName(1), bad, writer, verifier)
+			_, err := rescan(bad)
 			var c *CorruptError
 			if !errors.As(err, &c) || c.Offset > int64(off) {
 				t.Fatalf("byte %d ^ %#x: %v, want a CorruptError before it", off, mask, err)
@@ -173,13 +196,13 @@ func TestOpenRefusesDamage(t *testing.T) {
 
 func TestOpenRefusesARechainedJournal(t *testing.T) {
 	t.Parallel()
-	data, writer, verifier := closedSegment(t)
+	data, rescan := closedSegment(t)
 	end := bytes.IndexByte(data, 0)
 	lines := bytes.Split(bytes.TrimSuffix(data[:end], []byte("\n")), []byte("\n"))
 	lines[2] = bytes.Replace(lines[2], []byte("success"), []byte("failure"), 1)
 	forged := append(bytes.Join(Rechain(append(lines[:2:2], append([][]byte{Rechecksum(lines[2])}, lines[3:]...)...), 2), []byte("\n")), '\n')
 	var c *CorruptError
-	if _, err := scan(segmentName(1), forged, writer, verifier); !errors.As(err, &c) {
+	if _, err := rescan(forged); !errors.As(err, &c) {
 		t.Errorf("scan = %v, want a CorruptError: a checkpoint covers the forged line", err)
 	}
 	// The last line but one, which no checkpoint covers yet.
@@ -187,7 +210,7 @@ func TestOpenRefusesARechainedJournal(t *testing.T) {
 	last := len(lines) - 2
 	lines[last] = Rechecksum(bytes.Replace(lines[last], []byte("xxx"), []byte("yyy"), 1))
 	forged = append(bytes.Join(lines, []byte("\n")), '\n')
-	if _, err := scan(segmentName(1), forged, writer, verifier); !errors.As(err, &c) || c.Seq != uint64(last+1) {
+	if _, err := rescan(forged); !errors.As(err, &c) || c.Seq != uint64(last+1) {
 		t.Errorf("scan = %v, want a CorruptError: the last line chains to another", err)
 	}
 }
@@ -204,7 +227,7 @@ func FuzzScan(f *testing.F) {
 	f.Add(append(text, text...))
 	f.Add([]byte(`{"seq":0,"prev":"`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := scan(segmentName(1), data, "j1")
+		s, err := scan(segmentName(1), data, "j1", func(*lineWriter, []byte) bool { return true })
 		if err == nil && s.head.off > int64(len(data))+1 {
 			t.Errorf("scan reads %d bytes of %d", s.head.off, len(data))
 		}

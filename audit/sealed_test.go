@@ -130,6 +130,7 @@ func TestDecodeTakesNothingElse(t *testing.T) {
 		"no type":                 strings.Replace(good, `"reveal"`, `""`, 1),
 		"another time":            strings.Replace(good, `2026-01-02`, `Jan 2`, 1),
 		"a malformed purge":       strings.Replace(good, `"outcome"`, `"purge":{"root":"x"},"outcome"`, 1),
+		"a path for a detail":     strings.Replace(good, `"outcome"`, `"detail":"../../audit.kek","outcome"`, 1),
 		"nothing":                 "",
 		"no JSON":                 "Jane Roe",
 	} {

@@ -140,23 +140,23 @@ func rangeText(t tree) []string {
 	return out
 }
 
-// A scanned is what Open finds in the last segment.
+// A scanned is what Open finds in the last segment, up to the last line that
+// the journal's keys prove to be its own.
 type scanned struct {
 	header  *segmentHeader
-	head    head      // after the last good line
+	head    head      // after that line
 	tree    tree      // of all lines
-	dropped int       // bytes of a torn tail after head.off
-	newline bool      // the last line is whole, but for its newline
+	dropped int       // bytes of a group that was being written, after head.off
 	signed  int       // which of the verifiers signed the last checkpoint; of two, the later
-	rotated bool      // no checkpoint stands behind the last JournalKeyRotated
-	to      string    // what that rotated to; empty where there is none
+	to      string    // what the last JournalKeyRotated rotated to; empty where there is none
 	last    time.Time // of the last line
 }
 
 // scan reads the last segment of a journal, which a crash may have left with
-// a torn tail. It drops only what was never acknowledged: the last group that
-// was being written. Anything else is a CorruptError.
-func scan(name string, data []byte, writer string, verifiers ...note.Verifier) (*scanned, error) {
+// a torn tail. It drops only what was never acknowledged: the one group that
+// was being written, which has no end yet. Anything else is a CorruptError.
+// ended reports whether a line ends a group of the journal's.
+func scan(name string, data []byte, writer string, ended func(w *lineWriter, line []byte) bool, verifiers ...note.Verifier) (*scanned, error) {
 	w := newLineWriter()
 	s := new(scanned)
 	corrupt := func(format string, args ...any) error {
@@ -166,25 +166,18 @@ func scan(name string, data []byte, writer string, verifiers ...note.Verifier) (
 		frame frame
 		tree  tree
 	}
-	var last mark // the last checkpoint
+	var last mark      // the last checkpoint
+	var proven scanned // s after the last line that is proven
+	prove := func() error {
+		t, err := s.tree.clone()
+		proven = *s
+		proven.tree = t
+		return err
+	}
 	var err error
 	for n := 0; ; n++ {
-		text, rest := cutLine(data[min(s.head.off, int64(len(data))):])
+		text, _ := cutLine(data[min(s.head.off, int64(len(data))):])
 		if text == nil {
-			if n < 2 {
-				return nil, corrupt("the segment does not start with its header and checkpoint")
-			}
-			if piece := bytes.TrimRight(rest, "\x00"); !s.newline && wholeLine(w, piece) {
-				s.newline = true
-				text, rest = piece, nil
-			}
-		}
-		if text == nil {
-			dropped, problem := tornTail(w, rest, s.head.off)
-			if problem != "" {
-				return nil, corrupt("%s", problem)
-			}
-			s.dropped = dropped
 			break
 		}
 		var f frame
@@ -209,10 +202,11 @@ func scan(name string, data []byte, writer string, verifiers ...note.Verifier) (
 		if f.prev != s.head.prev {
 			return nil, corrupt("the line does not follow the one before it")
 		}
-		if n == 1 && string(f.typ) != string(typeCheckpoint) {
+		checkpoint := string(f.typ) == string(typeCheckpoint)
+		if n == 1 && !checkpoint {
 			return nil, corrupt("the segment's header has no checkpoint")
 		}
-		if string(f.typ) == string(typeCheckpoint) {
+		if checkpoint {
 			// The signature is checked of the first, which the header needs,
 			// and of the last, which covers the rest.
 			if n == 1 {
@@ -229,14 +223,13 @@ func scan(name string, data []byte, writer string, verifiers ...note.Verifier) (
 					return nil, corrupt("%v", err)
 				}
 			}
-			s.rotated = false
 		}
 		if string(f.typ) == string(JournalKeyRotated) {
 			r, err := rotationOf(&f)
 			if err != nil {
 				return nil, corrupt("%v", err)
 			}
-			s.rotated, s.to = true, r.To
+			s.to = r.To
 		}
 		if s.last, err = time.Parse(timeLayout, string(f.time)); err != nil {
 			return nil, corrupt("the line's time is malformed")
@@ -246,13 +239,32 @@ func scan(name string, data []byte, writer string, verifiers ...note.Verifier) (
 			return nil, err
 		}
 		s.head = head{seq: f.seq + 1, prev: l, off: s.head.off + int64(len(text)) + 1}
+		if checkpoint || ended(w, text) {
+			if err := prove(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if proven.header == nil {
+		return nil, corrupt("the segment does not start with its header and checkpoint")
 	}
 	if last.tree.r != nil {
-		if s.signed, err = signedByOne(&last.frame, last.tree, s.header.Origin, verifiers); err != nil {
+		if proven.signed, err = signedByOne(&last.frame, last.tree, s.header.Origin, verifiers); err != nil {
 			s.head.seq = last.frame.seq
 			return nil, corrupt("%v", err)
 		}
 	}
+	s = &proven
+	if text, _ := cutLine(data[s.head.off:]); text != nil {
+		if f, err := w.parse(text); err == nil && !f.sync {
+			return nil, corrupt("a line stands here that begins no group, and that the journal's keys did not write")
+		}
+	}
+	dropped, problem := tornTail(w, data[s.head.off:], s.head.off)
+	if problem != "" {
+		return nil, corrupt("%s", problem)
+	}
+	s.dropped = dropped
 	return s, nil
 }
 
@@ -266,19 +278,9 @@ func cutLine(data []byte) (text, rest []byte) {
 	return data[:end], data[end+1:]
 }
 
-// wholeLine reports whether text lacks nothing but its newline: what it says
-// is certain, and it is kept.
-func wholeLine(w *lineWriter, text []byte) bool {
-	if bytes.IndexByte(text, 0) >= 0 || bytes.IndexByte(text, '\n') >= 0 {
-		return false
-	}
-	_, err := w.parse(text)
-	return err == nil
-}
-
-// tornTail decides what stands after the last whole line, from offset off to
-// the end of the file: zeros, or the remains of one group whose write did not
-// finish, of which it returns the length; or damage, which it describes.
+// tornTail decides what stands after a line, from offset off to the end of the
+// file: zeros, or the remains of one group whose write did not finish, of which
+// it returns the length; or damage, which it describes.
 //
 // A group is one write into zeros. What a crash leaves of it is therefore a
 // beginning, or whole sectors with zeroed sectors between them; and no later
@@ -307,7 +309,7 @@ func tornTail(w *lineWriter, rest []byte, off int64) (dropped int, problem strin
 	for _, text := range bytes.Split(rest[:end], []byte{'\n'}) {
 		text = bytes.TrimLeft(text, "\x00")
 		if f, err := w.parse(text); err == nil && f.sync && &text[0] != &rest[0] {
-			return 0, "lines that were acknowledged stand behind one that cannot be read"
+			return 0, "more than one group stands behind the last that can be read, or that the journal's keys prove: lines were changed, or put there"
 		}
 	}
 	return end, ""

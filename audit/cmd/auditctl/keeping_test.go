@@ -139,7 +139,10 @@ func TestHoldKeepsFromPurge(t *testing.T) {
 		t.Fatal(err)
 	}
 	var r struct{ Segments, Size int }
-	if out := run("purge", dir, "--json"); json.Unmarshal([]byte(out), &r) != nil || r.Segments != 1 || r.Size == 0 {
+	if code, _, text := ctl(t, append([]string{"purge", dir}, keyed...)...); code != exitCannotRun || !strings.Contains(text, "--clock-checked") {
+		t.Errorf("purge of a journal that was not written to for years: exit %d, %q", code, text)
+	}
+	if out := run("purge", dir, "--json", "--clock-checked"); json.Unmarshal([]byte(out), &r) != nil || r.Segments != 1 || r.Size == 0 {
 		t.Errorf("purge: %q", out)
 	}
 	if code, out, _ := ctl(t, "verify", dir); code != exitOK {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -32,6 +33,10 @@ OPTIONS
     --before DATE
         Keep what happened on this day or later: 2018-01-01. It must be six
         years ago or more.
+    --clock-checked
+        Say that you have looked at this machine's clock. It is asked for
+        where nothing was recorded for more than 31 days in the last six
+        years: a clock that is years ahead leaves such a gap.
 ` + keyedManual + `    --json
         Print one JSON object.
     --help
@@ -52,6 +57,7 @@ func purgeCommand() command {
 
 func runPurge(ctx context.Context, c *call) (int, error) {
 	before := c.flags.String("before", "", "")
+	checked := c.flags.Bool("clock-checked", false, "")
 	k := c.keyed()
 	dirs, err := c.parse()
 	switch {
@@ -60,7 +66,7 @@ func runPurge(ctx context.Context, c *call) (int, error) {
 	case len(dirs) != 1:
 		return 0, usagef("it takes one folder")
 	}
-	var p audit.Purge
+	p := audit.Purge{ClockChecked: *checked}
 	if p.Before, err = day(*before); err != nil || p.Before.After(time.Now()) {
 		return 0, usagef("--before is not a day of the past such as 2018-01-01")
 	}
@@ -69,6 +75,9 @@ func runPurge(ctx context.Context, c *call) (int, error) {
 		return 0, err
 	}
 	r, err := j.Purge(ctx, p)
+	if errors.Is(err, audit.ErrClock) {
+		err = fmt.Errorf("%w (--clock-checked)", err)
+	}
 	if err = done(j, err); err != nil {
 		return 0, err
 	}

@@ -15,7 +15,9 @@
 package sqlite
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -59,11 +61,14 @@ func (d *dialector) Initialize(db *gorm.DB) error {
 	if err := os.MkdirAll(filepath.Dir(d.path), 0o700); err != nil {
 		return fmt.Errorf("sqlite: open: %w", err)
 	}
-	f, err := os.OpenFile(d.path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return fmt.Errorf("sqlite: open: %w", err)
+	// Only where it is missing: a close of the file gives up every lock that this
+	// process has on it, those of SQLite's other connections, too
+	// (sqlite.org/howtocorrupt.html, 2.2).
+	f, err := os.OpenFile(d.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		err = f.Close()
 	}
-	if err := f.Close(); err != nil {
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("sqlite: open: %w", err)
 	}
 	return d.Dialector.Initialize(db)

@@ -213,7 +213,7 @@ func (r *restoring) line(w *lineWriter, text []byte) error {
 		}
 	}
 	if r.file == nil {
-		return errors.New("the first line is no segment's header")
+		return errors.New("the first line is no segment's header: of events alone, as a sink keeps them, no journal can be made: go on in a new folder")
 	}
 	_, err = r.file.Write(append(text[:len(text):len(text)], '\n'))
 	return err

@@ -15,6 +15,9 @@ import (
 //
 // The sink gets the events, not the headers and checkpoints between them: what
 // it holds is every acknowledged event, and no journal that can be verified.
+// [audit.Restore] refuses it. Where the folder is lost the app goes on in a new
+// one, as another writer, and the sink has the events of both. Whoever needs
+// the journal itself back implements [audit.Remote], which gets every line.
 // An event that it refuses for good refuses the caller: nothing is parked.
 func Durable(s Sink) audit.Remote { return durable{s} }
 

@@ -5,6 +5,7 @@ package sinktest_test
 import (
 	"errors"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/part164/part164/access"
@@ -63,8 +64,38 @@ func TestDurableWaitsForTheSink(t *testing.T) {
 			t.Errorf("%s is lost with the folder", id)
 		}
 	}
+	// Of these events no journal is made again, and the error says what to do;
+	// the app goes on in a new folder.
+	err = audit.Restore(dir, func(yield func([]byte, error) bool) {
+		for _, l := range fake.Received() {
+			if !yield(l.Raw, nil) {
+				return
+			}
+		}
+	})
+	if err == nil || !strings.Contains(err.Error(), "new folder") {
+		t.Errorf("Restore of a sink's events: %v", err)
+	}
+	fresh, err := audit.Open(audittest.Dir(t)+"/audit", audit.Config{Development: true, Durability: sink.Durable(&fake)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err = fresh.Record(ctx, search); err != nil || fresh.Writer() == j.Writer() {
+		t.Errorf("in a new folder: writer %s, %v", fresh.Writer(), err)
+	}
+	for _, l := range fake.Received() {
+		if l.ID == r.ID && l.Position.Writer == fresh.Writer() {
+			r.ID = ""
+		}
+	}
+	if err := fresh.Close(); err != nil || r.ID != "" {
+		t.Errorf("the new writer's event is not in the sink, %v", err)
+	}
 	var last uint64
 	for i, l := range fake.Received() {
+		if l.Position.Writer != j.Writer() {
+			break
+		}
 		if i > 0 && l.Seq <= last {
 			t.Errorf("sequence %d comes after %d", l.Seq, last)
 		}

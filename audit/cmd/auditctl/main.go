@@ -45,6 +45,7 @@ func commands() []command {
 		exportCommand(),
 		compareCommand(),
 		reportCommand(),
+		certificateCommand(),
 	}
 }
 

@@ -5,7 +5,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/user"
+	"path/filepath"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
@@ -21,9 +23,12 @@ type keyed struct {
 
 // keyedManual is the part of a manual that says so.
 const keyedManual = `    --kek FILE
-        The key file that wraps the journal's keys (crypto.LocalKEK). A
-        journal whose KEK is in a key service is opened by a program that
-        links it.
+        The key file that wraps the journal's keys (crypto.LocalKEK).
+        auditctl links no key service: where the KEK is in one, call the same
+        from a program that has its client, with audit.Open and Config.KEK:
+        Journal.Detail, Erase, Hold, Release, Purge and RotateKeys, and
+        package audit/report. verify, prove, tail, export and compare need
+        no key.
     --tenant ID
         The tenant on whose behalf the journal is opened.
     --purpose CODE
@@ -41,9 +46,17 @@ func (c *call) keyed() *keyed {
 	return k
 }
 
-// open opens the journal in dir and records in it who did, before anything of
-// it is shown. Close it. The context has the user as its principal.
+// open is openOwn of a journal that is there.
 func (k *keyed) open(ctx context.Context, dir string) (*audit.Journal, context.Context, error) {
+	if _, err := os.Stat(filepath.Join(dir, "verifier.pub")); err != nil && k.kek != "" {
+		return nil, nil, fmt.Errorf("there is no journal: %w", err)
+	}
+	return k.openOwn(ctx, dir)
+}
+
+// openOwn opens the journal in dir, or makes it, and records in it who did, before anything of
+// it is shown. Close it. The context has the user as its principal.
+func (k *keyed) openOwn(ctx context.Context, dir string) (*audit.Journal, context.Context, error) {
 	switch {
 	case k.kek == "":
 		return nil, nil, usagef("--kek is needed: the journal's keys are wrapped by it")

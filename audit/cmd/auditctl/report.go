@@ -168,11 +168,11 @@ func runReport(ctx context.Context, c *call) (_ int, err error) {
 
 // open opens the folders for reading and the journal that records the run.
 func (r *reporting) open(ctx context.Context, dirs []string) (_ *report.Reporter, _ context.Context, closeAll func() error, err error) {
-	in, read := dirs[0], dirs[1:]
+	in, read, open := dirs[0], dirs[1:], r.keyed.open
 	if r.record != "" {
-		in, read = r.record, dirs
+		in, read, open = r.record, dirs, r.keyed.openOwn
 	}
-	journal, ctx, err := r.keyed.open(ctx, in)
+	journal, ctx, err := open(ctx, in)
 	if errors.Is(err, audit.ErrLocked) {
 		err = fmt.Errorf("%w; or give --record DIR, for a journal of auditctl's own", err)
 	}

@@ -355,7 +355,7 @@ func (j *jobRun) forget(b *jobBatch) error {
 // merged into them included. A row of phi_merges that storage did not write,
 // or whose merge the trail knows to be undone, is an error: it would destroy
 // somebody else's keys.
-func (p *plugin) mergedInto(ctx context.Context, mac metaMAC, tenant, subject string) ([]string, error) {
+func (p *plugin) mergedInto(ctx context.Context, op string, mac metaMAC, tenant, subject string) ([]string, error) {
 	var all []string
 	var rows []mergeRow
 	for next := []string{subject}; len(next) > 0; {
@@ -367,19 +367,19 @@ func (p *plugin) mergedInto(ctx context.Context, mac metaMAC, tenant, subject st
 		for i := range some {
 			id := some[i].FromID
 			if !some[i].signed(mac) {
-				return nil, forgedMerge("shred", &some[i], unsigned)
+				return nil, forgedMerge(op, &some[i], unsigned)
 			}
 			if id != subject && !slices.Contains(all, id) {
 				all, next, rows = append(all, id), append(next, id), append(rows, some[i])
 			}
 		}
 	}
-	return all, p.undone(ctx, tenant, rows)
+	return all, p.undone(ctx, op, tenant, rows)
 }
 
 // undone refuses merges of which the process's own trail says that they were
 // undone: rows of phi_merges that were true once can be put back.
-func (p *plugin) undone(ctx context.Context, tenant string, rows []mergeRow) error {
+func (p *plugin) undone(ctx context.Context, op, tenant string, rows []mergeRow) error {
 	h, ok := p.cfg.Audit.(audit.History)
 	if !ok || len(rows) == 0 {
 		return nil
@@ -397,7 +397,7 @@ func (p *plugin) undone(ctx context.Context, tenant string, rows []mergeRow) err
 	}
 	for i := range rows {
 		if merged, seen := newest[h.Pseudonym(tenant, rows[i].FromID)]; seen && !merged {
-			return forgedMerge("shred", &rows[i], "and the trail that the merge was undone (where another node has merged them again, shred there; where the unmerge was cut off, run it again)")
+			return forgedMerge(op, &rows[i], "and the trail that the merge was undone (where another node has merged them again, shred there; where the unmerge was cut off, run it again)")
 		}
 	}
 	return nil

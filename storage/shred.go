@@ -152,7 +152,7 @@ func Shred(ctx context.Context, db *gorm.DB, subject string, a Authority) (Certi
 	if s.mac, err = p.metaMAC(ctx); err != nil {
 		return Certificate{}, fmt.Errorf("storage: shred: %w", err)
 	}
-	if s.merged, err = p.mergedInto(ctx, s.mac, who.Tenant, subject); err != nil {
+	if s.merged, err = p.mergedInto(ctx, "shred", s.mac, who.Tenant, subject); err != nil {
 		return Certificate{}, err
 	}
 	for _, id := range s.all() {

@@ -372,6 +372,35 @@ func TestShredTakesMergedDuplicatesAlong(t *testing.T) {
 	})
 }
 
+// A report over several journals follows merges by the IDs that storage knows.
+func TestMergedNamesTheDuplicates(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		db := storagetest.Open(t, d, func(cfg *storage.Config) { cfg.Access = accesstest.Allow() }, &Patient{}, &Encounter{})
+		first, second, stays := newPatient(t, db.DB, "Roe"), newPatient(t, db.DB, "Doe"), newPatient(t, db.DB, "Poe")
+		for _, m := range [][2]*Patient{{first, second}, {second, stays}} {
+			if _, err := storage.RunJob(maintainer(t), db.DB, storage.Job{Kind: storage.MergePatients, Subject: m[0].ID, Into: m[1].ID}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := []string{first.ID, second.ID}
+		slices.Sort(want)
+		got, err := storage.Merged(physician(t), db.DB, accesstest.Tenant, stays.ID)
+		if slices.Sort(got); err != nil || !slices.Equal(got, want) {
+			t.Errorf("Merged = %v, %v; want both duplicates", got, err)
+		}
+		if got, err = storage.Merged(physician(t), db.DB, accesstest.Tenant, first.ID); err != nil || len(got) != 0 {
+			t.Errorf("Merged of a duplicate = %v, %v", got, err)
+		}
+		if got, err = storage.Merged(physician(t), db.DB, "t-other", stays.ID); !errors.Is(err, access.ErrDenied) || len(got) > 0 {
+			t.Errorf("Merged of another tenant's = %v, %v", got, err)
+		}
+		if _, err = storage.Merged(t.Context(), db.DB, accesstest.Tenant, stays.ID); !errors.Is(err, access.ErrNoPrincipal) {
+			t.Errorf("Merged by nobody: %v", err)
+		}
+	})
+}
+
 func TestRetentionCountsFromTheNewestRecord(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, d gorm.Dialector) {

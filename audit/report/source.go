@@ -10,7 +10,8 @@ import (
 	"github.com/part164/part164/audit"
 )
 
-// A Source is a trail that is read. [audit.Journal] is one, and [audit.Reader]
+// A Source is a trail that is read. The conformance suite is
+// reporttest.TestSource. [audit.Journal] is one, and [audit.Reader]
 // for the folder of a process that is gone or that runs elsewhere.
 type Source interface {
 	// Events yields what q selects, newest first.

@@ -102,7 +102,7 @@ func read(repo fs.FS, report func(string, ...any)) ([]file, error) {
 		}
 		if d.IsDir() {
 			base := path.Base(p)
-			if p != "." && (strings.HasPrefix(base, ".") || base == "testdata") {
+			if p != "." && (strings.HasPrefix(base, ".") || base == "testdata" || strings.HasSuffix(base, ".tmp")) { // .tmp: of an example that runs meanwhile
 				return fs.SkipDir
 			}
 			if _, err := fs.Stat(repo, path.Join(p, "go.mod")); err == nil && p != "." {

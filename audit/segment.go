@@ -166,8 +166,9 @@ func scan(name string, data []byte, writer string, ended func(w *lineWriter, lin
 		frame frame
 		tree  tree
 	}
-	var last mark      // the last checkpoint
-	var proven scanned // s after the last line that is proven
+	var last mark       // the last checkpoint
+	var proven scanned  // s after the last line that is proven
+	groupEnded := false // by that line; a checkpoint may stand in the middle of one
 	prove := func() error {
 		t, err := s.tree.clone()
 		proven = *s
@@ -239,7 +240,8 @@ func scan(name string, data []byte, writer string, ended func(w *lineWriter, lin
 			return nil, err
 		}
 		s.head = head{seq: f.seq + 1, prev: l, off: s.head.off + int64(len(text)) + 1}
-		if checkpoint || ended(w, text) {
+		if end := !checkpoint && ended(w, text); checkpoint || end {
+			groupEnded = end
 			if err := prove(); err != nil {
 				return nil, err
 			}
@@ -255,7 +257,7 @@ func scan(name string, data []byte, writer string, ended func(w *lineWriter, lin
 		}
 	}
 	s = &proven
-	if text, _ := cutLine(data[s.head.off:]); text != nil {
+	if text, _ := cutLine(data[s.head.off:]); text != nil && groupEnded {
 		if f, err := w.parse(text); err == nil && !f.sync {
 			return nil, corrupt("a line stands here that begins no group, and that the journal's keys did not write")
 		}

@@ -93,6 +93,7 @@ const (
 	ReasonConflict    Reason = "conflict"     // the record changed in between
 	ReasonCell        Reason = "cell"         // bytes that do not open
 	ReasonForged      Reason = "forged"       // a MAC that does not verify
+	ReasonUndone      Reason = "undone"       // a write that was rolled back before
 	ReasonKeyLocation Reason = "key.location" // a deviation: the KEK is a file
 	ReasonTransport   Reason = "transport"    // a deviation: no verified TLS
 	ReasonRelation    Reason = "relation"     // a deviation: tenant-wide access, no care-team relation

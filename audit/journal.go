@@ -58,6 +58,7 @@ type Journal struct {
 	health   health
 
 	outbound outbound
+	undone   undone
 	flood    flood
 	ring     ring
 
@@ -187,8 +188,15 @@ func (j *Journal) record(s *Stored, detail *Detail) (seq uint64, first leaf, err
 
 func (j *Journal) settle(as Type, tickets []Ticket) (refused []Ticket, err error) {
 	var entries []entry
+	forged := 0
 	for _, t := range tickets {
-		if !j.Issued(t) {
+		seq, own := attemptSeq(t.Attempt, j.keys.writer)
+		switch {
+		case !own || !j.Issued(t):
+			refused = append(refused, t)
+			forged++
+			continue
+		case as == Committed && j.undone.has(seq):
 			refused = append(refused, t)
 			continue
 		}
@@ -196,14 +204,33 @@ func (j *Journal) settle(as Type, tickets []Ticket) (refused []Ticket, err error
 			return nil, err
 		}
 	}
-	if len(refused) > 0 {
-		if entries, err = j.enter(entries, Stored{Type: OutboxRefused, Outcome: Failure, Reason: ReasonForged, Count: len(refused)}); err != nil {
+	for _, r := range []struct {
+		reason Reason
+		count  int
+		log    string
+	}{
+		{ReasonForged, forged, "audit: tickets that this journal never issued were refused"},
+		{ReasonUndone, len(refused) - forged, "audit: tickets of attempts that were rolled back were refused"},
+	} {
+		if r.count == 0 {
+			continue
+		}
+		if entries, err = j.enter(entries, Stored{Type: OutboxRefused, Outcome: Failure, Reason: r.reason, Count: r.count}); err != nil {
 			return nil, err
 		}
-		j.log.Error("audit: tickets that this journal never issued were refused", zap.Int("count", len(refused)))
+		j.log.Error(r.log, zap.Int("count", r.count))
 	}
-	_, _, err = j.submit(entries...)
-	return refused, err
+	if _, _, err = j.submit(entries...); err != nil {
+		return refused, err
+	}
+	if as == RolledBack {
+		for _, t := range tickets {
+			if seq, own := attemptSeq(t.Attempt, j.keys.writer); own && j.Issued(t) {
+				j.undone.add(seq)
+			}
+		}
+	}
+	return refused, nil
 }
 
 // enter adds an event of the journal's own to entries.

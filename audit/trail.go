@@ -41,9 +41,9 @@ type Trail interface {
 
 	// Commit appends a [Committed] for each ticket read back from an outbox
 	// table and returns when they are durable. A ticket that this trail did
-	// not issue is recorded as [OutboxRefused] and returned in refused; its
-	// row must not stay in the outbox either. Committing a ticket twice is
-	// legal.
+	// not issue, or that was rolled back through it, is recorded as
+	// [OutboxRefused] and returned in refused; its row must not stay in the
+	// outbox either. Committing a ticket twice is legal.
 	Commit(ctx context.Context, tickets []Ticket) (refused []Ticket, err error)
 
 	// Rollback appends a [RolledBack] for each ticket of a transaction or

@@ -216,7 +216,7 @@ func (r Reason) known() bool {
 	switch r {
 	case ReasonNone, ReasonPassword, ReasonTOTP, ReasonThrottled, ReasonExpired, ReasonDisabled, ReasonLogout,
 		ReasonIdle, ReasonAbsolute, ReasonRevoked, ReasonEnrolled, ReasonCreated, ReasonPolicy, ReasonMinimum,
-		ReasonConflict, ReasonCell, ReasonForged, ReasonKeyLocation, ReasonTransport, ReasonRelation,
+		ReasonConflict, ReasonCell, ReasonForged, ReasonUndone, ReasonKeyLocation, ReasonTransport, ReasonRelation,
 		ReasonDevelopment, ReasonUnsettled, ReasonLimit, ReasonHold, ReasonRetention, ReasonPending, ReasonMigration,
 		ReasonRotation, ReasonRebuild, ReasonRename, ReasonBackOut, ReasonMerge, ReasonUnmerge, ReasonRepair, ReasonIncident, ReasonShredded,
 		ReasonExplained, ReasonFalseAlarm, ReasonEscalated, ReasonViolation, ReasonCourt, ReasonRegulator, ReasonIndividual,

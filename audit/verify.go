@@ -72,8 +72,15 @@ type Report struct {
 
 	Completeness Completeness
 
+	// Silences are the times in which the journal signed nothing though it was
+	// not closed. Each has an innocent reason, such as a crash, and is no
+	// defect; but a tail that was cut off looks the same. After the first
+	// hundred no more are listed.
+	Silences []Silence
+
 	// Defects is empty where every line is the one that was written, in its
-	// place, and signed for. After the first hundred no more are listed.
+	// place, and signed for, and no two say of a write that it was committed and
+	// that it was rolled back. After the first hundred no more are listed.
 	Defects []Defect
 }
 
@@ -133,7 +140,7 @@ var errMoved = errors.New("the folder's files change while they are read: verify
 func newVerification(ctx context.Context, dir string, cfg VerifyConfig) *verification {
 	return &verification{
 		ctx: ctx, dir: dir, cfg: cfg, lines: newLineWriter(), buf: make([]byte, 0, 1<<20),
-		open: make(map[uint64]struct{}), foreign: make(map[string]struct{}), roots: make(map[uint64]leaf),
+		open: make(map[uint64]struct{}), undone: make(map[uint64]struct{}), foreign: make(map[string]outcome), roots: make(map[uint64]leaf),
 		report: Report{Dir: dir},
 	}
 }
@@ -167,7 +174,9 @@ type verification struct {
 	writer   string
 	report   Report
 	open     map[uint64]struct{} // attempts without an outcome
-	foreign  map[string]struct{} // attempts of other writers that have theirs here
+	undone   map[uint64]struct{} // attempts that were rolled back
+	foreign  map[string]outcome  // attempts of other writers that have theirs here
+	lost     bool                // there are other defects than outcomes: an attempt may be one of them
 
 	anchors []Anchor        // of this journal
 	sizes   map[uint64]bool // of the anchors: their roots are wanted
@@ -198,6 +207,7 @@ type chainState struct {
 	tree    tree   // of the lines before the line before; r is nil where unknown
 
 	signedAt time.Time // of the newest good checkpoint
+	pulse    pulse
 	unsigned uint64
 	since    lineTime // of the first unsigned line
 	lastTime lineTime // of the newest line
@@ -354,6 +364,7 @@ func (v *verification) key() error {
 }
 
 func (v *verification) defect(d Defect) {
+	v.lost = true
 	if len(v.report.Defects) < maxDefects {
 		v.report.Defects = append(v.report.Defects, d)
 	}
@@ -364,8 +375,8 @@ func (v *verification) defect(d Defect) {
 // wrong it starts over and checks them all, to say where.
 func (v *verification) segment(index int, last bool) error {
 	before, report, keys, verifier := v.chain, v.report, v.keys, v.verifier
-	defects := len(report.Defects)
-	opened, foreign := maps.Clone(v.open), maps.Clone(v.foreign)
+	defects, silences := len(report.Defects), len(report.Silences)
+	opened, undone, foreign, lost := maps.Clone(v.open), maps.Clone(v.undone), maps.Clone(v.foreign), v.lost
 	if before.tree.r != nil {
 		t, err := before.tree.clone()
 		if err != nil {
@@ -376,8 +387,9 @@ func (v *verification) segment(index int, last bool) error {
 	if err := v.pass(index, last, false); err != nil || len(v.report.Defects) == defects {
 		return err
 	}
-	report.Defects = report.Defects[:defects:defects]
-	v.chain, v.report, v.open, v.foreign, v.keys, v.verifier = before, report, opened, foreign, keys, verifier
+	report.Defects, report.Silences = report.Defects[:defects:defects], report.Silences[:silences:silences]
+	v.chain, v.report, v.keys, v.verifier = before, report, keys, verifier
+	v.open, v.undone, v.foreign, v.lost = opened, undone, foreign, lost
 	return v.pass(index, last, true)
 }
 
@@ -425,7 +437,6 @@ type segmentPass struct {
 	header *segmentHeader
 	n      int      // lines read
 	sealed bool     // the last line is a checkpoint
-	closed bool     // the last line but checkpoints is journal.closed
 	mark   struct { // the newest checkpoint whose signature was not checked
 		at    Defect
 		frame frame
@@ -513,7 +524,7 @@ func (s *segmentPass) run() error {
 // in the next one trims it. One that was closed goes on in the same, and zeros
 // that a copy lost say nothing. File modes are not asked: each copy has its own.
 func (s *segmentPass) completed() bool {
-	return s.sealed && !s.closed && s.header != nil && s.r.trimmed(s.header)
+	return s.sealed && !s.chain.pulse.closed && s.header != nil && s.r.trimmed(s.header)
 }
 
 func (s *segmentPass) index() int { i, _ := segmentIndex(s.name); return i }
@@ -595,7 +606,7 @@ func (s *segmentPass) line(at Defect, text []byte) {
 // unreadable goes on behind a line that says nothing.
 func (s *segmentPass) unreadable(at Defect) {
 	s.defect(at)
-	s.sealed = false
+	s.sealed, s.chain.pulse.unknown = false, true
 	s.assume(s.chain.seq)
 	s.step(at, leaf{}, false)
 }
@@ -663,7 +674,7 @@ func (s *segmentPass) gap(seq uint64) {
 	} else {
 		c.tree = tree{}
 	}
-	c.seq, c.known = seq, false
+	c.seq, c.known, c.pulse.unknown = seq, false, true
 }
 
 // step goes on to the next line.
@@ -688,9 +699,8 @@ func (s *segmentPass) count(at Defect, f *frame) {
 	if c.unsigned++; c.unsigned == 1 {
 		c.since = c.lastTime
 	}
-	if s.sealed = Type(f.typ) == typeCheckpoint; !s.sealed {
-		s.closed = Type(f.typ) == Closed
-	}
+	s.sealed = Type(f.typ) == typeCheckpoint
+	c.pulse.line(f)
 	switch Type(f.typ) {
 	case typeSegment:
 		if s.n != 0 {
@@ -719,8 +729,8 @@ func (s *segmentPass) count(at Defect, f *frame) {
 	case WriteAttempt:
 		s.open[f.seq] = struct{}{}
 	case Committed, RolledBack:
-		if id, ok := attemptOf(f); ok {
-			s.settle(id)
+		if o, ok := outcomeOf(at, f); ok {
+			s.settle(o)
 		}
 	default:
 		if !Type(f.typ).known() {
@@ -756,6 +766,7 @@ func (s *segmentPass) checkpoint(at Defect, f *frame, now time.Time) {
 	}
 	signedAt := c.signedAt
 	c.unsigned, c.signedAt = 0, now
+	s.beat(at, &c.pulse, now)
 	if err := checkCheckpoint(f, c.tree, s.origin, signers...); err != nil {
 		at.Problem = err.Error()
 		if errors.Is(err, errRoot) {

@@ -48,10 +48,10 @@ func VerifyAll(ctx context.Context, dirs []string, cfg VerifyConfig) (Summary, e
 		all = append(all, v)
 	}
 	for _, v := range all {
-		for id := range v.foreign {
+		for _, o := range v.foreign {
 			for _, w := range all {
-				if seq, ok := attemptSeq(id, w.writer); ok {
-					delete(w.open, seq)
+				if seq, ok := attemptSeq(o.attempt, w.writer); ok {
+					w.decide(seq, o, v)
 				}
 			}
 		}

@@ -95,7 +95,7 @@ func (s *segmentPass) checkBehind(t tree, text []byte, origin string) error {
 
 // gone is the state behind lines that were not read.
 func (c chainState) gone() chainState {
-	return chainState{seq: c.seq, at: c.at, signedAt: c.signedAt, lastTime: c.lastTime}
+	return chainState{seq: c.seq, at: c.at, pulse: pulse{unknown: true}, signedAt: c.signedAt, lastTime: c.lastTime}
 }
 
 // packed says that a file which starts with head was packed or re-encoded as a

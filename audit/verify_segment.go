@@ -7,7 +7,6 @@ import (
 	"context"
 	"io"
 	"runtime"
-	"strconv"
 	"sync"
 	"time"
 
@@ -42,8 +41,11 @@ type segmentSum struct {
 	since     lineTime  // of the first line after its newest checkpoint
 	signedAt  time.Time // of its newest checkpoint
 	unsigned  uint64
-	attempts  []uint64        // sequences
-	settled   []string        // event IDs of attempts, of any writer
+	attempts  []uint64  // sequences
+	settled   []outcome // of attempts of any writer
+	firstSign time.Time // of its first checkpoint
+	pulse     pulse
+	silences  []Silence
 	roots     map[uint64]leaf // of the trees whose sizes were asked for
 }
 
@@ -130,7 +132,6 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 	var expect leaf
 	var key note.Verifier
 	var header *segmentHeader
-	closed := false // the last line but checkpoints is journal.closed
 	var mark struct {
 		frame frame
 		tree  tree
@@ -193,9 +194,7 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 		if s.unsigned++; s.unsigned == 1 {
 			s.since = s.lastTime
 		}
-		if typ != typeCheckpoint {
-			closed = typ == Closed
-		}
+		s.pulse.line(&f)
 		switch {
 		case typ == typeSegment && n == 0:
 		case typ == typeSegment || n == 1 && typ != typeCheckpoint:
@@ -213,7 +212,12 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 					return s
 				}
 				key = v.known.verifiers[s.key]
+				s.firstSign = s.signedAt
+				s.pulse.at = s.signedAt
 			} else {
+				if quiet, ok := s.pulse.beat(name, f.seq, s.signedAt); ok {
+					s.silences = append(s.silences, quiet)
+				}
 				if checkCheckpoint(&f, s.tree, v.origin) != nil {
 					return s
 				}
@@ -224,7 +228,7 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 			}
 		case f.batch.part <= 1:
 			s.events++
-			s.settle(v.writer, &f)
+			s.settle(Defect{File: name, Offset: off, Seq: f.seq}, &f)
 		}
 		s.at = Defect{File: name, Offset: off, Seq: f.seq}
 		s.seq, s.last = f.seq+1, w.leaf(text)
@@ -238,7 +242,7 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 		return s
 	case !last && cut == 0 && s.unsigned > 0: // it does not end with a checkpoint
 		return s
-	case last && s.unsigned == 0 && !closed && r.trimmed(header): // it seems completed
+	case last && s.unsigned == 0 && !s.pulse.closed && r.trimmed(header): // it seems completed
 		return s
 	}
 	s.sound = true
@@ -246,13 +250,13 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 }
 
 // settle takes note of attempts and of what settles them.
-func (s *segmentSum) settle(writer string, f *frame) {
+func (s *segmentSum) settle(at Defect, f *frame) {
 	switch Type(f.typ) {
 	case WriteAttempt:
 		s.attempts = append(s.attempts, f.seq)
 	case Committed, RolledBack:
-		if id, ok := attemptOf(f); ok {
-			s.settled = append(s.settled, id)
+		if o, ok := outcomeOf(at, f); ok {
+			s.settled = append(s.settled, o)
 		}
 	default:
 		if !Type(f.typ).known() {
@@ -272,28 +276,6 @@ func (s *segmentSum) keepRoot(size uint64, t tree) bool {
 	}
 	s.roots[size] = leaf(root)
 	return true
-}
-
-// attemptOf returns the event ID of the attempt that f settles.
-func attemptOf(f *frame) (string, bool) {
-	rest, ok := bytes.CutPrefix(f.rest, []byte(`,"attempt":"`))
-	if !ok {
-		return "", false
-	}
-	end := bytes.IndexByte(rest, '"')
-	if end <= 0 {
-		return "", false
-	}
-	return string(rest[:end]), true
-}
-
-// attemptSeq returns the sequence of an attempt of writer.
-func attemptSeq(id, writer string) (uint64, bool) {
-	if len(id) <= len(writer) || id[:len(writer)] != writer || id[len(writer)] != '.' {
-		return 0, false
-	}
-	seq, err := strconv.ParseUint(id[len(writer)+1:], 10, 64)
-	return seq, err == nil
 }
 
 // join goes on behind a sound segment, where it follows what came before it.
@@ -328,9 +310,13 @@ func (v *verification) join(s *segmentSum) bool {
 		v.head.met(index, s.start.seq, s.start.tree)
 	}
 	r := &v.report
+	v.beat(Defect{File: s.at.File, Seq: s.start.seq + 1}, &c.pulse, s.firstSign)
+	for _, quiet := range s.silences {
+		v.silence(quiet)
+	}
 	*c = chainState{
 		started: true, seq: s.seq, prev: s.last, known: true, at: s.at, tree: s.tree,
-		signedAt: s.signedAt, unsigned: s.unsigned, since: s.since, lastTime: s.lastTime,
+		signedAt: s.signedAt, pulse: s.pulse, unsigned: s.unsigned, since: s.since, lastTime: s.lastTime,
 	}
 	if r.First.IsZero() {
 		r.First = s.first
@@ -347,22 +333,13 @@ func (v *verification) join(s *segmentSum) bool {
 	for _, seq := range s.attempts {
 		v.open[seq] = struct{}{}
 	}
-	for _, id := range s.settled {
-		v.settle(id)
+	for _, o := range s.settled {
+		v.settle(o)
 	}
 	for size, root := range s.roots {
 		v.roots[size] = root
 	}
 	return true
-}
-
-// settle notes that the attempt id has its outcome.
-func (v *verification) settle(id string) {
-	if seq, ok := attemptSeq(id, v.writer); ok {
-		delete(v.open, seq)
-		return
-	}
-	v.foreign[id] = struct{}{}
 }
 
 // headerCut returns where segment index says that the one before it was given

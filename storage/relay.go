@@ -109,7 +109,7 @@ func (r *relay) settle(ctx context.Context, trail audit.Trail) (committed int, e
 			return committed, fmt.Errorf("storage: settle outbox: %w", err)
 		}
 		if len(refused) > 0 {
-			r.plugin.cfg.Log.Error("outbox rows refused: this trail never issued them", zap.Int("rows", len(refused)))
+			r.plugin.cfg.Log.Error("outbox rows refused: this trail never issued them, or they were rolled back", zap.Int("rows", len(refused)))
 		}
 		if err := r.plugin.own(ctx, conn).Where("attempt IN ?", ids).Delete(&outboxRow{}).Error; err != nil {
 			return committed, fmt.Errorf("storage: delete from phi_outbox: %w", err)

@@ -287,6 +287,17 @@ func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audi
 		if got := of(events(), audit.RolledBack); len(got) != 1 || got[0].Attempt != ticket.Attempt {
 			t.Errorf("kept %+v", got)
 		}
+		// Whoever saw its row before can put it back into the outbox.
+		if refused, err := tr.Commit(t.Context(), []audit.Ticket{ticket}); err != nil || len(refused) != 1 || refused[0].Attempt != ticket.Attempt {
+			t.Errorf("Commit(rolled back) = %v, %v; want it refused", refused, err)
+		}
+		kept := events()
+		if got := of(kept, audit.Committed); len(got) != 0 {
+			t.Errorf("what was rolled back is committed: %+v", got)
+		}
+		if got := of(kept, audit.OutboxRefused); len(got) != 1 || got[0].Reason != audit.ReasonUndone || got[0].Count != 1 {
+			t.Errorf("refusals kept: %+v", got)
+		}
 		ticket.MAC = slices.Clone(ticket.MAC)
 		ticket.MAC[0] ^= 1
 		if err := tr.Rollback(t.Context(), []audit.Ticket{ticket}); err == nil {

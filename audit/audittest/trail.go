@@ -32,6 +32,7 @@ type Trail struct {
 	events []audit.Stored
 	seq    uint64
 	closed bool
+	undone map[string]bool // attempts that were rolled back
 
 	details map[string]audit.Detail // by event ID
 
@@ -47,7 +48,7 @@ var (
 // New returns an empty Trail that is closed when the test ends.
 func New(t testing.TB) *Trail {
 	t.Helper()
-	tr := &Trail{writer: "fake" + rand.Text(), details: make(map[string]audit.Detail)}
+	tr := &Trail{writer: "fake" + rand.Text(), undone: make(map[string]bool), details: make(map[string]audit.Detail)}
 	rand.Read(tr.key[:])
 	t.Cleanup(func() { _ = tr.Close() })
 	return tr
@@ -209,19 +210,38 @@ func (tr *Trail) record(ctx context.Context, ev audit.Event) (string, error) {
 }
 
 func (tr *Trail) settle(as audit.Type, tickets []audit.Ticket) (refused []audit.Ticket, err error) {
+	forged := 0
 	for _, ticket := range tickets {
-		if !tr.Issued(ticket) {
+		issued := tr.Issued(ticket)
+		if !issued {
+			forged++
+		}
+		if !issued || as == audit.Committed && tr.isUndone(ticket) {
 			refused = append(refused, ticket)
 			continue
 		}
 		if _, err := tr.keep(audit.Stored{Type: as, Outcome: audit.Success, Attempt: ticket.Attempt}, nil); err != nil {
 			return refused, err
 		}
+		if as == audit.RolledBack {
+			tr.mu.Lock()
+			tr.undone[ticket.Attempt] = true
+			tr.mu.Unlock()
+		}
 	}
-	if len(refused) > 0 {
-		_, err = tr.keep(audit.Stored{Type: audit.OutboxRefused, Outcome: audit.Failure, Reason: audit.ReasonForged, Count: len(refused)}, nil)
+	if forged > 0 {
+		_, err = tr.keep(audit.Stored{Type: audit.OutboxRefused, Outcome: audit.Failure, Reason: audit.ReasonForged, Count: forged}, nil)
+	}
+	if n := len(refused) - forged; n > 0 && err == nil {
+		_, err = tr.keep(audit.Stored{Type: audit.OutboxRefused, Outcome: audit.Failure, Reason: audit.ReasonUndone, Count: n}, nil)
 	}
 	return refused, err
+}
+
+func (tr *Trail) isUndone(t audit.Ticket) bool {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.undone[t.Attempt]
 }
 
 // keep records s with its detail, or fails as it was told to.

@@ -51,6 +51,14 @@ DESCRIPTION
     A journal that a witness knows and that is in none of the folders is
     ABSENT: it was deleted as a whole, or not given.
 
+    SILENT is a time over 17 minutes in which the journal signed nothing though
+    it was not closed: an idle one signs every 15. A crash, a full disk or a
+    machine that stood still is an innocent reason, and the exit status stays
+    as it is; a tail that was cut off before the journal went on looks the
+    same. Ask whoever runs it.
+
+    A write that is recorded as committed and as rolled back is a defect.
+
     "open attempts" are writes whose outcome is recorded in none of the
     folders. With one folder it may lie with another writer; storage.Check
     decides the rest by looking at the data.
@@ -218,6 +226,9 @@ func printReport(p *printer, r *audit.Report, alone bool) {
 	if r.GivenUp > 0 {
 		p.f("note: %s given up after a failed sync of the disk\n", plural(uint64(r.GivenUp), "segment was", "segments were"))
 	}
+	for _, quiet := range r.Silences {
+		p.f("SILENT %v\n", quiet)
+	}
 	if r.Unknown > 0 {
 		p.f("note: %s of a newer release: their bytes were checked; what they say, this auditctl does not know\n", plural(r.Unknown, "event is", "events are"))
 	}
@@ -237,30 +248,31 @@ func retention(r *audit.Report) string {
 }
 
 type reportJSON struct {
-	Folder        string         `json:"folder"`
-	Journal       string         `json:"journal"`
-	Integrity     bool           `json:"integrity"`
-	PublicKey     string         `json:"public_key"`
-	PublicKeyFrom string         `json:"public_key_from"` // given or folder
-	Completeness  string         `json:"completeness"`    // unwitnessed, witnessed, truncated, forked or undecided
-	Witnessed     bool           `json:"witnessed"`
-	Anchor        *audit.Anchor  `json:"anchor,omitempty"`
-	Agrees        *audit.Anchor  `json:"agrees,omitempty"`
-	Tail          uint64         `json:"unwitnessed_lines"`
-	Missing       uint64         `json:"missing_lines"`
-	FirstSequence uint64         `json:"first_sequence"`
-	Purged        bool           `json:"purged"`
-	Segments      int            `json:"segments"`
-	Lines         uint64         `json:"lines"`
-	Events        uint64         `json:"events"`
-	Checkpoints   uint64         `json:"checkpoints"`
-	OpenAttempts  uint64         `json:"open_attempts"`
-	Unknown       uint64         `json:"unknown_events"` // of a newer release
-	Unsigned      uint64         `json:"unsigned_lines"`
-	GivenUp       int            `json:"given_up_segments"`
-	First         time.Time      `json:"first"`
-	Last          time.Time      `json:"last"`
-	Defects       []audit.Defect `json:"defects"`
+	Folder        string          `json:"folder"`
+	Journal       string          `json:"journal"`
+	Integrity     bool            `json:"integrity"`
+	PublicKey     string          `json:"public_key"`
+	PublicKeyFrom string          `json:"public_key_from"` // given or folder
+	Completeness  string          `json:"completeness"`    // unwitnessed, witnessed, truncated, forked or undecided
+	Witnessed     bool            `json:"witnessed"`
+	Anchor        *audit.Anchor   `json:"anchor,omitempty"`
+	Agrees        *audit.Anchor   `json:"agrees,omitempty"`
+	Tail          uint64          `json:"unwitnessed_lines"`
+	Missing       uint64          `json:"missing_lines"`
+	FirstSequence uint64          `json:"first_sequence"`
+	Purged        bool            `json:"purged"`
+	Segments      int             `json:"segments"`
+	Lines         uint64          `json:"lines"`
+	Events        uint64          `json:"events"`
+	Checkpoints   uint64          `json:"checkpoints"`
+	OpenAttempts  uint64          `json:"open_attempts"`
+	Unknown       uint64          `json:"unknown_events"` // of a newer release
+	Unsigned      uint64          `json:"unsigned_lines"`
+	GivenUp       int             `json:"given_up_segments"`
+	Silences      []audit.Silence `json:"silences"`
+	First         time.Time       `json:"first"`
+	Last          time.Time       `json:"last"`
+	Defects       []audit.Defect  `json:"defects"`
 }
 
 type summary struct {
@@ -278,7 +290,7 @@ func summaryJSON(s *audit.Summary) summary {
 			Completeness: string(r.Completeness.Length), Witnessed: r.Witnessed(), Tail: r.Completeness.Tail, Missing: r.Completeness.Missing,
 			FirstSequence: r.FirstSeq, Purged: r.Purged != nil, Segments: r.Segments, Lines: r.Lines, Events: r.Events,
 			Checkpoints: r.Checkpoints, OpenAttempts: r.OpenAttempts, Unknown: r.Unknown, Unsigned: r.Unsigned, GivenUp: r.GivenUp,
-			First: r.First, Last: r.Last, Defects: append([]audit.Defect{}, r.Defects...),
+			First: r.First, Last: r.Last, Silences: append([]audit.Silence{}, r.Silences...), Defects: append([]audit.Defect{}, r.Defects...),
 		}
 		if r.KeyFromFolder {
 			j.PublicKeyFrom = "folder"

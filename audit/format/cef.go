@@ -11,6 +11,10 @@ import (
 	"github.com/part164/part164/audit"
 )
 
+// The keys are those of CEF's extension dictionary (ArcSight Common Event Format,
+// Implementation Standard), with its lengths: a receiver cuts what is longer. An
+// event's ID is deviceExternalId, a full stop and externalId.
+
 // cefPatients is how many patients one CEF record names: receivers cut a custom
 // string after 4,000 bytes.
 const cefPatients = 64
@@ -39,6 +43,7 @@ func (e Encoder) cefRecord(dst []byte, l *audit.Line, subjects []string, part, p
 	dst = strconv.AppendInt(dst, int64([...]int{2, 4, 6, 8}[severity(l)]), 10) // of 10
 	dst = append(dst, '|')
 
+	id := eventID(l)
 	first := true
 	put := func(key, value string) {
 		if value == "" {
@@ -59,14 +64,14 @@ func (e Encoder) cefRecord(dst []byte, l *audit.Line, subjects []string, part, p
 		}
 	}
 	put("rt", strconv.FormatInt(l.Time.UnixMilli(), 10))
-	put("externalId", eventID(l))
+	put("externalId", id[strings.LastIndexByte(id, '.')+1:]) // with the writer in front it would be cut
 	put("deviceExternalId", l.Position.Writer)
 	put("dvchost", e.observer(l))
 	put("outcome", string(l.Outcome))
 	put("reason", string(l.Reason))
 	put("act", string(l.Action))
 	put("suid", l.Actor.ID)
-	put("spriv", strings.Join(l.Actor.Roles, ","))
+	put("spriv", within(l.Actor.Roles, 1023))
 	if a := l.Actor.Addr.Unmap(); a.Is4() {
 		put("src", a.String())
 	} else if a.IsValid() {
@@ -77,12 +82,12 @@ func (e Encoder) cefRecord(dst []byte, l *audit.Line, subjects []string, part, p
 	}
 	labelled("cs1", "purposeOfUse", string(l.Purpose))
 	labelled("cs2", "patients", strings.Join(subjects, ","))
-	labelled("cs3", "fields", strings.Join(fields(l), ","))
+	labelled("cs3", "fields", within(fields(l), 4000))
 	labelled("cs4", "decision", l.Decision)
 	labelled("cs5", "leaf", leafText(l))
 	labelled("cs6", "tenant", l.Actor.Tenant)
 	labelled("flexString1", "correlation", correlation(l))
-	labelled("flexString2", "resourceTypes", strings.Join(types(l), ","))
+	labelled("flexString2", "resourceTypes", within(types(l), 1023))
 	put("duid", l.User)
 	put("cat", l.Rule)
 	put("deviceFacility", l.Node)
@@ -97,6 +102,23 @@ func (e Encoder) cefRecord(dst []byte, l *audit.Line, subjects []string, part, p
 		labelled("cn2", "parts", strconv.Itoa(parts))
 	}
 	return append(dst, '\n')
+}
+
+// within joins the values by commas, as many as a key of most bytes takes; how
+// many are left out stands behind them.
+func within(values []string, most int) string {
+	var b strings.Builder
+	for i, v := range values {
+		more := ",+" + strconv.Itoa(len(values)-i)
+		if b.Len()+1+len(v)+len(more) > most {
+			return b.String() + more
+		}
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(v)
+	}
+	return b.String()
 }
 
 func millis(t time.Time) string {

@@ -12,7 +12,7 @@ import (
 )
 
 // Code systems and profiles of FHIR R4 (hl7.org/fhir/R4/auditevent.html) and of
-// the IHE ITI Basic Audit Log Patterns (profiles.ihe.net/ITI/BALP).
+// the IHE ITI Basic Audit Log Patterns 1.1.4 (profiles.ihe.net/ITI/BALP).
 const (
 	sysType        = "http://terminology.hl7.org/CodeSystem/audit-event-type"
 	sysInteraction = "http://hl7.org/fhir/restful-interaction"

@@ -8,7 +8,8 @@
 // it. The other forms name it by its event ID and leaf hash.
 //
 // Every form is still PHI, as the journal is: patients stand in it by
-// pseudonym.
+// pseudonym. docs/formats.md says where each field goes, and by which
+// publication.
 package format
 
 import (

@@ -9,8 +9,10 @@ import (
 	"github.com/part164/part164/audit"
 )
 
-// Classes and values of OCSF 1.5 (schema.ocsf.io). class_uid / 1000 is the
-// category; type_uid is class_uid * 100 + activity_id.
+// Classes and values of OCSF 1.5 (schema.ocsf.io; github.com/ocsf/ocsf-schema:
+// events/application/api_activity and datastore_activity, events/iam/authentication
+// and user_access, objects/actor, user, network_endpoint, fingerprint). class_uid
+// / 1000 is the category; type_uid is class_uid * 100 + activity_id.
 const (
 	ocsfVersion = "1.5.0"
 
@@ -19,8 +21,8 @@ const (
 	classAPI            = 6003
 	classDatastore      = 6005
 
-	activityOther = 99
-	sha256Hash    = 3
+	other      = 99 // of every enumeration; its caption is then the source's own
+	sha256Hash = 3
 )
 
 type ocsfEntity struct {
@@ -31,6 +33,7 @@ type ocsfEntity struct {
 
 type ocsfUser struct {
 	UID    string       `json:"uid"`
+	TypeID int          `json:"type_id"`
 	Type   string       `json:"type,omitempty"`
 	Groups []ocsfEntity `json:"groups,omitempty"`
 	Org    *ocsfEntity  `json:"org,omitempty"`
@@ -119,13 +122,17 @@ type ocsfEvent struct {
 	TypeUID      int          `json:"type_uid"`
 	SeverityID   int          `json:"severity_id"`
 	StatusID     int          `json:"status_id"`
+	Status       string       `json:"status"`
 	StatusCode   string       `json:"status_code,omitempty"`
 	Time         int64        `json:"time"` // milliseconds since 1970
 	Metadata     ocsfMetadata `json:"metadata"`
 	Actor        ocsfActor    `json:"actor"`
 	User         *ocsfUser    `json:"user,omitempty"`
 	API          *ocsfAPI     `json:"api,omitempty"`
+	Privileges   []string     `json:"privileges,omitempty"`
 	Table        *ocsfEntity  `json:"table,omitempty"`
+	StoreTypeID  int          `json:"type_id,omitempty"` // of a datastore
+	StoreType    string       `json:"type,omitempty"`
 	Resources    []ocsfEntity `json:"resources,omitempty"`
 	Source       ocsfEndpoint `json:"src_endpoint"`
 	Destination  ocsfEndpoint `json:"dst_endpoint"`
@@ -160,13 +167,13 @@ func ocsfClass(l *audit.Line) (class, activity int, name string) {
 	case audit.Shredded:
 		return classDatastore, 7, "Delete"
 	case audit.Outside, audit.Restored, audit.Disclosed:
-		return classDatastore, activityOther, string(l.Type)
+		return classDatastore, other, string(l.Type)
 	case audit.SignIn, audit.SignInFailed, audit.SignInLocked:
 		return classAuthentication, 1, "Logon"
 	case audit.SessionEnded:
 		return classAuthentication, 2, "Logoff"
 	case audit.FactorChanged:
-		return classAuthentication, activityOther, string(l.Type)
+		return classAuthentication, other, string(l.Type)
 	case audit.UserChanged:
 		if l.Reason == audit.ReasonDisabled || l.Reason == audit.ReasonRevoked {
 			return classUserAccess, 2, "Revoke Privileges"
@@ -183,7 +190,7 @@ func ocsfClass(l *audit.Line) (class, activity int, name string) {
 	case access.Delete, access.Shred:
 		return classAPI, 4, "Delete"
 	}
-	return classAPI, activityOther, string(l.Type)
+	return classAPI, other, string(l.Type)
 }
 
 // ocsf makes one event of the line.
@@ -194,7 +201,7 @@ func (e Encoder) ocsf(dst []byte, l *audit.Line) ([]byte, error) {
 	}
 	out := ocsfEvent{
 		ActivityID: activity, ActivityName: name, CategoryUID: class / 1000, ClassUID: class,
-		TypeUID: class*100 + activity, SeverityID: 1 + severity(l), StatusID: 1, StatusCode: string(l.Reason),
+		TypeUID: class*100 + activity, SeverityID: 1 + severity(l), StatusID: 1, Status: "Success", StatusCode: string(l.Reason),
 		Time: l.Time.UnixMilli(),
 		Metadata: ocsfMetadata{
 			Version: ocsfVersion, Product: ocsfProduct{"part164", "part164"}, UID: eventID(l), Code: string(l.Type),
@@ -219,9 +226,9 @@ func (e Encoder) ocsf(dst []byte, l *audit.Line) ([]byte, error) {
 		d.Disclosure = &ocsfDisclosure{string(x.Basis), x.Recipient, x.Protocol, string(x.Frequency)}
 	}
 	if l.Outcome != audit.Success {
-		out.StatusID = 2 // failure
+		out.StatusID, out.Status = 2, "Failure"
 		if l.Outcome == audit.Partial {
-			out.StatusID = activityOther
+			out.StatusID, out.Status = other, string(l.Outcome)
 		}
 	}
 	if l.Leaf != [32]byte{} {
@@ -231,7 +238,8 @@ func (e Encoder) ocsf(dst []byte, l *audit.Line) ([]byte, error) {
 		out.Source = ocsfEndpoint{IP: l.Actor.Addr.String()}
 	}
 	if l.Actor.ID != "" {
-		user := &ocsfUser{UID: l.Actor.ID, Type: string(l.Actor.Kind)}
+		user := &ocsfUser{UID: l.Actor.ID}
+		user.TypeID, user.Type = userType(l.Actor.Kind)
 		if l.Actor.Tenant != "" {
 			user.Org = &ocsfEntity{UID: l.Actor.Tenant}
 		}
@@ -260,6 +268,7 @@ func (e Encoder) ocsf(dst []byte, l *audit.Line) ([]byte, error) {
 		if t := types(l); len(t) > 0 {
 			out.Table.Name = t[0]
 		}
+		out.StoreTypeID, out.StoreType = 3, "Table"
 	default:
 		out.User = &ocsfUser{UID: "unknown"}
 		if out.Actor.User != nil {
@@ -268,9 +277,25 @@ func (e Encoder) ocsf(dst []byte, l *audit.Line) ([]byte, error) {
 		if r := records(l); class == classUserAccess && len(r) > 0 {
 			out.User = &ocsfUser{UID: r[0]}
 		}
+		if class == classUserAccess { // required by some releases of the schema; the journal names none
+			out.Privileges = []string{"unknown"}
+		}
 		out.Service = &ocsfEntity{Name: "part164"}
 	}
 	return appendJSON(dst, out)
+}
+
+// userType returns the type of a user and its caption.
+func userType(k access.Kind) (int, string) {
+	switch k {
+	case access.Human:
+		return 1, "User"
+	case access.Service:
+		return 4, "Service"
+	case "":
+		return 0, "Unknown"
+	}
+	return other, string(k)
 }
 
 // correlation is what ties the event to others.

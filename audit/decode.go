@@ -112,8 +112,8 @@ func decode(writer string, text []byte) (Stored, error) {
 	if !l.Type.known() || !l.Reason.known() {
 		return Stored{}, fmt.Errorf("this release does not know the event's type or reason: %w", ErrNewer)
 	}
-	if l.Detail != "" && !isCommitment(l.Detail) {
-		return Stored{}, errors.New("its detail is no commitment")
+	if err := l.check(); err != nil {
+		return Stored{}, err
 	}
 	s := Stored{
 		ID: eventID(writer, l.Seq), Seq: l.Seq, Time: l.Time, Type: l.Type, Outcome: l.Outcome, Reason: l.Reason,

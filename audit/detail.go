@@ -182,7 +182,7 @@ func detailTenant(s *Stored) string {
 // is also the name of its file.
 func isCommitment(s string) bool {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	return err == nil && len(b) == sha256.Size
+	return err == nil && len(b) == sha256.Size && len(s) == hashText // a decoder passes over newlines
 }
 
 // sealDetail makes the detail of s durable under a name that says that its line

@@ -45,6 +45,10 @@ func ParseCheckpoint(signed []byte, verifier string) (Checkpoint, error) {
 		list = append(list, v)
 	}
 	n, err := note.Open(signed, note.VerifierList(list...))
+	var other *note.UnverifiedNoteError
+	if errors.As(err, &other) {
+		return Checkpoint{}, fmt.Errorf("audit: read checkpoint: %w", signerError(other.Note, list))
+	}
 	if err != nil {
 		return Checkpoint{}, errors.New("audit: read checkpoint: the journal's signature does not verify")
 	}
@@ -228,6 +232,10 @@ type Proof struct {
 	Size       uint64   `json:"size"`   // lines of the tree that the proof is in
 	Inclusion  [][]byte `json:"inclusion"`
 	Checkpoint string   `json:"checkpoint"` // the signed note over that tree, with its cosignatures
+
+	// Rotations prove the rotations of the journal's key that lead to the one
+	// that signed, oldest first: whoever has an older key checks the proof too.
+	Rotations []Proof `json:"rotations,omitempty"`
 }
 
 // Prove returns the proof that the line of eventID stands in the journal in
@@ -238,6 +246,9 @@ type Proof struct {
 // It reads the journal from the line's segment to the checkpoint.
 func Prove(ctx context.Context, dir, eventID string, signed []byte) (Proof, error) {
 	p, err := prove(ctx, dir, eventID, signed)
+	if err == nil {
+		p.Rotations, err = rotations(ctx, dir, []byte(p.Checkpoint))
+	}
 	if err != nil {
 		return Proof{}, fmt.Errorf("audit: prove: %w", err)
 	}
@@ -306,8 +317,10 @@ const originPrefix = "part164/"
 
 // VerifyProof checks a [Proof] in its JSON form against the journal's public
 // key, offline, and returns the event and the checkpoint that it stands under.
-// The checkpoint's note may have cosignatures, which package audit/witness
-// checks. An error means that it proves nothing.
+// Where the key was rotated since, verifier may be one from before: the proof
+// has the rotations in it. The checkpoint's note may have cosignatures, which
+// package audit/witness checks. An error means that it proves nothing; a
+// [SignerError], that it takes another key to say.
 func VerifyProof(data []byte, verifier string) (Stored, Checkpoint, error) {
 	fail := func(err error) (Stored, Checkpoint, error) {
 		return Stored{}, Checkpoint{}, fmt.Errorf("audit: verify proof: %w", err)
@@ -327,7 +340,7 @@ func VerifyProof(data []byte, verifier string) (Stored, Checkpoint, error) {
 	if p.Format != 1 {
 		return fail(fmt.Errorf("its format %d was never one", p.Format))
 	}
-	cp, err := ParseCheckpoint([]byte(p.Checkpoint), verifier)
+	cp, err := ParseCheckpoint([]byte(p.Checkpoint), p.follow(verifier))
 	if err != nil {
 		return fail(err)
 	}

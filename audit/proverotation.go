@@ -4,6 +4,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -19,6 +20,8 @@ func ProveRotation(ctx context.Context, dir, to string) (Proof, error) {
 	return p, nil
 }
 
+var errNoRotation = errors.New("no rotation to that key: it was purged, or the journal began with it")
+
 func proveRotation(ctx context.Context, dir, to string) (Proof, error) {
 	var event Line
 	for l, err := range Read(ctx, dir, Position{}) {
@@ -31,7 +34,7 @@ func proveRotation(ctx context.Context, dir, to string) (Proof, error) {
 		}
 	}
 	if event.Rotation == nil {
-		return Proof{}, fmt.Errorf("%s has no rotation to that key: it was purged, or the journal began with it", dir)
+		return Proof{}, fmt.Errorf("%s has %w", dir, errNoRotation)
 	}
 	var signed []byte
 	err := lines(ctx, dir, event.Seq, nil, func(*segmentHeader, uint64) error { return nil }, func(f *frame, _ []byte, _ leaf) (err error) {

@@ -14,9 +14,10 @@ import (
 
 // A Copy is one event as a receiver has it.
 type Copy struct {
-	Writer string
+	Writer string // empty where it cannot be told which event it is of
 	Seq    uint64
 	Leaf   [32]byte // RFC 6962 leaf hash of the bytes that the receiver has: computed, not believed
+	Where  string   // where the receiver has it, such as "line 3": it names a copy without a Writer
 }
 
 // A Finding says how a receiver's copies are not what the journal holds.
@@ -33,7 +34,7 @@ const (
 // A Difference is one event that is not the same on both sides.
 type Difference struct {
 	Finding Finding `json:"finding"`
-	Event   string  `json:"event"` // its ID
+	Event   string  `json:"event"` // its ID; Copy.Where of a copy that cannot be told to be of any
 }
 
 // A Comparison is what [Compare] found.
@@ -60,6 +61,7 @@ const (
 	// a second later by default, and later than that on a loaded disk.
 	settleTries = 40
 	settlePause = 250 * time.Millisecond
+	emptyTries  = 8 // where there is nothing at all: Open ends with a checkpoint
 )
 
 // Compare holds the journal in dir against what a receiver has of it: copies
@@ -67,9 +69,12 @@ const (
 // what lies behind it counts as pending. The zero Position compares everything.
 //
 // Copies of other writers, and of events that a purge has removed from the
-// journal, are passed over. It keeps some 100 bytes a copy in memory. The journal may be in use:
-// where the receiver is ahead of what is known to be durable, Compare waits a
-// few seconds for it.
+// journal, are passed over; one without a writer is different. It keeps some 100
+// bytes a copy in memory. The journal may be in use: where the receiver is ahead
+// of what is known to be durable, Compare waits a few seconds for it.
+//
+// A journal in which no event can be read, or that ends before passed, is an
+// [audit.CorruptError], and so is what is damaged.
 func Compare(ctx context.Context, dir string, passed audit.Position, copies iter.Seq2[Copy, error]) (Comparison, error) {
 	var out Comparison
 	fail := func(err error) (Comparison, error) { return out, fmt.Errorf("audit: compare %s: %w", dir, err) }
@@ -93,6 +98,11 @@ func Compare(ctx context.Context, dir string, passed audit.Position, copies iter
 		if err := ctx.Err(); err != nil {
 			return fail(err)
 		}
+		if c.Writer == "" {
+			out.Copies++
+			add(Different, c.Where)
+			continue
+		}
 		of := byWriter[c.Writer]
 		if of == nil {
 			of = make(map[uint64]*have)
@@ -106,8 +116,8 @@ func Compare(ctx context.Context, dir string, passed audit.Position, copies iter
 		h.n++
 		h.bad = h.bad || h.leaf != c.Leaf
 	}
-	var first audit.Position
-	var last audit.Position
+	var first, last audit.Position
+	var purged uint64 // lines that the journal says it has purged
 	read := func() error {
 		for l, err := range audit.Read(ctx, dir, last) {
 			if err != nil {
@@ -117,6 +127,9 @@ func Compare(ctx context.Context, dir string, passed audit.Position, copies iter
 				first = l.Position
 			}
 			last = l.Position
+			if l.Purge != nil {
+				purged = l.Purge.Size
+			}
 			h := byWriter[last.Writer][last.Seq]
 			if passed.Writer != "" && last.Seq > passed.Seq && h == nil {
 				out.Pending++
@@ -141,6 +154,9 @@ func Compare(ctx context.Context, dir string, passed audit.Position, copies iter
 		return fail(err)
 	}
 	ahead := func() bool {
+		if last.Writer == "" || passed.Seq > last.Seq {
+			return true
+		}
 		for seq := range byWriter[last.Writer] {
 			if seq > last.Seq {
 				return true
@@ -148,8 +164,8 @@ func Compare(ctx context.Context, dir string, passed audit.Position, copies iter
 		}
 		return false
 	}
-	for range settleTries {
-		if !ahead() {
+	for try := range settleTries {
+		if !ahead() || last.Writer == "" && try == emptyTries {
 			break
 		}
 		select {
@@ -161,9 +177,15 @@ func Compare(ctx context.Context, dir string, passed audit.Position, copies iter
 			return fail(err)
 		}
 	}
+	switch {
+	case last.Writer == "": // every journal has the event of its Open
+		return fail(&audit.CorruptError{File: "the journal", Problem: "no event can be read in it: it was emptied"})
+	case passed.Seq > last.Seq:
+		return fail(&audit.CorruptError{File: "the journal", Seq: last.Seq, Problem: fmt.Sprintf("it ends before sequence %d, which the sink has passed: its tail was cut off, or it was set back to a copy", passed.Seq)})
+	}
 	var extra []uint64
 	for seq, h := range byWriter[last.Writer] {
-		if h.n > 0 && (first.Segment == 1 || seq >= first.Seq) { // before that lies what was purged
+		if h.n > 0 && (seq >= first.Seq || seq >= purged) {
 			extra = append(extra, seq)
 			out.Copies += h.n
 		}

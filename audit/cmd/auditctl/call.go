@@ -18,15 +18,18 @@ import (
 // goes. Human output is the default; where the --json flag is set a command
 // prints one JSON object, or one a line.
 type call struct {
-	flags  *flag.FlagSet // a command adds its own, then calls parse
-	asJSON bool          // --json; every command has it
-	stdout io.Writer
-	stderr io.Writer
-	args   []string
+	flags    *flag.FlagSet // a command adds its own, then calls parse
+	asJSON   bool          // --json; every command has it
+	stdout   io.Writer     // text for people, made plain
+	stderr   io.Writer     // likewise
+	document io.Writer     // standard output for JSON, and for documents whose bytes count
+	terminal io.Writer     // standard error for the progress bar
+	args     []string
 }
 
 func newCall(name string, args []string, stdout, stderr io.Writer) *call {
-	c := &call{flags: flag.NewFlagSet(name, flag.ContinueOnError), stdout: stdout, stderr: stderr, args: args}
+	c := &call{flags: flag.NewFlagSet(name, flag.ContinueOnError),
+		stdout: &plain{w: stdout}, stderr: &plain{w: stderr}, document: stdout, terminal: stderr, args: args}
 	c.flags.SetOutput(io.Discard)
 	c.flags.BoolVar(&c.asJSON, "json", false, "")
 	return c
@@ -59,7 +62,7 @@ func (c *call) parse() (rest []string, err error) {
 
 // print writes v as indented JSON.
 func (c *call) print(v any) error {
-	enc := json.NewEncoder(c.stdout)
+	enc := json.NewEncoder(c.document)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
@@ -108,7 +111,7 @@ type progress struct {
 // progress returns nil, on which clear does nothing, where stderr is no
 // terminal.
 func (c *call) progress(verb string) *progress {
-	f, ok := c.stderr.(*os.File)
+	f, ok := c.terminal.(*os.File)
 	if !ok {
 		return nil
 	}

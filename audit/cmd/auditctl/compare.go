@@ -27,7 +27,8 @@ DESCRIPTION
     the standard input, and names every event that is missing there, that is
     there and not in the journal, and whose bytes differ. It computes the hash
     of each copy and believes none that a receiver states. Copies of other
-    journals are passed over.
+    journals are passed over. A line that holds no copy that can be read is
+    different, and named by its number, where it does not say whose it is.
 
     COPIES holds one native JSON document a line, as the sinks deliver them and
     auditctl export makes them. What stands in front of the document in a line,
@@ -145,8 +146,8 @@ func printComparison(w io.Writer, cmp *sink.Comparison) error {
 	return err
 }
 
-// readCopies yields the documents of in. A line without one is an error: a copy
-// that cannot be read may be the one that is missing.
+// readCopies yields the documents of in. A line without one is yielded too, by
+// its number: it may be a copy that was overwritten.
 func readCopies(in io.Reader) iter.Seq2[sink.Copy, error] {
 	return func(yield func(sink.Copy, error) bool) {
 		lines := bufio.NewScanner(in)
@@ -156,11 +157,9 @@ func readCopies(in io.Reader) iter.Seq2[sink.Copy, error] {
 			if len(text) == 0 {
 				continue
 			}
-			c, err := readCopyIn(text)
-			if err != nil {
-				err = fmt.Errorf("line %d of the copies: %w", n, err)
-			}
-			if !yield(c, err) || err != nil {
+			c := readCopyIn(text)
+			c.Where = fmt.Sprintf("line %d of the copies", n)
+			if !yield(c, nil) {
 				return
 			}
 		}
@@ -170,17 +169,16 @@ func readCopies(in io.Reader) iter.Seq2[sink.Copy, error] {
 	}
 }
 
-// readCopyIn reads the document at the end of a line.
-func readCopyIn(text []byte) (c sink.Copy, err error) {
+// readCopyIn reads the document at the end of a line: the zero Copy where there
+// is none.
+func readCopyIn(text []byte) (c sink.Copy) {
 	for _, start := range []string{`{"id":"`, `{"writer":"`} {
 		if i := bytes.Index(text, []byte(start)); i >= 0 {
+			var err error
 			if c, err = sink.ReadCopy(text[i:]); err == nil {
-				return c, nil
+				return c
 			}
 		}
 	}
-	if err == nil {
-		err = errors.New("it holds no native JSON document")
-	}
-	return c, err
+	return c
 }

@@ -93,7 +93,7 @@ func runExport(ctx context.Context, c *call) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	out := bufio.NewWriter(c.stdout)
+	out := bufio.NewWriter(c.document)
 	var doc []byte
 	for l, rerr := range audit.Merge(ctx, dirs...) {
 		if rerr != nil {

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -152,7 +154,7 @@ func TestHoldKeepsFromPurge(t *testing.T) {
 
 func TestKeysAreRotated(t *testing.T) {
 	t.Parallel()
-	dir, _, keyed := keeping(t)
+	dir, event, keyed := keeping(t)
 	code, before, _ := ctl(t, "keys", dir)
 	if code != exitOK || len(strings.Fields(before)) != 1 {
 		t.Fatalf("exit %d, %q", code, before)
@@ -168,13 +170,43 @@ func TestKeysAreRotated(t *testing.T) {
 	if err := os.WriteFile(key, []byte(before), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code, out, _ := ctl(t, "verify", dir, "--pubkey", key); code != exitOK {
+	if code, out, _ := ctl(t, "verify", dir, "--pubkey", key); code != exitOK || !strings.Contains(out, "authenticity   key not given, but the one given signed for it") {
 		t.Errorf("verify with the old key: exit %d\n%s", code, out)
+	}
+	if _, out, _ := ctl(t, "verify", dir, "--pubkey", key, "--json"); !strings.Contains(out, `"public_key_from": "rotation"`) {
+		t.Errorf("verify with the old key: %s", out)
+	}
+	if code, out, _ := ctl(t, "verify", dir, "--pubkey", filepath.Join(dir, "verifier.pub")); code != exitOK || !strings.Contains(out, "authenticity   key given\n") {
+		t.Errorf("verify with the new key: exit %d\n%s", code, out)
+	}
+	// A proof is checked with the key of the day before, too.
+	proof := filepath.Join(t.TempDir(), "proof.json")
+	code, text, errs := ctl(t, "prove", dir, event)
+	if err := os.WriteFile(proof, []byte(text), 0o600); err != nil || code != exitOK {
+		t.Fatal(err, errs)
+	}
+	if code, out, errs := ctl(t, "verify-proof", proof, "--pubkey", key); code != exitOK || !strings.Contains(out, "key        not the one given, which signed for it") {
+		t.Errorf("verify-proof with the old key: exit %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs := ctl(t, "verify-proof", proof, "--pubkey", filepath.Join(dir, "verifier.pub")); code != exitOK || strings.Contains(out, "key  ") {
+		t.Errorf("verify-proof with the new key: exit %d\n%s%s", code, out, errs)
 	}
 	var keys struct {
 		Keys []string `json:"public_keys"`
 	}
 	if _, out, _ := ctl(t, "keys", dir, "--json"); json.Unmarshal([]byte(out), &keys) != nil || len(keys.Keys) != 2 {
 		t.Errorf("--json: %q", out)
+	}
+	segment := filepath.Join(dir, "00000001.jsonl")
+	data, err := os.ReadFile(segment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[bytes.Index(data, []byte(`"search"`))+2] ^= 1
+	if err := errors.Join(os.Chmod(segment, 0o600), os.WriteFile(segment, data, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, _ := ctl(t, "verify", dir, "--pubkey", key); code != exitBroken || !strings.Contains(out, "authenticity   NOT THE KEY GIVEN: ") {
+		t.Errorf("verify of a changed journal with the old key: exit %d\n%s", code, out)
 	}
 }

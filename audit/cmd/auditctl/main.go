@@ -106,10 +106,10 @@ func (cmd *command) call(ctx context.Context, args []string, stdout, stderr io.W
 		fmt.Fprint(stdout, cmd.manual)
 		return exitOK
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "auditctl %s: %v: try auditctl %s --help\n", cmd.name, err, cmd.name)
+		fmt.Fprintf(c.stderr, "auditctl %s: %v: try auditctl %s --help\n", cmd.name, err, cmd.name)
 		return exitCannotRun
 	case err != nil:
-		fmt.Fprintf(stderr, "auditctl %s: %v\n", cmd.name, err)
+		fmt.Fprintf(c.stderr, "auditctl %s: %v\n", cmd.name, err)
 		return exitCannotRun
 	}
 	return code

@@ -112,7 +112,7 @@ func runTail(ctx context.Context, c *call) (int, error) {
 // event prints one event on a line.
 func (c *call) event(l *audit.Line) error {
 	if c.asJSON {
-		_, err := fmt.Fprintf(c.stdout, "%s\n", json.RawMessage(l.Raw))
+		_, err := fmt.Fprintf(c.document, "%s\n", json.RawMessage(l.Raw))
 		return err
 	}
 	who := l.Actor.ID

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,7 +38,8 @@ DESCRIPTION
     authenticity  whose signature was checked. "key from folder" means that
                   the public key was found beside the journal: whoever can
                   replace the journal can replace that key with it. Give the
-                  key from a safe place with --pubkey.
+                  key from a safe place with --pubkey. After a rotation of the
+                  journal's keys it may be one that the one given signed for.
     completeness  UNWITNESSED: nobody outside confirmed how long the journal
                   is, so that a tail which was cut off cannot be seen.
                   witnessed at N lines: a witness saw them, at a time; what
@@ -146,9 +148,9 @@ func runVerify(ctx context.Context, c *call) (int, error) {
 		return 0, err
 	}
 	if c.asJSON {
-		err = c.print(summaryJSON(&s))
+		err = c.print(summaryJSON(&s, strings.Fields(cfg.Verifier)))
 	} else {
-		err = printSummary(c.stdout, &s)
+		err = printSummary(c.stdout, &s, strings.Fields(cfg.Verifier))
 	}
 	switch {
 	case err != nil:
@@ -174,13 +176,13 @@ func readVerifiers(paths []string) (string, error) {
 	return strings.Join(keys, "\n"), nil
 }
 
-func printSummary(w io.Writer, s *audit.Summary) error {
+func printSummary(w io.Writer, s *audit.Summary, given []string) error {
 	p := &printer{w: w}
 	for i := range s.Reports {
 		if i > 0 {
 			p.f("\n")
 		}
-		printReport(p, &s.Reports[i], len(s.Reports) == 1)
+		printReport(p, &s.Reports[i], keySource(&s.Reports[i], given), len(s.Reports) == 1)
 	}
 	for _, a := range s.Absent {
 		p.f("\nABSENT: %s, which %s saw at %d lines (%s), is in no folder: it was deleted as a whole, or not given\n", a.Origin, a.By, a.Size, stamp(a.Time))
@@ -200,15 +202,31 @@ func (p *printer) f(format string, args ...any) {
 	}
 }
 
-func printReport(p *printer, r *audit.Report, alone bool) {
+// keySource says where the public key of the newest signature is from: the
+// folder, what was given, or a rotation that a key that was given signed for.
+func keySource(r *audit.Report, given []string) string {
+	switch {
+	case r.KeyFromFolder:
+		return "folder"
+	case slices.Contains(given, r.Verifier):
+		return "given"
+	case len(r.Defects) > 0:
+		return "other"
+	}
+	return "rotation"
+}
+
+func printReport(p *printer, r *audit.Report, source string, alone bool) {
 	integrity := "ok"
 	if n := len(r.Defects); n > 0 {
 		integrity = "BROKEN: " + plural(uint64(n), "defect", "defects")
 	}
-	key := "key given"
-	if r.KeyFromFolder {
-		key = "key from folder: compare it with one from a safe place (--pubkey)"
-	}
+	key := map[string]string{
+		"folder":   "key from folder: compare it with one from a safe place (--pubkey)",
+		"given":    "key given",
+		"other":    "NOT THE KEY GIVEN: whether that one signed for it, the defects leave open",
+		"rotation": "key not given, but the one given signed for it when the journal's keys were rotated",
+	}[source]
 	open := ""
 	if alone && r.OpenAttempts > 0 {
 		open = " (the outcome may lie with another writer: give all folders)"
@@ -252,7 +270,7 @@ type reportJSON struct {
 	Journal       string          `json:"journal"`
 	Integrity     bool            `json:"integrity"`
 	PublicKey     string          `json:"public_key"`
-	PublicKeyFrom string          `json:"public_key_from"` // given or folder
+	PublicKeyFrom string          `json:"public_key_from"` // given, folder, rotation (one that was given signed for it) or other
 	Completeness  string          `json:"completeness"`    // unwitnessed, witnessed, truncated, forked or undecided
 	Witnessed     bool            `json:"witnessed"`
 	Anchor        *audit.Anchor   `json:"anchor,omitempty"`
@@ -282,18 +300,15 @@ type summary struct {
 	Absent    []audit.Anchor `json:"absent"`
 }
 
-func summaryJSON(s *audit.Summary) summary {
+func summaryJSON(s *audit.Summary, given []string) summary {
 	out := summary{OK: !s.Broken(), Witnessed: s.Witnessed(), Absent: append([]audit.Anchor{}, s.Absent...)}
 	for _, r := range s.Reports {
 		j := reportJSON{
-			Folder: r.Dir, Journal: r.Origin, Integrity: len(r.Defects) == 0, PublicKey: r.Verifier, PublicKeyFrom: "given",
+			Folder: r.Dir, Journal: r.Origin, Integrity: len(r.Defects) == 0, PublicKey: r.Verifier, PublicKeyFrom: keySource(&r, given),
 			Completeness: string(r.Completeness.Length), Witnessed: r.Witnessed(), Tail: r.Completeness.Tail, Missing: r.Completeness.Missing,
 			FirstSequence: r.FirstSeq, Purged: r.Purged != nil, Segments: r.Segments, Lines: r.Lines, Events: r.Events,
 			Checkpoints: r.Checkpoints, OpenAttempts: r.OpenAttempts, Unknown: r.Unknown, Unsigned: r.Unsigned, GivenUp: r.GivenUp,
 			First: r.First, Last: r.Last, Silences: append([]audit.Silence{}, r.Silences...), Defects: append([]audit.Defect{}, r.Defects...),
-		}
-		if r.KeyFromFolder {
-			j.PublicKeyFrom = "folder"
 		}
 		if r.Completeness.Length == audit.Unwitnessed {
 			j.Completeness, j.Tail = "unwitnessed", r.Lines

@@ -25,6 +25,10 @@ DESCRIPTION
     in the tree that the journal signed for. It needs no journal, only the
     journal's public key from a safe place. It prints the event.
 
+    The proof has in it how the journal's key was rotated, so that the key of
+    an earlier day will do. Where the key that signed cannot be reached from
+    the one given, nothing is said of the proof: exit status 3 names both.
+
 OPTIONS
     --pubkey FILE
         The journal's public key, as in its verifier.pub. Required.
@@ -42,7 +46,8 @@ EXIT STATUS
     0   the event is in the journal
     1   the proof does not show it
     2   no witness has cosigned, and --require-witness was given
-    3   it could not be checked: bad usage, a file is missing
+    3   it could not be checked: bad usage, a file is missing, or it was
+        signed with another key than the one given
 
 EXAMPLES
     auditctl verify-proof proof.json --pubkey verifier.pub
@@ -81,7 +86,8 @@ func runVerifyProof(_ context.Context, c *call) (int, error) {
 		return 0, err
 	}
 	ev, cp, err := audit.VerifyProof(data, key)
-	if errors.Is(err, audit.ErrNewer) {
+	var signer *audit.SignerError
+	if errors.Is(err, audit.ErrNewer) || errors.As(err, &signer) {
 		return 0, err
 	}
 	if err != nil {
@@ -94,7 +100,8 @@ func runVerifyProof(_ context.Context, c *call) (int, error) {
 			return 0, err
 		}
 	}
-	if err := c.proved(&ev, cp, seen); err != nil {
+	_, err = audit.ParseCheckpoint(cp.Note, key)
+	if err := c.proved(&ev, cp, err != nil, seen); err != nil {
 		return 0, err
 	}
 	if *requireWitness && len(seen) == 0 {
@@ -103,7 +110,7 @@ func runVerifyProof(_ context.Context, c *call) (int, error) {
 	return exitOK, nil
 }
 
-func (c *call) proved(ev *audit.Stored, cp audit.Checkpoint, seen []audit.Anchor) error {
+func (c *call) proved(ev *audit.Stored, cp audit.Checkpoint, rotated bool, seen []audit.Anchor) error {
 	if c.asJSON {
 		return c.print(struct {
 			OK        bool           `json:"ok"`
@@ -113,8 +120,9 @@ func (c *call) proved(ev *audit.Stored, cp audit.Checkpoint, seen []audit.Anchor
 			Time      time.Time      `json:"time"`
 			Lines     uint64         `json:"lines"`
 			SignedAt  time.Time      `json:"signed_at"`
+			Rotated   bool           `json:"rotated"` // signed with a key that the one given signed for
 			Witnesses []audit.Anchor `json:"witnesses"`
-		}{true, cp.Origin, ev.ID, ev.Type, ev.Time, cp.Size, cp.Time, append([]audit.Anchor{}, seen...)})
+		}{true, cp.Origin, ev.ID, ev.Type, ev.Time, cp.Size, cp.Time, rotated, append([]audit.Anchor{}, seen...)})
 	}
 	p := &printer{w: c.stdout}
 	p.f("event      %s is in the journal %s\n", ev.ID, cp.Origin)
@@ -124,6 +132,9 @@ func (c *call) proved(ev *audit.Stored, cp audit.Checkpoint, seen []audit.Anchor
 		p.f("record     %s %s of patient %s: %v\n", o.Type, o.Record, o.Patient, o.Fields)
 	}
 	p.f("signed     over %d lines at %s\n", cp.Size, stamp(cp.Time))
+	if rotated {
+		p.f("key        not the one given, which signed for it when the journal's keys were rotated\n")
+	}
 	for _, a := range seen {
 		p.f("witnessed  by %s at %s\n", a.By, stamp(a.Time))
 	}

@@ -157,7 +157,7 @@ func TestCompare(t *testing.T) {
 // receiver's copies are held to have come from.
 func TestCompareWithAWipedJournal(t *testing.T) {
 	t.Parallel()
-	for _, how := range []string{"emptied", "zeroed", "cut back"} {
+	for _, how := range []string{"emptied", "zeroed", "cut to its first checkpoint", "cut back"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			dir := journal(t)
@@ -177,6 +177,9 @@ func TestCompareWithAWipedJournal(t *testing.T) {
 			case "zeroed":
 				clear(text)
 				want = "it was emptied"
+			case "cut to its first checkpoint":
+				clear(text[len(bytes.Join(bytes.SplitAfter(text, []byte("\n"))[:2], nil)):])
+				want = "no event can be read"
 			case "cut back":
 				kept := bytes.Join(bytes.SplitAfter(text, []byte("\n"))[:6], nil)
 				clear(text[len(kept):])

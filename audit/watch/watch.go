@@ -196,8 +196,9 @@ func (w *Watcher) count(ev *audit.Stored) (found []Alert) {
 	if n := a.records(ev); n >= w.cfg.Export {
 		alert(Export, n)
 	}
-	if ev.Purpose == access.BreakGlass && ev.Part <= 1 {
-		w.pending = append(w.pending, emergency{alert: Alert{Rule: BreakGlass, Event: ev.ID, Time: ev.Time, Tenant: ev.Actor.Tenant, Actor: ev.Actor, Count: 1}})
+	glass := Alert{Rule: BreakGlass, Event: ev.ID, Time: ev.Time, Tenant: ev.Actor.Tenant, Actor: ev.Actor, Count: 1}
+	if ev.Purpose == access.BreakGlass && ev.Part <= 1 && !w.told.has(&glass) {
+		w.pending = append(w.pending, emergency{alert: glass})
 		if len(w.pending) > w.cfg.MaxPending {
 			w.keep(w.pending[0].alert)
 			w.pending = slices.Delete(w.pending, 0, 1)
@@ -235,9 +236,7 @@ func (w *Watcher) review(ev *audit.Stored) {
 func (w *Watcher) overdue(now time.Time) (found []Alert) {
 	n := 0
 	for n < len(w.pending) && now.Sub(w.pending[n].alert.Time) >= w.cfg.ReviewWithin {
-		if a := w.pending[n].alert; !w.told.has(&a) {
-			found = append(found, a)
-		}
+		found = append(found, w.pending[n].alert)
 		n++
 	}
 	w.pending = slices.Delete(w.pending, 0, n)

@@ -53,6 +53,7 @@
 //	verifier.pub      the public keys of its signatures, oldest first
 //	detail/           sealed details, each named by its commitment
 //	purged            the signed record of what was purged, where something was
+//	carried-4         what that purge, up to segment 4, carried forward
 //	next              the next segment, being made ahead of need
 //	owner             the process that has the folder's lock
 //
@@ -101,8 +102,8 @@
 //   - Erasing overwrites and removes a file. A backup, a snapshot, and a disk
 //     that does not write in place may still have it, and it opens with the KEK.
 //     With Config.Durability the remote has the lines, and not the details.
-//   - A purge takes with it the digests that storage.Check holds old records
-//     against.
+//   - A purge carries forward the newest digests that storage.Check holds old
+//     records against, and not all that were before them ([Journal.Purge]).
 //   - One process writes one folder. A flush that the disk confirms and does
 //     not do is not seen; the folder's files can be removed by whoever may
 //     write to it.

@@ -170,10 +170,12 @@ func (w *lineWriter) parse(line []byte) (f frame, err error) {
 	}
 	body := line[:len(line)-crcTail]
 	tail := line[len(body)+len(crcKey):]
-	var want [8]byte
-	hex.Encode(want[:], binary.BigEndian.AppendUint32(make([]byte, 0, 4), crc32.Checksum(body, w.crc)))
-	if string(tail[:8]) != string(want[:]) {
-		return f, errCRC
+	sum := crc32.Checksum(body, w.crc)
+	for _, c := range tail[:8] {
+		if c != "0123456789abcdef"[sum>>28] {
+			return f, errCRC
+		}
+		sum <<= 4
 	}
 	if string(tail[8:]) != `"}` {
 		return f, errFrame

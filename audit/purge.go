@@ -84,6 +84,10 @@ type PurgeRecord struct {
 	From     uint64 // the first of the lines that went
 	Size     uint64 // the sequence of the first line that is left
 	Root     []byte // 32 bytes
+
+	// Carried is the SHA-256 of what the purge carried forward for
+	// [Journal.Replay]; nil where that is nothing.
+	Carried []byte
 }
 
 // Purge removes the oldest whole segments that p allows, up to the first that
@@ -97,8 +101,12 @@ type PurgeRecord struct {
 // from a loss. Where nothing may go the record is zero, and nothing is
 // recorded.
 //
-// What a database is held against (storage.Check) goes too: take the last
-// digests of records older than that from a copy.
+// What [Journal.Replay] is for stays: the purge first carries forward the
+// newest digests of records that live on, who was shredded, and what was merged,
+// without actor or purpose, in a file whose hash is in the signed record. The
+// digests between a record's first and its newest go, and so does what was
+// deleted: storage.Check may then call a cell that was put back unrecorded
+// instead of old, and a row that was, extra.
 func (j *Journal) Purge(ctx context.Context, p Purge) (PurgeRecord, error) {
 	r, err := j.purge(ctx, p)
 	if err != nil {
@@ -142,6 +150,9 @@ func (j *Journal) purge(ctx context.Context, p Purge) (PurgeRecord, error) {
 	case old.leapt && !p.ClockChecked:
 		return PurgeRecord{}, fmt.Errorf("%w, or nothing was recorded for more than %d days: check it, and set Purge.ClockChecked", ErrClock, int(maxLeap.Hours()/24))
 	}
+	if err := j.carry(ctx, &r); err != nil {
+		return PurgeRecord{}, fmt.Errorf("carry forward what outlasts it: %w", err)
+	}
 	s.Purge = &r
 	if _, _, err := j.record(&s, nil); err != nil {
 		return PurgeRecord{}, err
@@ -180,8 +191,10 @@ func (j *Journal) endPurge() error {
 	if err != nil {
 		return err
 	}
-	_, err = removePurged(j.disk, have, r.Segments)
-	return err
+	if _, err = removePurged(j.disk, have, r.Segments); err != nil {
+		return err
+	}
+	return dropCarried(j.dir, r.Segments)
 }
 
 // clocksAgree refuses a clock that one of Config.Clocks contradicts.
@@ -475,16 +488,21 @@ func finishPurge(dir string, d Disk, have []int, k *keys) ([]int, error) {
 	if r.Segments >= have[len(have)-1] {
 		return nil, &CorruptError{File: segmentName(r.Segments + 1), Problem: "all segments of the journal that were not purged are gone"}
 	}
-	return removePurged(d, have, r.Segments)
+	if have, err = removePurged(d, have, r.Segments); err != nil {
+		return nil, err
+	}
+	return have, dropCarried(dir, r.Segments)
 }
 
-const maxPurged = 8 << 10
-
 // signPurge returns the record as a C2SP signed note: a tlog-checkpoint over
-// the lines that are gone, with two extension lines.
+// the lines that are gone, with two extension lines, and a third where
+// something was carried forward.
 func (k *keys) signPurge(r *PurgeRecord, now time.Time) ([]byte, error) {
 	text := string(log.Checkpoint{Origin: k.origin, Size: r.Size, Hash: r.Root}.Marshal()) +
 		"time " + string(appendTime(nil, now)) + "\npurged " + strconv.Itoa(r.Segments) + " " + strconv.FormatUint(r.From, 10) + "\n"
+	if r.Carried != nil {
+		text += "carried " + base64.StdEncoding.EncodeToString(r.Carried) + "\n"
+	}
 	return note.Sign(&note.Note{Text: text}, k.now.Load().signer())
 }
 
@@ -510,6 +528,14 @@ func parsePurge(text, origin string) (*PurgeRecord, error) {
 		return nil, bad
 	}
 	lines := strings.Split(string(rest), "\n")
+	r := &PurgeRecord{Size: cp.Size, Root: cp.Hash}
+	if len(lines) == 4 {
+		text, ok := strings.CutPrefix(lines[2], "carried ")
+		if r.Carried, err = base64.StdEncoding.Strict().DecodeString(text); !ok || err != nil || len(r.Carried) != len(leaf{}) {
+			return nil, bad
+		}
+		lines = slices.Delete(lines, 2, 3)
+	}
 	if len(lines) != 3 || lines[2] != "" || !strings.HasPrefix(lines[0], "time ") {
 		return nil, bad
 	}
@@ -517,7 +543,6 @@ func parsePurge(text, origin string) (*PurgeRecord, error) {
 	if len(fields) != 3 || fields[0] != "purged" {
 		return nil, bad
 	}
-	r := &PurgeRecord{Size: cp.Size, Root: cp.Hash}
 	if r.Segments, err = strconv.Atoi(fields[1]); err != nil || r.Segments < 1 {
 		return nil, bad
 	}
@@ -573,6 +598,10 @@ func appendPurge(b []byte, r *PurgeRecord) []byte {
 	b = strconv.AppendUint(b, r.Size, 10)
 	b = append(b, `,"root":"`...)
 	b = base64.RawURLEncoding.AppendEncode(b, r.Root)
+	if r.Carried != nil {
+		b = append(b, `","carried":"`...)
+		b = base64.RawURLEncoding.AppendEncode(b, r.Carried)
+	}
 	return append(b, `"}`...)
 }
 
@@ -585,7 +614,13 @@ func (l *linePurge) record() (*PurgeRecord, error) {
 	if err != nil || len(root) != len(leaf{}) {
 		return nil, errors.New("its record of what was purged is malformed")
 	}
-	return &PurgeRecord{Segments: l.Segments, From: l.From, Size: l.Size, Root: slices.Clone(root)}, nil
+	r := &PurgeRecord{Segments: l.Segments, From: l.From, Size: l.Size, Root: slices.Clone(root)}
+	if l.Carried != "" {
+		if r.Carried, err = base64.RawURLEncoding.Strict().DecodeString(l.Carried); err != nil || len(r.Carried) != len(leaf{}) {
+			return nil, errors.New("its record of what was purged is malformed")
+		}
+	}
+	return r, nil
 }
 
 // linePurge is a PurgeRecord in a line.
@@ -594,4 +629,5 @@ type linePurge struct {
 	From     uint64 `json:"from"`
 	Size     uint64 `json:"size"`
 	Root     string `json:"root"`
+	Carried  string `json:"carried"`
 }

@@ -31,13 +31,25 @@ func (j *Journal) Replay(ctx context.Context, tenant string, types ...Type) iter
 	return func(yield func(Stored, error) bool) {
 		e, err := j.newest() // before the keys: no line before it is of a later key
 		if err == nil {
-			m := &matcher{q: Query{Tenant: tenant, Types: types}, keys: j.keys.now.Load(), writer: j.keys.writer, lines: newLineWriter(), replay: true}
-			err = j.scan(ctx, e, m, yield)
+			m := j.replayer(tenant, types)
+			stopped := false
+			err = j.scan(ctx, e, m, func(s Stored, err error) bool {
+				stopped = !yield(s, err)
+				return !stopped
+			})
+			if err == nil && !stopped {
+				err = j.carried(ctx, m, yield)
+			}
 		}
 		if err != nil {
 			yield(Stored{}, fmt.Errorf("audit: replay: %w", err))
 		}
 	}
+}
+
+// replayer selects for Replay.
+func (j *Journal) replayer(tenant string, types []Type) *matcher {
+	return &matcher{q: Query{Tenant: tenant, Types: types}, keys: j.keys.now.Load(), writer: j.keys.writer, lines: newLineWriter(), replay: true}
 }
 
 // Issued implements [History].

@@ -253,7 +253,9 @@ func (v *verification) run() error {
 		return err
 	}
 	v.checkKeys()
-	v.checkHead()
+	if err := v.checkHead(); err != nil {
+		return err
+	}
 	r := &v.report
 	r.Unsigned = v.chain.unsigned
 	d := v.chain.at

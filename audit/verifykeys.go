@@ -123,9 +123,9 @@ func (v *verification) checkKeys() {
 
 // checkHead finds that the journal's oldest lines are gone, and that it was not
 // the journal that purged them.
-func (v *verification) checkHead() {
+func (v *verification) checkHead() error {
 	if v.head.index == 0 {
-		return
+		return nil
 	}
 	var signers []note.Verifier
 	for _, text := range v.keys.met {
@@ -136,5 +136,14 @@ func (v *verification) checkHead() {
 	var problem string
 	if v.report.Purged, problem = v.head.explain(v.dir, v.origin, signers); problem != "" {
 		v.defect(Defect{File: segmentName(v.head.index - 1), Problem: problem})
+		return nil
 	}
+	r := v.report.Purged
+	if problem = explainCarried(v.ctx, v.dir, r); problem != "" {
+		if now, _ := v.head.explain(v.dir, v.origin, signers); now != nil && now.Segments != r.Segments {
+			return errMoved
+		}
+		v.defect(Defect{File: carriedFile(r.Segments), Problem: problem})
+	}
+	return v.ctx.Err()
 }

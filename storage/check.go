@@ -78,6 +78,9 @@ type Report struct {
 // at again before it is reported. Run it while no job runs; of a merge or unmerge
 // that was cut off, it may name rows of phi_merges until that has ended.
 //
+// Of writes that the journal has purged it knows what the purge carried forward
+// ([audit.Journal.Purge]): the newest of each field of the records that live.
+//
 // ctx comes from [access.Job], with the right to access.Maintain. Cells are
 // opened to see whether they open, and shown to nobody. Progress is shown on
 // out, where that is a terminal; nil is silent. It keeps in memory what the

@@ -51,6 +51,7 @@ func figures() []figure {
 	all = append(all, fileFigures()...)
 	all = append(all, journalFigures()...)
 	all = append(all, trailFigures()...)
+	all = append(all, verifyFigures()...)
 	all = append(all, renderFigures()...)
 	return all
 }

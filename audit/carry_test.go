@@ -150,7 +150,7 @@ func TestPurgeCarriesForwardWhatOutlastsIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, word := range []string{"u-17", "s-9", "nurse", "TREAT", "r-else", `"reveal"`} {
+	for _, word := range []string{`"u-17"`, `"s-9"`, `"nurse"`, `"TREAT"`, `"r-else"`, `"reveal"`} {
 		if strings.Contains(string(text), word) {
 			t.Errorf("%s is carried forward", word)
 		}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // An Action is what is done to a resource. It passes [CheckName].
@@ -73,8 +74,18 @@ type Verdict struct {
 // A Decision answers a [Request], one verdict a resource in the same order.
 // The zero Decision denies.
 type Decision struct {
-	ID       string // random; names the decision to auditors and to callers
+	ID       string // random; names the decision to auditors and to callers; passes CheckDecisionID
 	Verdicts []Verdict
+}
+
+// CheckDecisionID reports why id cannot name a [Decision] in an audit record: it
+// is neither 128 bits in 32 lower-case hexadecimal digits nor a UUID. The error
+// does not hold id.
+func CheckDecisionID(id string) error {
+	if len(id) == 32 && strings.Trim(id, "0123456789abcdef") == "" || isUUID(id) {
+		return nil
+	}
+	return errors.New("is neither 32 hexadecimal digits nor a UUID")
 }
 
 // Allow reports whether resource i of the request is allowed.

@@ -42,6 +42,22 @@ func TestZeroDecisionDenies(t *testing.T) {
 	}
 }
 
+func TestCheckDecisionID(t *testing.T) {
+	t.Parallel()
+	const hex = "0123456789abcdef0123456789abcdef"
+	for _, id := range []string{hex, strings.Repeat("7", 32), "0198c5d2-7f3b-7a10-8e5c-3d1f0a9b2c4d"} {
+		if err := access.CheckDecisionID(id); err != nil {
+			t.Errorf("CheckDecisionID(%q) = %v", id, err)
+		}
+	}
+	for _, id := range []string{"", "d-1", hex[1:], hex + "0", strings.ToUpper(hex), "x" + hex[1:], "JaneRoeJaneRoeJaneRoeJaneRoeJane",
+		"Jane-Roe-1980", "0198c5d2.7f3b-7a10-8e5c-3d1f0a9b2c4d", hex[:31] + "\n"} {
+		if err := access.CheckDecisionID(id); err == nil || id != "" && strings.Contains(err.Error(), id) {
+			t.Errorf("CheckDecisionID(%q) = %v", id, err)
+		}
+	}
+}
+
 func TestFilterMatch(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

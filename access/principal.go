@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 )
 
@@ -30,17 +29,26 @@ type Principal struct {
 	ID        string     // opaque user ID; never a name, an e-mail address or a number that a person is known by
 	Tenant    string     // the covered entity whose records these are; opaque like ID
 	Kind      Kind       // empty denies
-	Roles     []string   // the roles held in Tenant; empty means none
+	Roles     []string   // the roles held in Tenant, 64 at most; empty means none
 	Session   string     // identifies the sign-in, not secret; empty for services
 	Assurance int        // authenticator assurance level 1 to 3, NIST SP 800-63B; 0 means not authenticated by this SDK
 	AuthTime  time.Time  // when the newest factor was verified; zero for services
 	Addr      netip.Addr // the caller's address; the zero Addr where there is none
 
 	// OnBehalf is the opaque ID, in Tenant, of whom the principal acts for: the
-	// patient whom a proxy represents, or the user for whom a service or a
-	// delegate acts. Empty where it acts for itself, as a patient always does.
+	// patient whom a proxy represents, or whoever a service or a delegate acts
+	// for. Empty where it acts for itself, as a patient always does.
 	OnBehalf string
+
+	// OnBehalfKind says what OnBehalf is, and is required with it: of a proxy
+	// [Patient]. An audit event has the ID of a patient or proxy as a keyed
+	// pseudonym only.
+	OnBehalfKind Kind
 }
+
+// maxRoles bounds the roles of a principal: they stand in every line of its
+// events. A workforce member holds a handful.
+const maxRoles = 64
 
 // ErrPrincipal is wrapped by every error that says what is wrong with a
 // Principal.
@@ -55,10 +63,11 @@ func (p Principal) Validate() error {
 	if err := CheckID(p.Tenant); err != nil {
 		return fmt.Errorf("access: %w: Tenant %w", ErrPrincipal, err)
 	}
-	switch p.Kind {
-	case Human, Service, Patient, Proxy:
-	default:
+	if !p.Kind.known() {
 		return fmt.Errorf("access: %w: Kind is not one of human, service, patient, proxy", ErrPrincipal)
+	}
+	if len(p.Roles) > maxRoles {
+		return fmt.Errorf("access: %w: Roles has more than %d", ErrPrincipal, maxRoles)
 	}
 	for _, r := range p.Roles {
 		if err := CheckID(r); err != nil {
@@ -70,13 +79,8 @@ func (p Principal) Validate() error {
 			return fmt.Errorf("access: %w: Session %w", ErrPrincipal, err)
 		}
 	}
-	if p.OnBehalf != "" {
-		if err := CheckID(p.OnBehalf); err != nil {
-			return fmt.Errorf("access: %w: OnBehalf %w", ErrPrincipal, err)
-		}
-		if p.Kind == Patient {
-			return fmt.Errorf("access: %w: OnBehalf is set of a patient: who acts for a patient is a proxy", ErrPrincipal)
-		}
+	if err := p.checkBehalf(); err != nil {
+		return fmt.Errorf("access: %w: %w", ErrPrincipal, err)
 	}
 	if p.Assurance < 0 || p.Assurance > 3 {
 		return fmt.Errorf("access: %w: Assurance is not 0 to 3", ErrPrincipal)
@@ -84,17 +88,41 @@ func (p Principal) Validate() error {
 	return nil
 }
 
+func (p *Principal) checkBehalf() error {
+	if p.OnBehalf == "" {
+		if p.OnBehalfKind != "" {
+			return errors.New("OnBehalfKind is set without OnBehalf")
+		}
+		return nil
+	}
+	if err := CheckID(p.OnBehalf); err != nil {
+		return fmt.Errorf("OnBehalf %w", err)
+	}
+	switch {
+	case p.Kind == Patient:
+		return errors.New("OnBehalf is set of a patient: who acts for a patient is a proxy")
+	case !p.OnBehalfKind.known():
+		return errors.New("OnBehalfKind is not one of human, service, patient, proxy: say what OnBehalf is")
+	case p.Kind == Proxy && p.OnBehalfKind != Patient:
+		return errors.New("OnBehalfKind of a proxy is not patient")
+	}
+	return nil
+}
+
+func (k Kind) known() bool { return k == Human || k == Service || k == Patient || k == Proxy }
+
 // maxID bounds an identifier so that it fits an index on every database.
 const maxID = 64
 
 // CheckID reports why id cannot serve as an opaque identifier in an audit
 // record: it is empty, too long, has other characters than ASCII letters,
-// digits and "._:-", or is shaped like a number that a person is known by (a
-// social security number, a phone or a medical record number). UUIDs pass. The
-// error does not hold id.
+// digits and "._:-", or has the shape of what a person is known by: a social
+// security, phone or labelled number (MRN-00123), seven digits or more and no
+// letter, or a date, of which 45 CFR 164.514(b)(2)(i)(C) leaves the year at
+// most. UUIDs pass. The error does not hold id.
 //
-// It catches what is put there by mistake. It cannot know that a number in
-// another form is somebody's.
+// It catches what is put there by mistake. It cannot know that a word is
+// somebody's name, or that a number in another form is somebody's.
 func CheckID(id string) error {
 	if id == "" {
 		return errors.New("is empty")
@@ -119,8 +147,11 @@ func CheckID(id string) error {
 			return errors.New("has a character other than letters, digits and . _ : -")
 		}
 	}
-	if letters == 0 && digits >= 7 || digits >= 9 && hasPhoneOrSSN(id) || isLabelled(id) {
+	switch {
+	case letters == 0 && digits >= 7, digits >= 9 && hasPhoneOrSSN(id), isLabelled(id):
 		return errors.New("looks like a phone, record or social security number: use an opaque ID")
+	case digits >= 8 && hasDate(id):
+		return errors.New("looks like a date: use an opaque ID")
 	}
 	return nil
 }
@@ -143,41 +174,6 @@ func CheckName(name string) error {
 		}
 	}
 	return nil
-}
-
-// hasPhoneOrSSN looks for groups of 3-2-4, 3-3-4 or 1-3-3-4 digits.
-func hasPhoneOrSSN(id string) bool {
-	runs := strings.FieldsFunc(id, func(r rune) bool { return r != '-' && r != '.' && (r < '0' || r > '9') })
-	for _, run := range runs {
-		var shape []byte
-		for _, group := range strings.FieldsFunc(run, func(r rune) bool { return r == '-' || r == '.' }) {
-			shape = append(shape, byte('0'+min(len(group), 9)))
-		}
-		switch string(shape) {
-		case "324", "334", "1334":
-			return true
-		}
-	}
-	return false
-}
-
-// isLabelled reports whether id is a number that says what it is: MRN-00123.
-func isLabelled(id string) bool {
-	if len(id) < 4 {
-		return false
-	}
-	switch strings.ToLower(id[:3]) {
-	case "mrn", "ssn":
-	default:
-		return false
-	}
-	number := strings.TrimLeft(id[3:], "._:-")
-	for i := range len(number) {
-		if !isDigit(number[i]) && number[i] != '-' {
-			return false
-		}
-	}
-	return number != ""
 }
 
 // isUUID reports whether s has the 8-4-4-4-12 form of RFC 9562.

@@ -4,6 +4,7 @@ package access_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +19,11 @@ func TestCheckID(t *testing.T) {
 		"00000000-0000-0000-0000-000000000000", "12345678-1234-1234-1234-123456789012",
 		"01JD3Z7X9Q8W5V4T2R1P0N6M", "u-123456789012345678", strings.Repeat("x", 64),
 		"mrn", "mrn-x1", "ssnake-1", "mr-12345678", "a1.22.333",
+		// What programs number, draw and name: none of it is a shape of a person's.
+		"u-19710314", "u-078051120", "p6175550199", "patient:12345678", "t_1:patient:00123", "tel-1", "phone-3", "dob-3",
+		"u-2026-11", "r-1999-13-01", "r-12-31-99", "r-2026-11-2", "v2026.1.3-rc.4", "job-2026-W47-1", "ip-10-0-12-34",
+		"arn:aws:kms:us-east-1:123456789012:key", "1-5759e988-bd862e3fe1be46a994272793", "a-1-22-333-4444", "web-7d9f8b6c5-x2x4z",
+		"01JDMRN7X9Q8W5V4T2R1P0N6M4", "x5tel6175550199", "snap-20261122T0300",
 	} {
 		if err := access.CheckID(good); err != nil {
 			t.Errorf("CheckID(%q) = %v", good, err)
@@ -64,6 +70,23 @@ func TestCheckID(t *testing.T) {
 		{"1971-03-14T00/00", "character"},
 		{"Mrn:_.00-12", "record"},
 		{"SSN123456789", "social security"},
+		{"ssn:078:05:1120", "social security"},
+		{"p078_05_1120", "social security"},
+		{"x-7-078-05-1120", "social security"},
+		{"617:555:0199-x", "phone"},
+		{"a1_617_555_0199_2", "phone"},
+		{"tel:6175550199", "phone"},
+		{"t-1.fax_5550199", "phone"},
+		{"medrec-0012345", "record"},
+		{"patient:mrn:12", "record"},
+		{"x_SSN-078051120", "social security"},
+		{"roe-1971-03-14", "date"},
+		{"jr_1971_03_14", "date"},
+		{"roe.14.03.1971", "date"},
+		{"03-14-1971-roe", "date"},
+		{"r-2026:11:22:1", "date"},
+		{"1971-03-14", "number"},
+		{"dob:031471", "number"},
 		{"12345678-1234-1234-1234-12345678901.", "record"}, // shaped like a UUID, but
 		{"12345678.1234-1234-1234-123456789012", "record"},
 	} {
@@ -95,24 +118,29 @@ func TestCheckName(t *testing.T) {
 func TestBadPrincipalsAreDeniedEverythingWithTheReason(t *testing.T) {
 	t.Parallel()
 	for field, spoil := range map[string]func(*access.Principal){
-		"ID is empty":            func(p *access.Principal) { p.ID = "" },
-		"ID looks like an e":     func(p *access.Principal) { p.ID = "jane@example.org" },
-		"ID looks like a phone":  func(p *access.Principal) { p.ID = "555-123-4567" },
-		"ID looks like":          func(p *access.Principal) { p.ID = "123-45-6789" },
-		"ID looks":               func(p *access.Principal) { p.ID = "MRN-00123" },
-		"ID is longer":           func(p *access.Principal) { p.ID = strings.Repeat("x", 65) },
-		"ID has a character":     func(p *access.Principal) { p.ID = "Jane Roe" },
-		"Tenant is empty":        func(p *access.Principal) { p.Tenant = "" },
-		"Tenant looks like":      func(p *access.Principal) { p.Tenant = "clinic@example.org" },
-		"Kind":                   func(p *access.Principal) { p.Kind = "" },
-		"Kind is not":            func(p *access.Principal) { p.Kind = "robot" },
-		"Roles: a role is empty": func(p *access.Principal) { p.Roles = []string{"nurse", ""} },
-		"Roles: a role looks":    func(p *access.Principal) { p.Roles = []string{"jane@example.org"} },
-		"Session looks":          func(p *access.Principal) { p.Session = "jane@example.org" },
-		"OnBehalf looks":         func(p *access.Principal) { p.OnBehalf = "078-05-1120" },
-		"OnBehalf is set":        func(p *access.Principal) { p.Kind, p.OnBehalf = access.Patient, "r-1" },
-		"Assurance":              func(p *access.Principal) { p.Assurance = 4 },
-		"Assurance is":           func(p *access.Principal) { p.Assurance = -1 },
+		"ID is empty":             func(p *access.Principal) { p.ID = "" },
+		"ID looks like an e":      func(p *access.Principal) { p.ID = "jane@example.org" },
+		"ID looks like a phone":   func(p *access.Principal) { p.ID = "555-123-4567" },
+		"ID looks like":           func(p *access.Principal) { p.ID = "123-45-6789" },
+		"ID looks":                func(p *access.Principal) { p.ID = "MRN-00123" },
+		"ID is longer":            func(p *access.Principal) { p.ID = strings.Repeat("x", 65) },
+		"ID has a character":      func(p *access.Principal) { p.ID = "Jane Roe" },
+		"Tenant is empty":         func(p *access.Principal) { p.Tenant = "" },
+		"Tenant looks like":       func(p *access.Principal) { p.Tenant = "clinic@example.org" },
+		"Kind":                    func(p *access.Principal) { p.Kind = "" },
+		"Kind is not":             func(p *access.Principal) { p.Kind = "robot" },
+		"Roles: a role is empty":  func(p *access.Principal) { p.Roles = []string{"nurse", ""} },
+		"Roles: a role looks":     func(p *access.Principal) { p.Roles = []string{"jane@example.org"} },
+		"Session looks":           func(p *access.Principal) { p.Session = "jane@example.org" },
+		"OnBehalf looks":          func(p *access.Principal) { p.OnBehalf = "078-05-1120" },
+		"OnBehalf is set":         func(p *access.Principal) { p.Kind, p.OnBehalf, p.OnBehalfKind = access.Patient, "r-1", access.Patient },
+		"OnBehalfKind is not":     func(p *access.Principal) { p.Kind, p.OnBehalf = access.Service, "r-1" },
+		"OnBehalfKind is not one": func(p *access.Principal) { p.OnBehalf, p.OnBehalfKind = "r-1", "robot" },
+		"OnBehalfKind of a proxy": func(p *access.Principal) { p.Kind, p.OnBehalf, p.OnBehalfKind = access.Proxy, "u-2", access.Human },
+		"OnBehalfKind is set":     func(p *access.Principal) { p.OnBehalfKind = access.Patient },
+		"Roles has more":          func(p *access.Principal) { p.Roles = slices.Repeat([]string{"nurse"}, 65) },
+		"Assurance":               func(p *access.Principal) { p.Assurance = 4 },
+		"Assurance is":            func(p *access.Principal) { p.Assurance = -1 },
 	} {
 		p := nurse()
 		spoil(&p)
@@ -126,9 +154,18 @@ func TestBadPrincipalsAreDeniedEverythingWithTheReason(t *testing.T) {
 	}
 	for _, kind := range []access.Kind{access.Human, access.Service, access.Patient, access.Proxy} {
 		p := nurse()
-		p.Kind, p.Roles, p.Session, p.Assurance = kind, nil, "s-1", 3
+		p.Kind, p.Roles, p.Session, p.Assurance = kind, slices.Repeat([]string{"nurse"}, 64), "s-1", 3
 		if err := p.Validate(); err != nil {
 			t.Errorf("%s: %v", kind, err)
+		}
+		if kind == access.Patient {
+			continue
+		}
+		for _, of := range []access.Kind{access.Human, access.Service, access.Patient, access.Proxy} {
+			p.OnBehalf, p.OnBehalfKind = "r-1", of
+			if err := p.Validate(); (err == nil) != (kind != access.Proxy || of == access.Patient) {
+				t.Errorf("%s on behalf of a %s: %v", kind, of, err)
+			}
 		}
 	}
 }

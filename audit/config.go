@@ -141,7 +141,7 @@ func (cfg *Config) complete() error {
 			return fmt.Errorf("Config.Deviations[%d]: %w", i, err)
 		}
 		if !isCitation(d.Citation) {
-			return fmt.Errorf("Config.Deviations[%d].Citation is not of the form 164.312(a)(2)(iv)", i)
+			return fmt.Errorf("Config.Deviations[%d].Citation is not a provision of 45 CFR 160, 162 or 164, or of 42 CFR 2, in the form 164.312(a)(2)(iv)", i)
 		}
 	}
 	return nil

@@ -71,6 +71,7 @@ type lineActor struct {
 	Tenant        string      `json:"tenant"`
 	Kind          access.Kind `json:"kind"`
 	Behalf        string      `json:"behalf"`
+	BehalfKind    access.Kind `json:"behalf_kind"`
 	Roles         []string    `json:"roles"`
 	Session       string      `json:"session"`
 	Addr          string      `json:"addr"`
@@ -123,7 +124,8 @@ func decode(writer string, text []byte) (Stored, error) {
 		Since: l.Since, Until: l.Until, Detail: l.Detail, Root: l.Root, KeyVersion: max(1, l.Key),
 		Actor: access.Principal{
 			ID: l.Actor.ID, Tenant: l.Actor.Tenant, Kind: l.Actor.Kind, Roles: l.Actor.Roles,
-			Session: l.Actor.Session, Assurance: l.Actor.Assurance, AuthTime: l.Actor.Authenticated, OnBehalf: l.Actor.Behalf,
+			Session: l.Actor.Session, Assurance: l.Actor.Assurance, AuthTime: l.Actor.Authenticated,
+			OnBehalf: l.Actor.Behalf, OnBehalfKind: l.Actor.BehalfKind,
 		},
 	}
 	if d := l.Disclosure; d != nil {

@@ -21,12 +21,22 @@
 //
 // # What an event holds
 //
-// An [Event] is a closed struct of enums, field names and references; there
-// is no free text and no map. Who and why come from the context
-// ([access.With]) and cannot be set. Every patient of a batch is named, by a
-// keyed pseudonym that only the journal's keys can compute; so are principals
-// who are patients or proxies. [Journal.Events] finds a patient's events
-// again.
+// An [Event] is a closed struct of enums, names and references; there is no
+// free text and no map. Who and why come from the context ([access.With]) and
+// cannot be set. Every patient of a batch is named, by a keyed pseudonym that
+// only the journal's keys can compute; so are principals who are patients or
+// proxies, and individuals on whose behalf others act. [Journal.Events] finds a
+// patient's events again.
+//
+// Some of what a caller gives stands in a line as it is: the IDs of members of
+// the workforce, services, tenants, sessions, requests, nodes, recipients of
+// disclosures and research protocols; roles; and the names of resource types,
+// fields, actions, rules and clocks. All of it is of one alphabet, ASCII
+// letters, digits and "._:-", 64 bytes at most, and IDs in the shape of a social
+// security, phone or labelled number, an e-mail address or a date are refused
+// ([access.CheckID]). That stops mistakes. It does not stop an app that spells
+// somebody's name as an ID or as the name of a field: nobody can tell
+// "jane-roe" from an opaque ID.
 //
 // What may identify and an accounting of disclosures must hold (45 CFR
 // 164.528(b)(2)) goes into an event's [Detail]. It is sealed in a file of its
@@ -34,7 +44,8 @@
 // [Journal.Detail] records who opens it, and [Journal.Erase] destroys it
 // without a change to any line.
 //
-// The journal is free of direct identifiers and it is still PHI: it says that
+// The journal has no direct identifier of a patient that the app did not put
+// into one of those, and it is still PHI: it says that
 // a pseudonymous person had an encounter, when, and with whom. Treat it, and
 // every copy of it, as such.
 //

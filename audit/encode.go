@@ -3,12 +3,17 @@
 package audit
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/part164/part164/access"
 )
+
+// maxHead bounds what an event repeats in each of its lines, so that a line has
+// room for objects. The largest that access and Validate admit is a sixth of it.
+const maxHead = 32 << 10
 
 // bodies returns the bodies of the lines of s under the keys in use.
 func (k *keys) bodies(s *Stored) ([][]byte, error) { return k.now.Load().bodies(s) }
@@ -19,6 +24,9 @@ func (k *keyState) bodies(s *Stored) ([][]byte, error) {
 	head, err := k.appendHead(make([]byte, 0, 512), s)
 	if err != nil {
 		return nil, err
+	}
+	if len(head) > maxHead {
+		return nil, fmt.Errorf("%w: what stands in each of its lines is longer than %d bytes", ErrEvent, maxHead)
 	}
 	if len(s.Objects) == 0 {
 		return [][]byte{head}, nil
@@ -100,37 +108,38 @@ func (k *keyState) appendHead(b []byte, s *Stored) ([]byte, error) {
 	return b, nil
 }
 
-// principal returns what stands in a line for a principal's ID: that of a
-// patient or proxy, who are individuals of the record, is a pseudonym.
+// individual reports whether a principal of this kind is an individual of the
+// record: its ID stands in no line.
+func individual(k access.Kind) bool { return k == access.Patient || k == access.Proxy }
+
+// principal returns what stands in a line for a principal's ID or address: that
+// of an individual of the record is a pseudonym.
 func (k *keyState) principal(kind access.Kind, tenant, id string) (string, error) {
-	if kind == access.Patient || kind == access.Proxy {
+	if individual(kind) {
 		return k.pseudonym(tenant, id)
 	}
 	return id, nil
 }
 
 // appendActor writes who. Patients and their proxies are individuals of the
-// record, so that their ID and address are pseudonyms, and so is the patient
-// whom a proxy represents.
+// record, so that their ID and address are pseudonyms, and so is one whom
+// anybody acts for.
 func (k *keyState) appendActor(b []byte, p *access.Principal) ([]byte, error) {
-	id, behalf, addr := p.ID, p.OnBehalf, ""
-	if p.Addr.IsValid() {
-		addr = p.Addr.WithZone("").String()
-	}
-	if p.Kind == access.Patient || p.Kind == access.Proxy {
-		var err error
-		if id, err = k.pseudonym(p.Tenant, p.ID); err != nil {
+	var id, behalf, addr string
+	var err error
+	if p.ID != "" {
+		if id, err = k.principal(p.Kind, p.Tenant, p.ID); err != nil {
 			return nil, err
 		}
-		if behalf != "" {
-			if behalf, err = k.pseudonym(p.Tenant, behalf); err != nil {
-				return nil, err
-			}
+	}
+	if p.OnBehalf != "" {
+		if behalf, err = k.principal(p.OnBehalfKind, p.Tenant, p.OnBehalf); err != nil {
+			return nil, err
 		}
-		if addr != "" {
-			if addr, err = k.pseudonym(p.Tenant, addr); err != nil {
-				return nil, err
-			}
+	}
+	if p.Addr.IsValid() {
+		if addr, err = k.principal(p.Kind, p.Tenant, p.Addr.WithZone("").String()); err != nil {
+			return nil, err
 		}
 	}
 	if id == "" && p.Tenant == "" && addr == "" {
@@ -142,6 +151,7 @@ func (k *keyState) appendActor(b []byte, p *access.Principal) ([]byte, error) {
 	b = appendString(b, "tenant", p.Tenant)
 	b = appendString(b, "kind", string(p.Kind))
 	b = appendString(b, "behalf", behalf)
+	b = appendString(b, "behalf_kind", string(p.OnBehalfKind))
 	b = appendStrings(b, "roles", p.Roles)
 	b = appendString(b, "session", p.Session)
 	b = appendString(b, "addr", addr)

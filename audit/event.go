@@ -141,7 +141,8 @@ const (
 //
 // There is no free text and no map: IDs of patients and records are written
 // as keyed pseudonyms, fields by name, values never. What may identify, and an
-// accounting of disclosures needs, goes into Detail, which is sealed.
+// accounting of disclosures needs, goes into Detail, which is sealed. The
+// package's documentation lists what stands in a line as it was given.
 //
 // The request's ID comes from the context too ([access.WithRequestID]).
 type Event struct {
@@ -150,10 +151,10 @@ type Event struct {
 	Reason   Reason
 	Action   access.Action // what was asked for, where the type does not say it
 	Code     access.Code   // why access was refused or allowed; empty where nothing was decided
-	Decision string        // ID of the access decision; empty where none was needed
+	Decision string        // ID of the access decision, as access.CheckDecisionID takes it; empty where none was needed
 	Objects  []Object      // every record touched; a batch names them all
 	Count    int           // rows returned, candidates searched or refusals aggregated, where Objects does not say it
-	Citation string        // a deviation's or an authority's citation, such as "164.312(a)(2)(iv)"
+	Citation string        // a provision of 45 CFR 160, 162 or 164, or of 42 CFR 2, such as "164.312(a)(2)(iv)"
 
 	About    string      // ID of another event that this one is about: the alert disposed of, the event parked
 	Rule     string      // the watch rule of an alert, or the sink that began or parked an event; an identifier

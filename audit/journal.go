@@ -180,6 +180,9 @@ func (j *Journal) record(s *Stored, detail *Detail) (seq uint64, first leaf, err
 		}()
 	}
 	bodies, err := j.keys.bodies(s)
+	if errors.Is(err, ErrEvent) {
+		return 0, leaf{}, err
+	}
 	if err != nil {
 		return 0, leaf{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

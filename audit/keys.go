@@ -29,7 +29,6 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 	"golang.org/x/mod/sumdb/note"
 
-	"github.com/part164/part164/access"
 	"github.com/part164/part164/crypto"
 )
 
@@ -227,7 +226,7 @@ func readKeys(dir string) (w *wrappedKeys, fresh bool, err error) {
 	if w.Format != keysFormat {
 		return nil, false, &CorruptError{File: name, Problem: "its format was never one"}
 	}
-	if id, ok := strings.CutPrefix(w.Writer, "j"); !ok || len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" {
+	if !isWriter(w.Writer) {
 		return nil, false, &CorruptError{File: name, Problem: "its writer is not one that a journal has"}
 	}
 	return w, fresh, nil
@@ -455,9 +454,10 @@ func (s *keyState) bringForward(ev *Stored) error {
 			*p, err = s.forward(*p, ev.KeyVersion)
 		}
 	}
-	individual := func(k access.Kind) bool { return k == access.Patient || k == access.Proxy }
 	if individual(ev.Actor.Kind) {
 		forward(&ev.Actor.ID)
+	}
+	if individual(ev.Actor.OnBehalfKind) {
 		forward(&ev.Actor.OnBehalf)
 	}
 	if individual(ev.UserKind) {

@@ -291,10 +291,12 @@ func TestNoPatientIsInTheJournalInClear(t *testing.T) {
 	j, dir := open(t, audit.Config{})
 	patient := access.Principal{ID: "patient-four-eyes", Tenant: "t-1", Kind: access.Patient, Session: "s-1", Addr: netip.MustParseAddr("203.0.113.77")}
 	proxy := patient
-	proxy.ID, proxy.Kind, proxy.OnBehalf = "proxy-of-somebody", access.Proxy, "represented-by-proxy"
+	proxy.ID, proxy.Kind, proxy.OnBehalf, proxy.OnBehalfKind = "proxy-of-somebody", access.Proxy, "represented-by-proxy", access.Patient
+	service := access.Principal{ID: "s-portal", Tenant: "t-1", Kind: access.Service, OnBehalf: "patient-of-a-service", OnBehalfKind: access.Patient}
+	delegate := access.Principal{ID: "u-18", Tenant: "t-1", Kind: access.Human, OnBehalf: "proxy-of-a-delegate", OnBehalfKind: access.Proxy}
 	ev := reveal("patient-four-eyes")
 	ev.Objects = append(ev.Objects, audit.Object{Type: "note", Tenant: "t-1", Record: "note-of-somebody", Patient: "another-patient"})
-	for _, p := range []access.Principal{nurse, patient, proxy} {
+	for _, p := range []access.Principal{nurse, patient, proxy, service, delegate} {
 		if _, err := j.Record(access.With(t.Context(), p, access.Treatment), ev); err != nil {
 			t.Fatal(err)
 		}
@@ -313,7 +315,7 @@ func TestNoPatientIsInTheJournalInClear(t *testing.T) {
 		t.Fatal(err)
 	}
 	noPHI(t, dir, "patient-four-eyes", "proxy-of-somebody", "note-of-somebody", "another-patient", "203.0.113.77",
-		"represented-by-proxy", "alerted-individual")
+		"represented-by-proxy", "patient-of-a-service", "proxy-of-a-delegate", "alerted-individual")
 	data, err := os.ReadFile(filepath.Join(dir, "00000001.jsonl"))
 	if err != nil {
 		t.Fatal(err)

@@ -5,12 +5,15 @@ package audit
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/part164/part164/access"
 	"github.com/part164/part164/crypto/cryptotest"
 )
 
@@ -158,4 +161,22 @@ func FuzzPurgeRecord(f *testing.F) {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+// Whatever reaches the encoder is in lines after finitely many of them, or
+// refused: no event takes all the memory.
+func TestAnEventTooLongIsRefused(t *testing.T) {
+	t.Parallel()
+	j, err := Open(filepath.Join(diskFolder(t), "audit"), Config{Development: true, SegmentSize: minSegment})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	s := Stored{Type: Revealed, Outcome: Success, Actor: access.Principal{ID: "u-1", Tenant: "t-1", Kind: access.Human, Roles: slices.Repeat([]string{strings.Repeat("x", 60)}, 2000)}}
+	for range 100 {
+		s.Objects = append(s.Objects, Object{Type: "patient", Record: "r-1", Patient: "r-1"})
+	}
+	if _, _, err := j.record(&s, nil); !errors.Is(err, ErrEvent) || errors.Is(err, ErrUnavailable) {
+		t.Errorf("record = %v, want ErrEvent: the disk is not to blame", err)
+	}
 }

@@ -23,8 +23,8 @@ const maxFields = 512
 var ErrEvent = errors.New("audit: bad event")
 
 // Validate says which field of ev cannot be recorded: enums come from their
-// closed sets, names are identifiers, IDs pass [access.CheckID]. There is no
-// place for free text. The error wraps [ErrEvent].
+// closed sets, names are identifiers, IDs pass [access.CheckID], or are of the
+// form that this module makes. The error wraps [ErrEvent].
 func (ev *Event) Validate() error {
 	switch {
 	case !ev.Type.known():
@@ -38,7 +38,9 @@ func (ev *Event) Validate() error {
 	case ev.Count < 0:
 		return fmt.Errorf("%w: Count is negative", ErrEvent)
 	case ev.Citation != "" && !isCitation(ev.Citation):
-		return fmt.Errorf("%w: Citation is not of the form 164.312(a)(2)(iv)", ErrEvent)
+		return fmt.Errorf("%w: Citation is not a provision of 45 CFR 160, 162 or 164, or of 42 CFR 2, in the form 164.312(a)(2)(iv)", ErrEvent)
+	case ev.About != "" && !isEventID(ev.About):
+		return fmt.Errorf("%w: About is not the ID of an event", ErrEvent)
 	case ev.Code != "" && !ev.Code.Known():
 		return fmt.Errorf("%w: Code is not one of the constants of package access", ErrEvent)
 	case ev.Rule != "" && !isName(ev.Rule):
@@ -52,12 +54,14 @@ func (ev *Event) Validate() error {
 	case ev.User == "" && ev.UserKind != "":
 		return fmt.Errorf("%w: UserKind is set without User", ErrEvent)
 	}
-	for _, id := range [...]struct{ name, value string }{{"Decision", ev.Decision}, {"About", ev.About}, {"User", ev.User}} {
-		if id.value == "" {
-			continue
+	if ev.Decision != "" {
+		if err := access.CheckDecisionID(ev.Decision); err != nil {
+			return fmt.Errorf("%w: Decision %w", ErrEvent, err)
 		}
-		if err := access.CheckID(id.value); err != nil {
-			return fmt.Errorf("%w: %s %w", ErrEvent, id.name, err)
+	}
+	if ev.User != "" {
+		if err := access.CheckID(ev.User); err != nil {
+			return fmt.Errorf("%w: User %w", ErrEvent, err)
 		}
 	}
 	if err := ev.Disclosure.validate(ev.Type); err != nil {
@@ -260,44 +264,6 @@ func isDigest(s string) bool {
 		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
 			return false
 		}
-	}
-	return true
-}
-
-// isCitation reports whether s is a section and its paragraphs, such as
-// "164.312(a)(2)(iv)".
-func isCitation(s string) bool {
-	if len(s) > 32 {
-		return false
-	}
-	i := 0
-	digits := func() bool {
-		from := i
-		for i < len(s) && s[i] >= '0' && s[i] <= '9' {
-			i++
-		}
-		return i > from && i-from <= 4
-	}
-	if !digits() || i == len(s) || s[i] != '.' {
-		return false
-	}
-	i++
-	if !digits() {
-		return false
-	}
-	for i < len(s) {
-		if s[i] != '(' {
-			return false
-		}
-		i++
-		from := i
-		for i < len(s) && (s[i] >= 'a' && s[i] <= 'z' || s[i] >= 'A' && s[i] <= 'Z' || s[i] >= '0' && s[i] <= '9') {
-			i++
-		}
-		if n := i - from; n == 0 || n > 5 || i == len(s) || s[i] != ')' {
-			return false
-		}
-		i++
 	}
 	return true
 }

@@ -146,8 +146,8 @@ func TestAuthorizer(t *testing.T, open func(t *testing.T) access.Authorizer, all
 		for range 20 {
 			for _, r := range asked {
 				d := check(t, a, As(t, t.Context(), r.Role, r.Purpose), r, Tenant)
-				if d.ID == "" || seen[d.ID] {
-					t.Fatalf("decision ID %q is empty or was used before", d.ID)
+				if err := access.CheckDecisionID(d.ID); err != nil || seen[d.ID] {
+					t.Fatalf("decision ID %q: %v, or it was used before", d.ID, err)
 				}
 				seen[d.ID] = true
 			}

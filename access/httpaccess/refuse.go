@@ -30,7 +30,7 @@ func (g *Guard) Refuse(w http.ResponseWriter, req *http.Request, err error) {
 		return
 	}
 	var denied *access.DeniedError
-	if errors.As(err, &denied) && access.CheckID(denied.Decision) == nil {
+	if errors.As(err, &denied) && access.CheckDecisionID(denied.Decision) == nil {
 		g.log(req, refusal{code: denied.Code, decision: denied.Decision})
 		answer(w, req, http.StatusForbidden, denied.Decision)
 		return
@@ -42,7 +42,7 @@ func (g *Guard) Refuse(w http.ResponseWriter, req *http.Request, err error) {
 // refuse records and answers. ctx has the purpose that was refused, where
 // there is one.
 func (g *Guard) refuse(w http.ResponseWriter, req *http.Request, ctx context.Context, no refusal) {
-	if access.CheckID(no.decision) != nil {
+	if access.CheckDecisionID(no.decision) != nil {
 		no.decision = newID()
 	}
 	g.log(req, no)

@@ -22,9 +22,10 @@ import (
 // holds, oldest first; IDs may be pseudonyms there.
 func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audit.Stored)) {
 	nurse := access.Principal{ID: "u-17", Tenant: "t-1", Kind: access.Human, Roles: []string{"nurse"}, Session: "s-9",
-		Assurance: 2, Addr: netip.MustParseAddr("192.0.2.7"), OnBehalf: "u-3"}
+		Assurance: 2, Addr: netip.MustParseAddr("192.0.2.7"), OnBehalf: "u-3", OnBehalfKind: access.Human}
 	as := func(t *testing.T) context.Context { return access.With(t.Context(), nurse, access.Treatment) }
-	reveal := audit.Event{Type: audit.Revealed, Outcome: audit.Success, Action: access.Read, Decision: "d-1", Objects: []audit.Object{
+	const decision, alert = "0123456789abcdef0123456789abcdef", "j0123456789abcdef0123456789abcdef.7"
+	reveal := audit.Event{Type: audit.Revealed, Outcome: audit.Success, Action: access.Read, Decision: decision, Objects: []audit.Object{
 		{Type: "patient", Record: "r-1", Patient: "r-1", Version: 3, Fields: []string{"name", "mrn"}},
 	}}
 	attempt := audit.Event{Type: audit.WriteAttempt, Outcome: audit.Success, Action: access.Update, Objects: []audit.Object{
@@ -50,7 +51,7 @@ func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audi
 			t.Fatalf("%d events are kept, want 1", len(got))
 		}
 		ev := got[0]
-		if ev.ID != receipt.ID || ev.Outcome != audit.Success || ev.Action != access.Read || ev.Decision != "d-1" ||
+		if ev.ID != receipt.ID || ev.Outcome != audit.Success || ev.Action != access.Read || ev.Decision != decision ||
 			ev.Actor.ID != "u-17" || ev.Actor.Tenant != "t-1" || ev.Actor.Kind != access.Human || ev.Actor.Session != "s-9" ||
 			ev.Actor.Addr != nurse.Addr || ev.Actor.Assurance != 2 || !slices.Equal(ev.Actor.Roles, nurse.Roles) ||
 			ev.Purpose != access.Treatment || ev.Time.IsZero() {
@@ -68,7 +69,7 @@ func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audi
 		disclosure := audit.Disclosure{Basis: audit.ByResearch, Recipient: "university-7", Protocol: "irb-12", Frequency: audit.Monthly}
 		ev := audit.Event{
 			Type: audit.Disclosed, Outcome: audit.Success, Reason: audit.ReasonWritten, Action: access.Read, Code: access.AllowRule,
-			Decision: "d-1", Objects: reveal.Objects, Count: 4, Citation: "164.512(i)(1)(i)", About: "j-1.7", Rule: "bulk",
+			Decision: decision, Objects: reveal.Objects, Count: 4, Citation: "164.512(i)(1)(i)", About: alert, Rule: "bulk",
 			User: "u-5", UserKind: access.Human, Since: since, Until: since.AddDate(0, 4, 0).In(time.FixedZone("", 3600)), Disclosure: &disclosure,
 		}
 		if _, err := tr.Record(access.WithRequestID(as(t), "req-1"), ev); err != nil {
@@ -81,7 +82,7 @@ func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audi
 		}
 		s := got[0]
 		if s.Reason != audit.ReasonWritten || s.Code != access.AllowRule || s.Request != "req-1" || s.Count != 4 || s.Citation != ev.Citation ||
-			s.About != "j-1.7" || s.Rule != "bulk" || s.User != "u-5" || s.UserKind != access.Human || s.Actor.OnBehalf != "u-3" ||
+			s.About != alert || s.Rule != "bulk" || s.User != "u-5" || s.UserKind != access.Human || s.Actor.OnBehalf != "u-3" ||
 			!s.Since.Equal(since) || !s.Until.Equal(since.AddDate(0, 4, 0)) || s.Until.Location() != time.UTC {
 			t.Errorf("kept %+v", s)
 		}

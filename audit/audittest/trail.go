@@ -48,7 +48,9 @@ var (
 // New returns an empty Trail that is closed when the test ends.
 func New(t testing.TB) *Trail {
 	t.Helper()
-	tr := &Trail{writer: "fake" + rand.Text(), undone: make(map[string]bool), details: make(map[string]audit.Detail)}
+	var writer [16]byte
+	rand.Read(writer[:])
+	tr := &Trail{writer: fmt.Sprintf("j%x", writer), undone: make(map[string]bool), details: make(map[string]audit.Detail)}
 	rand.Read(tr.key[:])
 	t.Cleanup(func() { _ = tr.Close() })
 	return tr

@@ -42,7 +42,7 @@ const (
 )
 
 func (h *hospital) add(at time.Time, actor int, typ audit.Type, purpose access.Purpose, who ...int) string {
-	id := fmt.Sprintf("j1.%d", h.seq)
+	id := fmt.Sprintf("j0123456789abcdef0123456789abcdef.%d", h.seq)
 	ev := audit.Stored{ID: id, Seq: h.seq, Time: at, Type: typ, Outcome: audit.Success, Purpose: purpose,
 		Actor: access.Principal{ID: fmt.Sprintf("u-%d", actor), Tenant: "t-1", Kind: access.Human}}
 	h.seq++

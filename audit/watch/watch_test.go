@@ -47,7 +47,7 @@ func newBench(t *testing.T, cfg watch.Config) *bench {
 func (b *bench) event(actor string, typ audit.Type, patients ...string) audit.Stored {
 	b.now = b.now.Add(time.Second)
 	b.seq++
-	ev := audit.Stored{ID: fmt.Sprintf("j1.%d", b.seq), Seq: b.seq, Time: b.now, Type: typ, Outcome: audit.Success, Purpose: access.Payment,
+	ev := audit.Stored{ID: fmt.Sprintf("j0123456789abcdef0123456789abcdef.%d", b.seq), Seq: b.seq, Time: b.now, Type: typ, Outcome: audit.Success, Purpose: access.Payment,
 		Actor: access.Principal{ID: actor, Tenant: "t-1", Kind: access.Human}}
 	for _, p := range patients {
 		ev.Objects = append(ev.Objects, audit.Object{Type: "patient", Tenant: "t-1", Record: p, Patient: p})
@@ -311,7 +311,7 @@ func TestExportOverSeveralLines(t *testing.T) {
 			list = append(list, fmt.Sprintf("p-%d-%d", part, i))
 		}
 		ev := b.event("u-1", audit.Fetched, list...)
-		ev.Batch, ev.Part, ev.Parts = "j1.7", part+1, 3
+		ev.Batch, ev.Part, ev.Parts = "j0123456789abcdef0123456789abcdef.7", part+1, 3
 		got = append(got, b.observe(ev)...)
 	}
 	if !slices.Equal(got, []watch.Rule{watch.Export}) {
@@ -334,7 +334,9 @@ func TestTrailAndClock(t *testing.T) {
 		{func(ev *audit.Stored) { ev.Time = ev.Time.Add(-time.Minute) }, []watch.Rule{watch.ClockOff}},
 		{func(ev *audit.Stored) {}, nil},
 		{func(ev *audit.Stored) { ev.Time = ev.Time.Add(-10 * time.Second) }, nil},
-		{func(ev *audit.Stored) { ev.ID, ev.Time = "j2.1", ev.Time.Add(-time.Hour) }, nil}, // another writer
+		{func(ev *audit.Stored) {
+			ev.ID, ev.Time = "j1123456789abcdef0123456789abcdef.1", ev.Time.Add(-time.Hour)
+		}, nil}, // another writer
 	} {
 		ev := b.event("", audit.Opened)
 		ev.Actor = access.Principal{}

@@ -341,7 +341,7 @@ func (k keyholder) Check(ctx context.Context, req access.Request) (access.Decisi
 	}
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // never fails
-	d := access.Decision{ID: "a" + hex.EncodeToString(id)}
+	d := access.Decision{ID: hex.EncodeToString(id)}
 	for _, r := range req.Resources {
 		v := access.Verdict{Code: access.DenyTenant}
 		if r.Type == "audit" && req.Action == access.Read && r.Tenant == k.tenant && s.Principal().Tenant == k.tenant {

@@ -76,7 +76,7 @@ func TestPatientReadsNobodyElsesReport(t *testing.T) {
 	c.reveal(c.nurse(), "r-2")
 	for name, p := range map[string]access.Principal{
 		"another patient": {ID: "r-1", Tenant: tenant, Kind: access.Patient, Roles: []string{"patient"}},
-		"another's proxy": {ID: "u-5", Tenant: tenant, Kind: access.Proxy, Roles: []string{"patient"}, OnBehalf: "r-1"},
+		"another's proxy": {ID: "u-5", Tenant: tenant, Kind: access.Proxy, Roles: []string{"patient"}, OnBehalf: "r-1", OnBehalfKind: access.Patient},
 		"a proxy of none": {ID: "r-2", Tenant: tenant, Kind: access.Proxy, Roles: []string{"patient"}},
 		"a nurse":         {ID: "u-2", Tenant: tenant, Kind: access.Human, Roles: []string{"nurse"}},
 	} {
@@ -85,7 +85,7 @@ func TestPatientReadsNobodyElsesReport(t *testing.T) {
 			t.Errorf("%s: %v, %v; want a denial", name, a, err)
 		}
 	}
-	proxy := access.Principal{ID: "u-5", Tenant: tenant, Kind: access.Proxy, Roles: []string{"patient"}, OnBehalf: "r-2"}
+	proxy := access.Principal{ID: "u-5", Tenant: tenant, Kind: access.Proxy, Roles: []string{"patient"}, OnBehalf: "r-2", OnBehalfKind: access.Patient}
 	if _, err := accesses.Of(access.With(t.Context(), proxy, access.PatientRequest), c.reports, accesses.Query{Patient: "r-2"}); err != nil {
 		t.Errorf("the patient's own proxy: %v", err)
 	}

@@ -325,7 +325,7 @@ func TestAccountingSuspensionIsLifted(t *testing.T) {
 	}
 	hidden := func() bool { return !slices.Equal(events(o.account(disclosures.Query{})), []string{event}) }
 	first, second := state(audit.ReasonWritten, ""), state(audit.ReasonWritten, "")
-	state(audit.ReasonRevoked, "j1.999")
+	state(audit.ReasonRevoked, "j0123456789abcdef0123456789abcdef.999")
 	if state(audit.ReasonRevoked, first); !hidden() {
 		t.Error("the second statement suspends no more, after the first was withdrawn")
 	}

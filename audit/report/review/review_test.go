@@ -41,7 +41,7 @@ func TestReviewAndSignOff(t *testing.T) {
 	}{
 		"by the one it is about": {human(t.Context(), "u-nurse", access.Compliance, "officer"), alert, audit.ReasonExplained, review.ErrOwnReview},
 		"by somebody else":       {c.nurse(), alert, audit.ReasonExplained, access.ErrDenied},
-		"of no alert":            {c.officer(), "j1.99", audit.ReasonExplained, review.ErrNoAlert},
+		"of no alert":            {c.officer(), "j0123456789abcdef0123456789abcdef.99", audit.ReasonExplained, review.ErrNoAlert},
 	} {
 		if err := review.Dispose(tt.ctx, c.reports, tt.alert, tt.reason); !errors.Is(err, tt.want) {
 			t.Errorf("disposed %s: %v", name, err)

@@ -31,7 +31,8 @@ type Trust struct {
 
 // Read returns what the witness saw whose file is at path, which a [Witness]
 // or [Lines] wrote: an anchor a line and witness. Each line must be signed by
-// somebody whom trust names; an unfinished last line is left out.
+// somebody whom trust names. Half a line at the end is an error, too: lines were
+// cut off, or the witness is writing one, and it is to be read again.
 func Read(path string, trust Trust) ([]audit.Anchor, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -51,7 +52,7 @@ func read(r io.Reader, name string, trust Trust) ([]audit.Anchor, error) {
 		return nil, err
 	}
 	var out []audit.Anchor
-	_, err = readLines(r, func(l line) error {
+	err = readWhole(r, func(l line) error {
 		var as []audit.Anchor
 		if len(verifiers) > 0 {
 			as = anchors([]byte(l.Checkpoint), verifiers...)
@@ -80,7 +81,7 @@ func Notes(path string) ([][]byte, error) {
 	}
 	defer f.Close()
 	var out [][]byte
-	_, err = readLines(f, func(l line) error {
+	err = readWhole(f, func(l line) error {
 		out = append(out, []byte(l.Checkpoint))
 		return nil
 	})

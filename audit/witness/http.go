@@ -285,7 +285,7 @@ func (c *Client) roster(ctx context.Context) (out []audit.Anchor, notes [][]byte
 	default:
 		return fail(a.err())
 	}
-	whole, err := readLines(bytes.NewReader(a.body), func(l line) error {
+	err = readWhole(bytes.NewReader(a.body), func(l line) error {
 		as := anchors([]byte(l.Checkpoint), c.verifier)
 		if len(as) == 0 {
 			return ErrCosignature
@@ -293,9 +293,6 @@ func (c *Client) roster(ctx context.Context) (out []audit.Anchor, notes [][]byte
 		out, notes = append(out, as...), append(notes, []byte(l.Checkpoint))
 		return nil
 	})
-	if err == nil && whole != int64(len(a.body)) {
-		err = errors.New("its last line is cut off")
-	}
 	if err != nil {
 		return fail(err)
 	}

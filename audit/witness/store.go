@@ -67,6 +67,30 @@ func openStore(path string, each func(line) error) (_ *store, err error) {
 	return s, syncFolder(filepath.Dir(path))
 }
 
+var errTorn = errors.New("its last line is cut off")
+
+// readWhole is readLines for whoever did not write them: half a line at the end
+// says that more was there, or is being written.
+func readWhole(r io.Reader, each func(line) error) error {
+	n := &counter{r: r}
+	whole, err := readLines(n, each)
+	if err == nil && whole != n.n {
+		err = errTorn
+	}
+	return err
+}
+
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
 // readLines calls each with the lines of r and returns how many bytes they
 // are. What follows the last newline is left out.
 func readLines(r io.Reader, each func(line) error) (whole int64, err error) {

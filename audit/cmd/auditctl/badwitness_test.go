@@ -134,7 +134,7 @@ func TestVerifyBelievesNoLie(t *testing.T) {
 		{"another root for our size", l.roster(t, edited(rows[2], "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")), exitBroken, exitBroken, "ROLLED BACK or FORKED"},
 		{"a size over ours", l.roster(t, edited(rows[1], "1000")), exitBroken, exitBroken, "TRUNCATED: 988 lines are missing"},
 		{"another journal only", l.roster(t, l.cosign(t, at(other).Note)), exitBroken, exitBroken, "ABSENT"},
-		{"no journal at all", l.roster(t), exitOK, exitUnwitnessed, "UNWITNESSED"},
+		{"no journal at all", l.roster(t), exitUnwitnessed, exitUnwitnessed, "UNWITNESSED: the witness that was named has not seen this journal"},
 		{"signed by another key", l.roster(t, honestNotes...), exitCannotRun, exitCannotRun, "not signed with its key"},
 		{"one of two by another key", l.roster(t, l.cosign(t, mine.Note), honestNotes[0]), exitCannotRun, exitCannotRun, "not signed with its key"},
 		{"no cosignature", l.roster(t, mine.Note), exitCannotRun, exitCannotRun, "not signed with its key"},
@@ -199,6 +199,79 @@ func TestVerifyBelievesNoLie(t *testing.T) {
 		}
 		if code, out, errs := ctl(t, "verify", dir, "--witness", path, "--witness-key", l.key, "--require-witness"); code != tt.code {
 			t.Errorf("%s: exit %d, want %d: %s%s", name, code, tt.code, out, errs)
+		}
+	}
+}
+
+// The file of a witness that was emptied, or cut within a line, is not taken for
+// one that saw nothing, with --require-witness and without.
+func TestVerifyTakesNoWipedWitnessFile(t *testing.T) {
+	t.Parallel()
+	dir := journal(t)
+	x := watch(t, dir)
+	whole, err := os.ReadFile(x.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		text []byte
+		code int
+		says string
+	}{
+		"whole":                     {whole, exitOK, "witnessed at"},
+		"emptied":                   {nil, exitUnwitnessed, "the witness that was named has not seen this journal"},
+		"cut within its only line":  {whole[:len(whole)-9], exitCannotRun, "its last line is cut off"},
+		"without its last newline":  {whole[:len(whole)-1], exitCannotRun, "its last line is cut off"},
+		"cut within its last line":  {slices.Concat(whole, whole[:len(whole)/2]), exitCannotRun, "its last line is cut off"},
+		"zeros in the place of all": {make([]byte, len(whole)), exitCannotRun, "its last line is cut off"},
+		"zeros behind it":           {append(bytes.Clone(whole), make([]byte, 512)...), exitCannotRun, "its last line is cut off"},
+	} {
+		path := filepath.Join(t.TempDir(), "witness.jsonl")
+		if err := os.WriteFile(path, tt.text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, more := range [][]string{nil, {"--require-witness"}, {"--json"}} {
+			args := append([]string{"verify", dir, "--witness", path, "--witness-key", x.key}, more...)
+			if code, out, errs := ctl(t, args...); code != tt.code || len(more) == 0 && !strings.Contains(out+errs, tt.says) {
+				t.Errorf("%s %v: exit %d, want %d and %q: %s%s", name, more, code, tt.code, tt.says, out, errs)
+			}
+		}
+	}
+}
+
+// With --require-witness what a witness saw must be of late, and be most of it:
+// a cut back to it shows nowhere.
+func TestRequiredWitnessMustHaveSeenItLately(t *testing.T) {
+	t.Parallel()
+	dir := journal(t)
+	x := watch(t, dir)
+	args := []string{"verify", dir, "--witness", x.file, "--witness-key", x.key}
+	for _, tt := range []struct {
+		more []string
+		code int
+		says string
+	}{
+		{[]string{"--require-witness"}, exitOK, ""},
+		{[]string{"--require-witness", "--max-age", "1h", "--max-tail", "1"}, exitOK, ""},
+		{[]string{"--require-witness", "--max-age", "0", "--max-tail", "0"}, exitOK, ""},
+		{[]string{"--require-witness", "--max-age", "1ns"}, exitUnwitnessed, "over --max-age 1ns"},
+		{[]string{"--require-witness", "--max-age", "1ns", "--json"}, exitUnwitnessed, "over --max-age 1ns"},
+		{[]string{"--max-age", "1h"}, exitCannotRun, "need --require-witness"},
+		{[]string{"--require-witness", "--max-age", "-1h"}, exitCannotRun, "negative"},
+	} {
+		if code, _, errs := ctl(t, append(args, tt.more...)...); code != tt.code || !strings.Contains(errs, tt.says) {
+			t.Errorf("%v: exit %d, want %d: %s", tt.more, code, tt.code, errs)
+		}
+	}
+	now := time.Now()
+	c := audit.Completeness{Length: audit.Witnessed, Anchor: audit.Anchor{Time: now.Add(-23 * time.Hour)}, Tail: 99_999}
+	for _, tt := range []struct {
+		age  time.Duration
+		tail uint64
+		late bool
+	}{{24 * time.Hour, 100_000, false}, {22 * time.Hour, 100_000, true}, {24 * time.Hour, 99_998, true}, {0, 0, false}} {
+		if why := lateness(&c, now, tt.age, tt.tail); (why != "") != tt.late {
+			t.Errorf("within %v and %d lines: %q", tt.age, tt.tail, why)
 		}
 	}
 }

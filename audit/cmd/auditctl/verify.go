@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -22,7 +23,7 @@ const verifyManual = `NAME
 SYNOPSIS
     auditctl verify DIR... [--pubkey FILE]... [--witness FILE|URL]...
         [--witness-key FILE]... [--witness-ca FILE] [--require-witness]
-        [--json]
+        [--max-age DURATION] [--max-tail LINES] [--json]
 
 DESCRIPTION
     verify reads the journal in each folder DIR and checks that every line is
@@ -42,6 +43,8 @@ DESCRIPTION
                   journal's keys it may be one that the one given signed for.
     completeness  UNWITNESSED: nobody outside confirmed how long the journal
                   is, so that a tail which was cut off cannot be seen.
+                  Where a witness was named, it has not seen this journal:
+                  its file is another's, or was emptied.
                   witnessed at N lines: a witness saw them, at a time; what
                   came after is an UNWITNESSED tail.
                   TRUNCATED: a witness saw more lines than there are.
@@ -84,7 +87,14 @@ OPTIONS
         Certificates of the authority of the witness's URL, in PEM. The
         system's where it is left out.
     --require-witness
-        Exit with 2 unless a witness confirms the length of each journal.
+        Exit with 2 unless a witness confirms the length of each journal, and
+        lately: a journal can be cut back to what was seen, and no further.
+    --max-age DURATION
+        How long ago the newest of what a witness saw may be, such as 90m. 24h
+        where it is left out; 0 is any time, for a journal of the past.
+    --max-tail LINES
+        How many lines a journal may have behind that. 100000 where it is left
+        out, a minute of 1,600 events a second; 0 is any number.
     --json
         Print the report as one JSON object.
     --help
@@ -93,7 +103,8 @@ OPTIONS
 EXIT STATUS
     0   every check passed
     1   a journal is broken, truncated, forked or absent
-    2   one is unwitnessed, and --require-witness was given
+    2   a witness was named, and has not seen one of them; or one is not
+        witnessed as --require-witness demands
     3   it could not be checked: no journal, no key, bad usage; a segment of a
         newer release, which takes its auditctl; or a witness that was named
         is down, or gives an answer without its signature
@@ -114,12 +125,21 @@ func runVerify(ctx context.Context, c *call) (int, error) {
 	c.flags.Func("pubkey", "", func(s string) error { pubkeys = append(pubkeys, s); return nil })
 	witnesses := c.witnessed()
 	requireWitness := c.flags.Bool("require-witness", false, "")
+	maxAge := c.flags.Duration("max-age", 24*time.Hour, "")
+	maxTail := c.flags.Uint64("max-tail", 100_000, "")
 	dirs, err := c.parse()
 	if err != nil {
 		return 0, err
 	}
-	if len(dirs) == 0 {
+	bounded := false
+	c.flags.Visit(func(f *flag.Flag) { bounded = bounded || f.Name == "max-age" || f.Name == "max-tail" })
+	switch {
+	case len(dirs) == 0:
 		return 0, usagef("it takes a folder")
+	case *maxAge < 0:
+		return 0, usagef("--max-age is negative")
+	case bounded && !*requireWitness:
+		return 0, usagef("--max-age and --max-tail need --require-witness")
 	}
 	var cfg audit.VerifyConfig
 	if cfg.Verifier, err = readVerifiers(pubkeys); err != nil {
@@ -150,17 +170,40 @@ func runVerify(ctx context.Context, c *call) (int, error) {
 	if c.asJSON {
 		err = c.print(summaryJSON(&s, strings.Fields(cfg.Verifier)))
 	} else {
-		err = printSummary(c.stdout, &s, strings.Fields(cfg.Verifier))
+		err = printSummary(c.stdout, &s, strings.Fields(cfg.Verifier), len(witnesses.sources) > 0)
+	}
+	late := false
+	if *requireWitness {
+		for i := range s.Reports {
+			if why := lateness(&s.Reports[i].Completeness, time.Now(), *maxAge, *maxTail); why != "" {
+				late = true
+				fmt.Fprintf(c.stderr, "auditctl verify: %s: %s\n", s.Reports[i].Origin, why)
+			}
+		}
 	}
 	switch {
 	case err != nil:
 		return 0, err
 	case s.Broken():
 		return exitBroken, nil
-	case *requireWitness && !s.Witnessed():
+	case late, !s.Witnessed() && (*requireWitness || len(witnesses.sources) > 0):
 		return exitUnwitnessed, nil
 	}
 	return exitOK, nil
+}
+
+// lateness says why what a witness saw does not bound what may have been cut
+// off; empty where it does.
+func lateness(c *audit.Completeness, now time.Time, maxAge time.Duration, maxTail uint64) string {
+	switch age := now.Sub(c.Anchor.Time); {
+	case c.Length != audit.Witnessed:
+		return ""
+	case maxAge > 0 && age > maxAge:
+		return fmt.Sprintf("no witness has seen it for %v, over --max-age %v: what was cut off since does not show", age.Round(time.Second), maxAge)
+	case maxTail > 0 && c.Tail > maxTail:
+		return fmt.Sprintf("no witness has seen its last %d lines, over --max-tail %d", c.Tail, maxTail)
+	}
+	return ""
 }
 
 // readVerifiers reads the public key files, each of one key or several.
@@ -176,13 +219,13 @@ func readVerifiers(paths []string) (string, error) {
 	return strings.Join(keys, "\n"), nil
 }
 
-func printSummary(w io.Writer, s *audit.Summary, given []string) error {
+func printSummary(w io.Writer, s *audit.Summary, given []string, asked bool) error {
 	p := &printer{w: w}
 	for i := range s.Reports {
 		if i > 0 {
 			p.f("\n")
 		}
-		printReport(p, &s.Reports[i], keySource(&s.Reports[i], given), len(s.Reports) == 1)
+		printReport(p, &s.Reports[i], keySource(&s.Reports[i], given), len(s.Reports) == 1, asked)
 	}
 	for _, a := range s.Absent {
 		p.f("\nABSENT: %s, which %s saw at %d lines (%s), is in no folder: it was deleted as a whole, or not given\n", a.Origin, a.By, a.Size, stamp(a.Time))
@@ -216,7 +259,9 @@ func keySource(r *audit.Report, given []string) string {
 	return "rotation"
 }
 
-func printReport(p *printer, r *audit.Report, source string, alone bool) {
+// printReport prints one report: alone where it is the only one, asked where a
+// witness was named.
+func printReport(p *printer, r *audit.Report, source string, alone, asked bool) {
 	integrity := "ok"
 	if n := len(r.Defects); n > 0 {
 		integrity = "BROKEN: " + plural(uint64(n), "defect", "defects")
@@ -239,7 +284,11 @@ func printReport(p *printer, r *audit.Report, source string, alone bool) {
 	p.f("unsigned tail  %d lines\n", r.Unsigned)
 	p.f("\nintegrity      %s\n", integrity)
 	p.f("authenticity   %s\n               %s\n", key, r.Verifier)
-	p.f("completeness   %v\n", r.Completeness)
+	if asked && r.Completeness.Length == audit.Unwitnessed {
+		p.f("completeness   UNWITNESSED: the witness that was named has not seen this journal: it is another's, or its file was emptied\n")
+	} else {
+		p.f("completeness   %v\n", r.Completeness)
+	}
 	p.f("retention      %s\n", retention(r))
 	if r.GivenUp > 0 {
 		p.f("note: %s given up after a failed sync of the disk\n", plural(uint64(r.GivenUp), "segment was", "segments were"))

@@ -89,6 +89,18 @@ func TestPatientReadsNobodyElsesReport(t *testing.T) {
 	if _, err := accesses.Of(access.With(t.Context(), proxy, access.PatientRequest), c.reports, accesses.Query{Patient: "r-2"}); err != nil {
 		t.Errorf("the patient's own proxy: %v", err)
 	}
+	c.record(c.patient("r-1"), audit.Event{Type: audit.Revealed, Objects: about(nil, "r-2")})
+	own, err := accesses.Of(c.patient("r-2"), c.reports, accesses.Query{Patient: "r-2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range own.Entries {
+		names = append(names, e.Who.Name)
+	}
+	if want := []string{"the patient", "another patient", "the patient's proxy"}; !slices.Equal(names[:3], want) {
+		t.Errorf("read by %v, want %v first", names, want)
+	}
 	denied, reported := 0, 0
 	for ev, err := range c.journal.Events(t.Context(), audit.Query{Tenant: tenant, Patient: "r-2", Types: []audit.Type{audit.Denied, audit.Reported}}) {
 		if err != nil {
@@ -100,8 +112,8 @@ func TestPatientReadsNobodyElsesReport(t *testing.T) {
 			reported++
 		}
 	}
-	if denied != 4 || reported != 1 {
-		t.Errorf("%d refusals and %d readings are recorded, want 4 and 1", denied, reported)
+	if denied != 4 || reported != 2 {
+		t.Errorf("%d refusals and %d readings are recorded, want 4 and 2", denied, reported)
 	}
 }
 

@@ -27,6 +27,7 @@ func TestReviewAndSignOff(t *testing.T) {
 	c.record(human(t.Context(), "u-doc", access.BreakGlass, "physician"), audit.Event{Type: audit.Revealed, Objects: about(nil, "r-9")})
 	alert := c.record(c.officer(), audit.Event{Type: audit.Alerted, Rule: "bulk", User: "u-nurse", UserKind: access.Human})
 	open := c.record(c.officer(), audit.Event{Type: audit.Alerted, Rule: "vip", User: "u-doc", UserKind: access.Human})
+	c.record(access.With(t.Context(), access.Principal{ID: "r-1", Tenant: tenant, Kind: access.Patient, Roles: []string{"patient"}}, access.PatientRequest), audit.Event{Type: audit.SignIn})
 	second := human(t.Context(), "u-second", access.Compliance, "officer")
 
 	if _, err := review.SignOff(c.officer(), c.reports, week, ""); err == nil {
@@ -56,6 +57,9 @@ func TestReviewAndSignOff(t *testing.T) {
 	rev, err := review.Of(c.officer(), c.reports, week)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(rev.People, func(a review.Activity) bool { return a.Who.Name == "a patient" }) {
+		t.Errorf("the patient who signed in is called something else: %+v", rev.People)
 	}
 	nurse := rev.People[0]
 	if nurse.Who.ID != "u-nurse" || nurse.Patients != 3 || nurse.Seen != 2 || nurse.Refused != 1 || len(nurse.ReviewedBy) != 0 {

@@ -18,8 +18,9 @@
 // keeps them, such as a log collector.
 //
 // The journal's side is [Run]: it submits each new checkpoint in the
-// background, never on the path of a request, and says how far behind the
-// witness is.
+// background, never on the path of a request, says how far behind the witness
+// is, keeps what it cosigned last in the journal's folder, and shows it when
+// the journal's key was rotated.
 //
 // [Read] and [Client.Roster] return what a witness saw as anchors, which audit.Verify
 // holds journals against.

@@ -213,7 +213,7 @@ func TestBreachOverSeveralWriters(t *testing.T) {
 type twoTenants struct{}
 
 func (twoTenants) Check(_ context.Context, req access.Request) (access.Decision, error) {
-	return access.Decision{ID: "d-1", Verdicts: slices.Repeat([]access.Verdict{{Allow: true, Code: access.AllowRule}}, len(req.Resources))}, nil
+	return access.Decision{ID: strings.Repeat("d1", 16), Verdicts: slices.Repeat([]access.Verdict{{Allow: true, Code: access.AllowRule}}, len(req.Resources))}, nil
 }
 
 func (twoTenants) Filter(context.Context, access.Action, string) (access.Filter, error) {

@@ -62,14 +62,14 @@ type actor struct {
 	batch string // the event under way, and how many records its lines had
 	rows  int
 
-	lately [16]raised // a ring
+	lately [32]raised // a ring
 	at     int
 }
 
 // raised remembers an alert.
 type raised struct {
-	what uint64 // hash of rule and patient
-	when int64  // Unix time in seconds
+	what uint32 // hash of rule and patient
+	when uint32 // Unix time in seconds
 }
 
 // dormant returns for how many days the account was not used; 0 where it was.
@@ -156,13 +156,13 @@ func (a *actor) records(ev *audit.Stored) int {
 // fresh reports whether the rule was not raised about that patient within the
 // time, and remembers that it is now.
 func (a *actor) fresh(r Rule, patient string, now time.Time, within time.Duration) bool {
-	what := hash(string(r) + "\x00" + patient)
+	what := uint32(hash(string(r) + "\x00" + patient))
 	for _, p := range a.lately {
-		if p.what == what && now.Sub(time.Unix(p.when, 0)).Abs() < within {
+		if p.what == what && now.Sub(time.Unix(int64(p.when), 0)).Abs() < within {
 			return false
 		}
 	}
-	a.lately[a.at] = raised{what, now.Unix()}
+	a.lately[a.at] = raised{what, uint32(now.Unix())}
 	a.at = (a.at + 1) % len(a.lately)
 	return true
 }

@@ -246,7 +246,7 @@ func (w *Watcher) overdue(now time.Time) (found []Alert) {
 // related applies the rules about actor and patient. strangers are those of
 // NoRelation, all of them.
 func (w *Watcher) related(ctx context.Context, ev *audit.Stored) (out []Alert, strangers []string, err error) {
-	if ev.Actor.ID == "" || !touches(ev) && ev.Type != audit.Denied && ev.Type != audit.RevealFailed {
+	if ev.Actor.ID == "" {
 		return nil, nil, nil
 	}
 	byTenant := map[string][]string{}
@@ -285,9 +285,7 @@ func (w *Watcher) related(ctx context.Context, ev *audit.Stored) (out []Alert, s
 			if rule == NoRelation {
 				strangers = append(strangers, p)
 			}
-			if len(a.Patients) < maxPatients {
-				a.Patients = append(a.Patients, p)
-			}
+			a.Patients = append(a.Patients, p)
 		}
 	}
 	for _, r := range rules() {
@@ -325,8 +323,9 @@ func ruleOf(r *Relation, ev *audit.Stored) Rule {
 }
 
 // fresh reports whether an alert of the rule, about the actor and, where it has
-// one, the patient, was not raised lately, and whether the rule applies at all.
-// The trail and the clock are always said.
+// any, one of the patients, was not raised lately, and whether the rule applies
+// at all; it leaves the patients that are new. The trail and the clock are always
+// said.
 func (w *Watcher) fresh(a *Alert) bool {
 	within := w.cfg.Repeat
 	switch {
@@ -337,11 +336,14 @@ func (w *Watcher) fresh(a *Alert) bool {
 	case a.Rule == Honey:
 		within = min(within, oneLook)
 	}
-	patient := ""
-	if len(a.Patients) > 0 {
-		patient = a.Patients[0]
+	actor := w.actors.of(a.Tenant, a.Actor.ID)
+	if len(a.Patients) == 0 {
+		return actor.fresh(a.Rule, "", a.Time, within)
 	}
-	return w.actors.of(a.Tenant, a.Actor.ID).fresh(a.Rule, patient, a.Time, within)
+	a.Patients = slices.DeleteFunc(a.Patients, func(p string) bool { return !actor.fresh(a.Rule, p, a.Time, within) })
+	n := len(a.Patients)
+	a.Patients = a.Patients[:min(n, maxPatients)]
+	return n > 0
 }
 
 // oneLook is how long one look at a chart takes, which is many events: a honey

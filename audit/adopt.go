@@ -11,7 +11,6 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -31,8 +30,9 @@ type Orphan struct {
 
 // Adopt takes hold of the journal in dir, whose writer is gone, and records in
 // this one what it found: its origin, its size and its Merkle root ([Adopted]).
-// It changes nothing of it. Without its keys it cannot prove the last group that
-// stands behind the last checkpoint.
+// It changes nothing of it. The other journal's keys must open with this one's
+// KEK, or the error wraps [ErrKEK]: nodes that adopt each other's journals share a
+// KEK, and a folder that somebody else has put there is not adopted.
 //
 // A writer is taken for gone when the folder's lock is free and its last
 // segment was not written to for the lease; zero means 20 minutes. Otherwise
@@ -88,7 +88,11 @@ func (j *Journal) adopt(dir string, lease time.Duration) (_ *Orphan, err error) 
 	if idle := time.Since(info.ModTime()); idle < lease {
 		return nil, fmt.Errorf("%w: it was written to %v ago: try again later", ErrLocked, idle.Round(time.Second))
 	}
-	s, err := settleTail(dir, name, wrapped.Writer)
+	k, err := wrapped.unwrap(j.keys.kek)
+	if err != nil {
+		return nil, err
+	}
+	s, err := settleTail(dir, name, k)
 	if err != nil {
 		return nil, err
 	}
@@ -112,15 +116,7 @@ func (j *Journal) adopt(dir string, lease time.Duration) (_ *Orphan, err error) 
 // settleTail reads the last segment of a journal that nobody writes, and makes
 // durable what stands in it: what is delivered must not be gone after the next
 // crash, or its sequence would be given to another event.
-func settleTail(dir, name, writer string) (*scanned, error) {
-	text, err := readSmall(dir, verifierFile)
-	if err != nil {
-		return nil, err
-	}
-	known, err := newKeyring(strings.Fields(string(text)), nil)
-	if err != nil {
-		return nil, &CorruptError{File: verifierFile, Problem: "it is no public key"}
-	}
+func settleTail(dir, name string, k *keys) (*scanned, error) {
 	f, err := folder(dir).Open(name)
 	if err != nil {
 		return nil, err
@@ -137,19 +133,16 @@ func settleTail(dir, name, writer string) (*scanned, error) {
 		if _, err := f.ReadAt(data, 0); err != nil && err != io.EOF {
 			return nil, err
 		}
-		s, err := scan(name, data, writer, seemsEnded, known.verifiers...)
+		s, err := scan(name, data, k.writer, k.ended, k.verifiers()...)
 		if err != nil {
 			return nil, err
+		}
+		if s.header.Origin != k.origin {
+			return nil, &CorruptError{File: name, Problem: "the segment is of another journal"}
 		}
 		return s, f.Datasync()
 	}()
 	return s, errors.Join(err, f.Close())
-}
-
-// seemsEnded is keys.ended of somebody who lacks the keys.
-func seemsEnded(w *lineWriter, line []byte) bool {
-	open, _ := w.ended(line)
-	return open != nil
 }
 
 // Dir is the journal's folder.

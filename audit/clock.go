@@ -127,7 +127,8 @@ func (j *Journal) compare(i int) {
 	j.mu.Lock()
 	c := &j.compared[i]
 	level := levelOf(a.off)
-	note := level != c.level || level > clockGood && time.Since(c.noted) >= heartbeat
+	turned := level > clockGood && (a.off > 0) != (c.off > 0) // from ahead to behind, or back
+	note := level != c.level || turned || level > clockGood && time.Since(c.noted) >= heartbeat
 	c.level, c.off = level, a.off
 	if note {
 		c.noted = time.Now()

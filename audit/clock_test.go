@@ -48,8 +48,8 @@ func TestClocksAreCompared(t *testing.T) {
 			{4 * time.Second, true, 1},
 			{5 * time.Second, true, 1}, // told already
 			{40 * time.Second, false, 2},
-			{-40 * time.Second, false, 2},
-			{0, true, 3}, // and when it is over
+			{-40 * time.Second, false, 3}, // as far, the other way
+			{0, true, 4},                  // and when it is over
 		}
 		for _, s := range steps {
 			database.set(s.ahead)
@@ -65,13 +65,16 @@ func TestClocksAreCompared(t *testing.T) {
 		database.set(4 * time.Second)
 		time.Sleep(time.Hour)
 		got := ofType(t, dir, audit.ClockOff)
-		if n := len(got); n < 6 || n > 9 {
+		if n := len(got); n < 7 || n > 10 {
 			t.Errorf("%d events after an hour off, want one each quarter", n)
 		}
 		if s := got[0]; s.Node != "database" || s.Reason != audit.ReasonBehind || s.Count < 2900 || s.Count > 4000 || s.Outcome != audit.Failure {
 			t.Errorf("event: %+v", s)
 		}
-		if s := got[2]; s.Outcome != audit.Success {
+		if s := got[2]; s.Reason != audit.ReasonAhead || s.Outcome != audit.Failure {
+			t.Errorf("event of the turn: %+v", s)
+		}
+		if s := got[3]; s.Outcome != audit.Success {
 			t.Errorf("event of the end: %+v", s)
 		}
 		down.Store(true)

@@ -11,6 +11,7 @@ import (
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/audittest"
+	"github.com/part164/part164/crypto/cryptotest"
 )
 
 // TestMergeKeepsEachJournalsOrder: three journals, one of whose clocks is set
@@ -114,10 +115,11 @@ func TestParseLine(t *testing.T) {
 // damaged one, and what is none.
 func TestAdoptRefusesTheLiving(t *testing.T) {
 	t.Parallel()
+	kek := cryptotest.NewKEK()
 	open := func() (*audit.Journal, string) {
 		t.Helper()
 		dir := filepath.Join(audittest.Dir(t), "audit")
-		j, err := audit.Open(dir, audit.Config{Development: true, SegmentSize: 256 << 10})
+		j, err := audit.Open(dir, audit.Config{Development: true, KEK: kek, SegmentSize: 256 << 10})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,13 +164,13 @@ func TestAdoptRefusesTheLiving(t *testing.T) {
 	if last.Type != audit.Closed {
 		t.Errorf("the last event is %s", last.Type)
 	}
-	if _, err := audit.Open(dir, audit.Config{Development: true, SegmentSize: 256 << 10}); !errors.Is(err, audit.ErrLocked) {
+	if _, err := audit.Open(dir, audit.Config{Development: true, KEK: kek, SegmentSize: 256 << 10}); !errors.Is(err, audit.ErrLocked) {
 		t.Errorf("its writer comes back while it is adopted: %v", err)
 	}
 	if err := o.Release(); err != nil {
 		t.Fatal(err)
 	}
-	again, err := audit.Open(dir, audit.Config{Development: true, SegmentSize: 256 << 10})
+	again, err := audit.Open(dir, audit.Config{Development: true, KEK: kek, SegmentSize: 256 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}

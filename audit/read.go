@@ -409,3 +409,9 @@ func (r *reading) release() error {
 	r.held = r.held[:0]
 	return nil
 }
+
+// seemsEnded is keys.ended of somebody who lacks the keys.
+func seemsEnded(w *lineWriter, line []byte) bool {
+	open, _ := w.ended(line)
+	return open != nil
+}

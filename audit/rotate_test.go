@@ -16,6 +16,7 @@ import (
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/audittest"
+	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/crypto/cryptotest"
 )
 
@@ -310,7 +311,11 @@ func TestRotateWhileOthersWrite(t *testing.T) {
 func TestARotatedJournalIsAdopted(t *testing.T) {
 	t.Parallel()
 	dir, _ := rotated(t)
-	j, _ := open(t, audit.Config{})
+	kek, err := crypto.LocalKEK(dir + ".kek")
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, _ := open(t, audit.Config{KEK: kek})
 	old := time.Now().Add(-time.Hour)
 	if err := os.Chtimes(filepath.Join(dir, "00000001.jsonl"), old, old); err != nil {
 		t.Fatal(err)

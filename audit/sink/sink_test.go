@@ -40,6 +40,20 @@ func newJournal(t testing.TB) (*audit.Journal, string) {
 	return openJournal(t, dir), dir
 }
 
+// newSibling returns a journal under the KEK of the one in own.
+func newSibling(t testing.TB, own string) (*audit.Journal, string) {
+	t.Helper()
+	dir := filepath.Join(audittest.Dir(t), "audit")
+	kek, err := os.ReadFile(own + ".kek")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+".kek", kek, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return openJournal(t, dir), dir
+}
+
 func record(t testing.TB, j *audit.Journal, n int) (ids []string) {
 	t.Helper()
 	ctx, end := access.Job(context.Background(), access.Principal{ID: "s-test", Tenant: "t-1", Kind: access.Service}, access.Operations)
@@ -382,11 +396,11 @@ func TestReadyFailsWhenASinkIsTooFarBehind(t *testing.T) {
 // one is left alone.
 func TestAdopt(t *testing.T) {
 	t.Parallel()
-	j, _ := newJournal(t)
+	j, own := newJournal(t)
 	fake := new(sinktest.Fake)
 	p := openPipe(t, j, fake, fast())
 
-	dead, dir := newJournal(t)
+	dead, dir := newSibling(t, own)
 	q := openPipe(t, dead, fake, fast())
 	record(t, dead, 10)
 	flush(t, q)
@@ -535,12 +549,12 @@ func TestAPurgeIsHeldByWhatIsOnTheDisk(t *testing.T) {
 // TestAdoptDeliversEverything: more than a batch.
 func TestAdoptDeliversEverything(t *testing.T) {
 	t.Parallel()
-	j, _ := newJournal(t)
+	j, own := newJournal(t)
 	fake := new(sinktest.Fake)
 	cfg := fast()
 	cfg.Batch = 7
 	p := openPipe(t, j, fake, cfg)
-	dead, dir := newJournal(t)
+	dead, dir := newSibling(t, own)
 	ids := record(t, dead, 60)
 	if err := dead.Close(); err != nil {
 		t.Fatal(err)

@@ -23,6 +23,7 @@ import (
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/audittest"
 	"github.com/part164/part164/audit/sink"
+	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/crypto/cryptotest"
 	"github.com/part164/part164/minimize"
 	"github.com/part164/part164/storage"
@@ -33,6 +34,7 @@ import (
 const (
 	nodeDir   = "PART164_TEST_AUDITSTORE_DIR"   // its journal's folder
 	nodeDSN   = "PART164_TEST_AUDITSTORE_DSN"   // of PostgreSQL
+	sharedKEK = "shared.kek"                    // beside the folders: who adopts a journal has its KEK
 	nodeAdopt = "PART164_TEST_AUDITSTORE_ADOPT" // folders to adopt, separated by commas
 )
 
@@ -51,7 +53,11 @@ func TestMain(m *testing.M) {
 // acknowledged, delivers to the shared table, and adopts its siblings. When its
 // input ends it delivers the rest and stops.
 func runNode(dir, dsn string, siblings []string) error {
-	j, err := audit.Open(dir, audit.Config{Development: true, SegmentSize: 256 << 10, CheckpointEvery: 100 * time.Millisecond, Timeout: time.Minute})
+	kek, err := crypto.LocalKEK(filepath.Join(filepath.Dir(dir), sharedKEK))
+	if err != nil {
+		return err
+	}
+	j, err := audit.Open(dir, audit.Config{Development: true, KEK: kek, SegmentSize: 256 << 10, CheckpointEvery: 100 * time.Millisecond, Timeout: time.Minute})
 	if err != nil {
 		return err
 	}
@@ -204,6 +210,13 @@ func TestThreeProcessesOneTable(t *testing.T) {
 	t.Parallel()
 	d := databases["PostgreSQL"](t)
 	root := audittest.Dir(t)
+	kek, err := crypto.LocalKEK(filepath.Join(root, sharedKEK))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kek.Generate(); err != nil {
+		t.Fatal(err)
+	}
 	var dirs []string
 	for i := range 3 {
 		dirs = append(dirs, filepath.Join(root, fmt.Sprint("node-", i)))

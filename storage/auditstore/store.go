@@ -142,9 +142,9 @@ func (s *Store) Name() string { return s.cfg.Name }
 func (s *Store) Recipient() string { return s.cfg.Recipient }
 
 // Deliver implements [sink.Sink]: all lines, or none. What is there already is
-// left as it is. Where another event is there under the same name, nothing
-// more is delivered: the journal was set back to a copy, or somebody put the row
-// there; sink.Compare names it.
+// left as it is. Where another event is there under the same name it fails: the
+// journal was set back to a copy, or somebody put the row there. The pipe parks
+// what no later try delivers, and sink.Compare names it.
 func (s *Store) Deliver(ctx context.Context, lines []audit.Line) (accepted int, err error) {
 	err = s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		there, err := present(tx, lines)

@@ -56,6 +56,7 @@ type app struct {
 	watch    *sink.Pipe
 	pages    map[string]*template.Template
 	stop     context.CancelFunc // ends the sweep of sessions
+	seen     func() error       // ends the witness
 }
 
 // open puts the app together. Each part refuses by itself what is not safe.
@@ -67,7 +68,7 @@ func open(ctx context.Context, o options) (_ *app, err error) {
 	if err := os.MkdirAll(o.data, 0o700); err != nil {
 		return nil, fmt.Errorf("clinic: data folder: %w", err)
 	}
-	a := &app{wiring: w, options: o, stop: func() {}}
+	a := &app{wiring: w, options: o, stop: func() {}, seen: func() error { return nil }}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
@@ -77,6 +78,11 @@ func open(ctx context.Context, o options) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
+	seen, err := a.witnessTrail()
+	if err != nil {
+		return nil, err
+	}
+	a.seen = seen
 	p := parts{access: accessRules(), minimum: minimumRules(), trail: a.journal}
 	sabotage(&a.options, &p)
 	a.trail = p.trail
@@ -142,7 +148,7 @@ func (a *app) close() error {
 		err = errors.Join(err, storage.Close(a.db))
 	}
 	if a.journal != nil {
-		err = errors.Join(err, a.journal.Close())
+		err = errors.Join(err, a.journal.Close(), a.seen())
 	}
 	closed(a.options)
 	return err

@@ -26,8 +26,8 @@ import (
 
 // options are the command line.
 type options struct {
-	addr, data, dsn, imports string
-	selfcheck                bool
+	addr, data, dsn, imports, witness string
+	selfcheck                         bool
 }
 
 func parse(args []string) (options, error) {
@@ -37,6 +37,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.data, "data", "data", "`folder` of the database, the journal and, in development, the keys")
 	f.StringVar(&o.dsn, "dsn", "", "PostgreSQL `DSN` to use in place of SQLite")
 	f.StringVar(&o.imports, "import", "", "import the FHIR R4 JSON files in a `folder`, and stop")
+	f.StringVar(&o.witness, "witness", "", "`file`, on a disk of other people, for the journal's checkpoints")
 	f.BoolVar(&o.selfcheck, "selfcheck", false, "try the whole path over HTTP, verify the journal, print what held, and stop")
 	err := f.Parse(args)
 	if err == nil && f.NArg() > 0 {

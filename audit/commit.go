@@ -121,10 +121,10 @@ func (j *Journal) submit(entries ...entry) (seq uint64, first leaf, err error) {
 		select {
 		case <-g.done:
 		case <-timer.C:
-			return 0, leaf{}, j.late()
+			return 0, leaf{}, chainedError{j.late(), groups}
 		}
 		if g.err != nil {
-			return 0, leaf{}, fmt.Errorf("%w: %w", ErrUnavailable, g.err)
+			return 0, leaf{}, chainedError{fmt.Errorf("%w: %w", ErrUnavailable, g.err), groups}
 		}
 		if seq+1 == g.to.seq { // the line ended its group
 			first = g.to.prev
@@ -132,6 +132,15 @@ func (j *Journal) submit(entries ...entry) (seq uint64, first leaf, err error) {
 	}
 	return seq, first, nil
 }
+
+// A chainedError is why submit does not say that lines are durable which it has
+// chained: what becomes of them their groups say.
+type chainedError struct {
+	error
+	groups []*group
+}
+
+func (e chainedError) Unwrap() error { return e.error }
 
 func (j *Journal) late() error {
 	return fmt.Errorf("%w: not durable within %v", ErrUnavailable, j.cfg.Timeout)

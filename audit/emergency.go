@@ -3,6 +3,7 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -25,8 +26,9 @@ const maxEmergency = 100_000
 // attempt needs its line. Each event is kept in memory, printed to Stderr, and
 // Alarm is called; Record then returns a Receipt without an ID. Once the
 // journal records again it gets a [Gap] event that says from when to when and
-// how many, and the events, each with its own time as Since. What is kept when
-// the process dies is on Stderr only.
+// how many, and the events, each with its own time as Since; one whose line the
+// disk took after all, only later than Config.Timeout, is there already. What is
+// kept when the process dies is on Stderr only.
 type Emergency struct {
 	// Events is how many events are kept at most; further ones are refused.
 	// Zero means 1,000; at most 100,000.
@@ -37,7 +39,8 @@ type Emergency struct {
 	Alarm func(kept int)
 
 	// Stderr gets each event as one JSON line, IDs of patients and records as
-	// pseudonyms. Nil means os.Stderr.
+	// pseudonyms. One that blocks holds Record up to Config.Timeout, and no
+	// longer; then the next 1,024 lines wait for it. Nil means os.Stderr.
 	Stderr io.Writer
 }
 
@@ -63,15 +66,40 @@ type ring struct {
 	kept  []keptEvent
 	taken int    // of kept, from the front, that group holds
 	group *group // being written; nil where none is
+
+	notices chan *notice // to Stderr
 }
 
 type keptEvent struct {
 	at     time.Time
 	bodies [][]byte
+	groups []*group // where its lines were chained; nil once they are known to be refused
+}
+
+// recorded waits for the event's groups until the timer fires, and reports
+// whether its lines are in the journal after all: a disk may be slower than
+// Config.Timeout and work.
+func (k *keptEvent) recorded(timer *time.Timer) (yes, known bool) {
+	for _, g := range k.groups {
+		select {
+		case <-g.done:
+		default:
+			select {
+			case <-g.done:
+			case <-timer.C:
+				timer.Reset(0)
+				return false, false
+			}
+		}
+		if g.refused {
+			return false, true
+		}
+	}
+	return len(k.groups) > 0, true
 }
 
 // keep takes s in memory. It returns cause where that is not allowed.
-func (j *Journal) keep(s Stored, cause error) error {
+func (j *Journal) keep(s Stored, cause error, deadline time.Time) error {
 	e := j.cfg.EmergencyOpen
 	if e == nil || s.Purpose != access.BreakGlass || s.Actor.ID == "" || s.Type == WriteAttempt {
 		return cause
@@ -99,16 +127,72 @@ func (j *Journal) keep(s Stored, cause error) error {
 		r.mu.Unlock()
 		return fmt.Errorf("%w: and %d events of the emergency are kept, no more are", cause, e.Events)
 	}
-	r.kept = append(r.kept, keptEvent{now, bodies})
+	var chained chainedError
+	errors.As(cause, &chained)
+	r.kept = append(r.kept, keptEvent{now, bodies, chained.groups})
 	n := len(r.kept)
-	_, err = e.Stderr.Write(text)
 	r.mu.Unlock()
+	j.notify(&notice{text: text, kept: n, cause: cause, done: make(chan struct{})}, deadline)
+	e.Alarm(n)
+	return nil
+}
+
+// maxNotices bounds what waits for a Stderr that blocks.
+const maxNotices = 1024
+
+// A notice is what one event of an emergency prints.
+type notice struct {
+	text  []byte
+	kept  int
+	cause error
+	done  chan struct{}
+}
+
+// notify has n printed, and waits for that until the deadline: a Stderr that
+// blocks holds nobody up for longer.
+func (j *Journal) notify(n *notice, deadline time.Time) {
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case j.ring.notices <- n:
+	default:
+		select {
+		case j.ring.notices <- n:
+		case <-timer.C:
+			return
+		}
+	}
+	select {
+	case <-n.done:
+	case <-timer.C:
+	}
+}
+
+// printNotices prints until quit, and then what is left.
+func (j *Journal) printNotices() {
+	for {
+		select {
+		case n := <-j.ring.notices:
+			j.print(n)
+			continue
+		case <-j.quit:
+		}
+		select {
+		case n := <-j.ring.notices:
+			j.print(n)
+		default:
+			return
+		}
+	}
+}
+
+func (j *Journal) print(n *notice) {
+	_, err := j.cfg.EmergencyOpen.Stderr.Write(n.text)
+	close(n.done)
 	if err != nil {
 		j.log.Error("audit: emergency: stderr takes nothing", zap.Error(err))
 	}
-	j.log.Error("audit: emergency: break-glass went on without a record", zap.Int("kept", n), zap.Error(cause))
-	e.Alarm(n)
-	return nil
+	j.log.Error("audit: emergency: break-glass went on without a record", zap.Int("kept", n.kept), zap.Error(n.cause))
 }
 
 // settleEmergency records what was kept, and the gap, as soon as that is
@@ -141,27 +225,35 @@ func (j *Journal) lastOfEmergency() []entry {
 	return entries
 }
 
-// settled waits so long for the group in the making, and reports whether there
-// is something left to record. r.mu is held.
+// settled waits so long for the group in the making and for those of which
+// nobody knew, and reports whether there is something left to record: what is in
+// the journal after all is not. r.mu is held.
 func (r *ring) settled(wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
 	if r.group != nil {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-r.group.done:
-		default:
-			select {
-			case <-r.group.done:
-			case <-timer.C:
-				return false // nobody knows yet
-			}
+		made := keptEvent{groups: []*group{r.group}}
+		yes, known := made.recorded(timer)
+		if !known {
+			return false
 		}
-		if !r.group.refused {
+		if yes {
 			r.kept = r.kept[r.taken:]
 		}
 		r.group, r.taken = nil, 0
 	}
-	return len(r.kept) > 0
+	var left []keptEvent
+	for _, k := range r.kept {
+		yes, known := k.recorded(timer)
+		if known {
+			k.groups = nil
+		}
+		if !yes {
+			left = append(left, k)
+		}
+	}
+	r.kept = left
+	return len(left) > 0 && left[0].groups == nil
 }
 
 // gap returns the Gap event and the oldest events that are kept, of at most so
@@ -174,7 +266,7 @@ func (j *Journal) gap(most int) (entries []entry, n int) {
 		for _, body := range k.bodies {
 			room += len(body) + lineFrame
 		}
-		if n > 0 && room > most {
+		if n > 0 && (room > most || k.groups != nil) {
 			break
 		}
 		entries = append(entries, entry{bodies: k.bodies, last: true})

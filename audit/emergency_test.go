@@ -158,3 +158,76 @@ func TestEmergencyIsRecordedAtClose(t *testing.T) {
 	}
 	sound(t, dir)
 }
+
+// A sync that takes longer than Timeout is no gap: the event is recorded once.
+func TestEmergencyOfASlowDiskIsRecordedOnce(t *testing.T) {
+	t.Parallel()
+	d, dir := onDisk(t)
+	j := openOn(t, d, dir, audit.Config{CheckpointEvery: 5 * time.Millisecond, Timeout: 200 * time.Millisecond,
+		EmergencyOpen: &audit.Emergency{Alarm: func(int) {}, Stderr: new(buffer)}})
+	glass := access.With(t.Context(), access.Principal{ID: "u-1", Tenant: "t-1", Kind: access.Human}, access.BreakGlass)
+	var slow atomic.Bool
+	slow.Store(true)
+	held := make(chan struct{})
+	d.Fail(func(op audittest.Op, _ string) (int, error) {
+		if op == audittest.DiskSync && slow.CompareAndSwap(true, false) {
+			<-held
+		}
+		return 0, nil
+	})
+	for range 3 { // the first is in the group that hangs, the others in the next
+		if r, err := j.Record(glass, reveal("r-1")); err != nil || r.ID != "" {
+			t.Fatalf("Record(break-glass, slow disk) = %v, %v; want no ID and no error", r, err)
+		}
+	}
+	close(held)
+	d.Fail(nil)
+	waitFor(t, func() bool { _, err := j.Record(glass, search(1)); return err == nil })
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if gaps, reveals := ofType(t, dir, audit.Gap), ofType(t, dir, audit.Revealed); len(gaps) != 0 || len(reveals) != 3 {
+		t.Errorf("%d gaps and %d reveals are recorded, want none and 3", len(gaps), len(reveals))
+	}
+	sound(t, dir)
+}
+
+type hung chan struct{}
+
+func (h hung) Write(p []byte) (int, error) { <-h; return len(p), nil }
+
+// A Stderr that blocks holds nobody up.
+func TestEmergencyDoesNotWaitForStderr(t *testing.T) {
+	t.Parallel()
+	d, dir := onDisk(t)
+	h := make(hung)
+	j := openOn(t, d, dir, audit.Config{CheckpointEvery: 5 * time.Millisecond, Timeout: 200 * time.Millisecond,
+		EmergencyOpen: &audit.Emergency{Alarm: func(int) {}, Stderr: h}})
+	glass := access.With(t.Context(), access.Principal{ID: "u-1", Tenant: "t-1", Kind: access.Human}, access.BreakGlass)
+	diskGone(d)
+	done := make(chan error, 3)
+	go func() {
+		for range 3 {
+			_, err := j.Record(glass, reveal("r-1"))
+			done <- err
+		}
+	}()
+	for range 3 {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("Record waits for Stderr")
+		}
+	}
+	d.Fail(nil)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	close(h)
+	if gaps, reveals := ofType(t, dir, audit.Gap), ofType(t, dir, audit.Revealed); len(gaps) != 1 || gaps[0].Count != 3 || len(reveals) != 3 {
+		t.Errorf("gaps %+v, %d reveals", gaps, len(reveals))
+	}
+}

@@ -101,9 +101,10 @@ func (j *Journal) Record(ctx context.Context, ev Event) (Receipt, error) {
 		}
 		return j.recordBestEffort(&s)
 	}
+	deadline := time.Now().Add(j.cfg.Timeout)
 	seq, _, err := j.record(&s, ev.Detail)
 	if errors.Is(err, ErrUnavailable) && ev.Detail == nil {
-		return Receipt{}, j.keep(s, err)
+		return Receipt{}, j.keep(s, err, deadline)
 	}
 	if err != nil {
 		return Receipt{}, err

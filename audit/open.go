@@ -101,6 +101,10 @@ func open(dir string, cfg Config, d Disk) (_ *Journal, err error) {
 		return nil, errors.Join(err, j.abandon())
 	}
 	j.running.Go(j.tend)
+	if cfg.EmergencyOpen != nil {
+		j.ring.notices = make(chan *notice, maxNotices)
+		go j.printNotices() // not among the running: Stderr may block for ever
+	}
 	if len(cfg.Clocks) > 0 {
 		j.running.Go(j.compareClocks)
 	}

@@ -38,7 +38,7 @@ type File interface {
 type folder string
 
 func (d folder) Create(name string) (File, error) {
-	f, err := os.OpenFile(d.path(name), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := createFile(string(d), name, 0o600)
 	return osFile{f}, err
 }
 
@@ -51,7 +51,7 @@ func (d folder) Rename(from, to string) error { return os.Rename(d.path(from), d
 func (d folder) Remove(name string) error     { return os.Remove(d.path(name)) }
 func (d folder) Sync() error                  { return syncFolder(string(d)) }
 func (d folder) Free() (int64, error)         { return freeBytes(string(d)) }
-func (d folder) ReadOnly(name string) error   { return os.Chmod(d.path(name), 0o400) }
+func (d folder) ReadOnly(name string) error   { return makeReadOnly(d.path(name)) }
 func (d folder) path(name string) string      { return filepath.Join(string(d), name) }
 
 func (d folder) List() ([]string, error) {
@@ -94,10 +94,29 @@ func (f osFile) Size() (int64, error) {
 	return info.Size(), nil
 }
 
+// createFile makes an empty file, also where there was one, and never writes
+// through a link that somebody put in its place: where root works on the folder
+// of another user, a link would lead to any file of the machine. The file is
+// then that user's, who has to open it again.
+func createFile(dir, name string, perm fs.FileMode) (*os.File, error) {
+	path := filepath.Join(dir, name)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return nil, err
+	}
+	if err := giveToOwner(dir, f); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(path))
+	}
+	return f, nil
+}
+
 // writeFile makes a small file durable: it is there whole, or not at all.
 func writeFile(dir, name string, data []byte, perm fs.FileMode) (err error) {
 	tmp := filepath.Join(dir, name+".tmp")
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
+	f, err := createFile(dir, name+".tmp", perm)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,27 @@ func freeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
+// giveToOwner makes what root created in another user's folder that user's.
+func giveToOwner(dir string, f *os.File) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	var of unix.Stat_t
+	if err := unix.Stat(dir, &of); err != nil || of.Uid == 0 {
+		return err
+	}
+	return f.Chown(int(of.Uid), int(of.Gid))
+}
+
+// makeReadOnly changes the file by that name, and not what a link leads to.
+func makeReadOnly(path string) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|readFlags, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chmod(0o400), f.Close())
+}
+
 func syncFolder(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -26,6 +26,11 @@ func freeBytes(dir string) (int64, error) {
 	return int64(free), nil
 }
 
+// giveToOwner does nothing: rights come from the folder.
+func giveToOwner(string, *os.File) error { return nil }
+
+func makeReadOnly(path string) error { return os.Chmod(path, 0o400) }
+
 // syncFolder does nothing: Windows has no handle of a folder to sync, and NTFS
 // journals names by itself.
 func syncFolder(string) error { return nil }

@@ -37,6 +37,11 @@ type Hold struct {
 
 // Hold records a legal hold on events by or about the tenant of the principal
 // of ctx, who is required, and returns the ID to release it by.
+//
+// It is of this journal alone: where several writers keep one each, every one
+// of them is held by itself, and what another has merged is not known to it. It
+// keeps no record of the application from being shredded: package storage has
+// holds of its own.
 func (j *Journal) Hold(ctx context.Context, h Hold) (Receipt, error) {
 	id, err := j.hold(ctx, h)
 	if err != nil {

@@ -281,13 +281,17 @@ func prove(ctx context.Context, dir, eventID string, signed []byte) (Proof, erro
 		return Proof{}, err
 	}
 	p := Proof{Format: 1, Event: eventID, Size: cp.Size, Checkpoint: string(cp.Note)}
+	var typ Type
 	p.Inclusion, err = nodes(ctx, dir, want, seq, cp.Size, func(f *frame, text []byte) {
 		if f.seq == seq {
-			p.Line = string(text)
+			p.Line, typ = string(text), Type(f.typ)
 		}
 	})
 	if err != nil {
 		return Proof{}, err
+	}
+	if typ == typeSegment || typ == typeCheckpoint {
+		return Proof{}, fmt.Errorf("the line is no event but a %s", typ)
 	}
 	return p, p.check(cp)
 }

@@ -16,8 +16,8 @@ const holdManual = `NAME
     auditctl hold - keep events from being purged or erased
 
 SYNOPSIS
-    auditctl hold DIR --kek FILE --tenant ID --purpose CODE [--json]
-    auditctl hold DIR --reason CODE [--patient ID] [--actor ID [--kind KIND]]
+    auditctl hold DIR... --kek FILE --tenant ID --purpose CODE [--json]
+    auditctl hold DIR... --reason CODE [--patient ID] [--actor ID [--kind KIND]]
         [--since DATE] [--until DATE] [--citation SECTION] --kek ...
     auditctl hold DIR --release HOLD --kek ...
 
@@ -25,6 +25,12 @@ DESCRIPTION
     hold lists the legal holds in force on the journal in the folder DIR;
     with --reason it begins one, and with --release it ends one. Each is
     recorded in the journal. No process may have DIR open meanwhile.
+
+    A hold is of one journal: where several nodes write, give all their
+    folders, under one key file, and to --release that of the hold. It keeps
+    the journal's events and details; it keeps no record of the application
+    from being shredded, which holds of its own (storage.Hold). How many events
+    match by now is printed with it: none may mean a mistyped ID.
 
     A hold keeps the events of the tenant that match everything it says: no
     segment that has one is purged, and their sealed detail is not erased.
@@ -77,8 +83,10 @@ func runHold(ctx context.Context, c *call) (int, error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case len(dirs) != 1:
-		return 0, usagef("it takes one folder")
+	case len(dirs) == 0:
+		return 0, usagef("it takes a folder")
+	case *release != "" && len(dirs) != 1:
+		return 0, usagef("--release takes one folder: that of the hold")
 	case *release != "" && *reason != "":
 		return 0, usagef("--release and --reason are two things")
 	case *reason == "" && (h != audit.Hold{} || *kind != "" || *since != "" || *until != ""):
@@ -95,29 +103,47 @@ func runHold(ctx context.Context, c *call) (int, error) {
 			h.ActorKind = access.Human
 		}
 	}
-	j, ctx, err := k.open(ctx, dirs[0])
+	for _, dir := range dirs {
+		if err := c.hold(ctx, k, dir, h, *release); err != nil {
+			return 0, fmt.Errorf("%s: %w", dir, err)
+		}
+	}
+	return exitOK, nil
+}
+
+// hold lists the holds of one journal, or begins or ends one.
+func (c *call) hold(ctx context.Context, k *keyed, dir string, h audit.Hold, release string) error {
+	j, ctx, err := k.open(ctx, dir)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	switch {
-	case *release != "":
-		return exitOK, done(j, j.Release(ctx, *release))
-	case *reason != "":
-		receipt, err := j.Hold(ctx, h)
+	case release != "":
+		return done(j, j.Release(ctx, release))
+	case h.Reason == "":
+		holds, err := j.Holds(ctx)
 		if err = done(j, err); err != nil {
-			return 0, err
+			return err
 		}
-		if c.asJSON {
-			return exitOK, c.print(map[string]any{"hold": receipt.ID})
-		}
-		_, err = fmt.Fprintln(c.stdout, receipt.ID)
-		return exitOK, err
+		return c.holds(holds)
 	}
-	holds, err := j.Holds(ctx)
+	if err := k.knows(ctx, j); err != nil {
+		return done(j, err)
+	}
+	n, err := matching(ctx, audit.Query{Tenant: k.tenant, Patient: h.Patient, Actor: h.Actor, Since: h.Since, Until: h.Until}, -1, j)
+	if err != nil {
+		return done(j, err)
+	}
+	receipt, err := j.Hold(ctx, h)
 	if err = done(j, err); err != nil {
-		return 0, err
+		return err
 	}
-	return exitOK, c.holds(holds)
+	if c.asJSON {
+		return c.print(map[string]any{"folder": dir, "hold": receipt.ID, "events": n})
+	}
+	fmt.Fprintf(c.stderr, "matching in the journal in %s: %s\n", dir, plural(uint64(n), "event", "events"))
+	_, err = fmt.Fprintln(c.stdout, receipt.ID)
+	return err
 }
 
 // holds prints the holds in force.

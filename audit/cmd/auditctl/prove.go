@@ -4,8 +4,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/part164/part164/audit"
@@ -29,8 +31,14 @@ DESCRIPTION
     journal's signing key.
 
     The line names the patient by a pseudonym, and everything else that it
-    holds is shown to whoever gets the proof. An event of more than 1,024
-    records has several lines, each with an ID of its own.
+    holds is shown to whoever gets the proof: of a list the pseudonyms of all
+    records in the line, up to 1,024, and their fields. Nothing can be left out
+    of a line, which is hashed as a whole. That is PHI: prove says on the
+    standard error how many records it shows, and a proof of more than the
+    recipient's own is not theirs to have. An event of more than 1,024 records
+    has several lines, each with an ID of its own. After a rotation of the
+    journal's keys the proof shows the events of the rotations, too, and by
+    whom they were made.
 
 OPTIONS
     --witness FILE|URL
@@ -82,5 +90,30 @@ func runProve(ctx context.Context, c *call) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := c.shown(&p); err != nil {
+		return 0, err
+	}
 	return exitOK, c.print(p)
+}
+
+// shown says on the standard error whom the proof shows besides one patient.
+func (c *call) shown(p *audit.Proof) error {
+	writer, number, _ := strings.Cut(p.Event, ".")
+	seq, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return err
+	}
+	l, err := audit.ParseLine(audit.Position{Writer: writer, Seq: seq}, []byte(p.Line))
+	if err != nil {
+		return err
+	}
+	patients := make(map[string]bool)
+	for _, o := range l.Objects {
+		patients[o.Tenant+"/"+o.Patient] = true
+	}
+	if len(patients) > 1 {
+		_, err = fmt.Fprintf(c.stderr, "auditctl prove: the proof shows %s of %d patients, by pseudonym, with their fields: it is PHI of all of them\n",
+			plural(uint64(len(l.Objects)), "record", "records"), len(patients))
+	}
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"strconv"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
@@ -33,8 +34,8 @@ const keyedManual = `    --kek FILE
         The tenant on whose behalf the journal is opened.
     --purpose CODE
         The purpose of use, of HL7 PurposeOfUse, such as HCOMPL or PATRQT.
-        That this user of the operating system opened the journal for it is
-        recorded in the journal first.
+        That this user of the operating system, os:uid.NUMBER, opened the
+        journal for it is recorded in the journal first.
 `
 
 // keyed adds the flags.
@@ -88,17 +89,22 @@ func (k *keyed) openOwn(ctx context.Context, dir string) (*audit.Journal, contex
 	return j, ctx, nil
 }
 
-// osUser returns who runs auditctl, as an ID: the name where it can stand in
-// an event, else the number.
+// osUser returns who runs auditctl, as an ID: the user's number, which the
+// system itself vouches for. A name is not put with it: without cgo it comes out
+// of the environment where the number is not in /etc/passwd, and whoever runs
+// auditctl can say there what they like.
 func osUser() (string, error) {
-	u, err := user.Current()
-	if err != nil {
-		return "", fmt.Errorf("the user of the operating system is not known, and would be recorded: %w", err)
-	}
-	for _, id := range []string{"os:" + u.Username, "os:uid." + u.Uid} {
-		if access.CheckID(id) == nil {
-			return id, nil
+	number := strconv.Itoa(os.Getuid())
+	if os.Getuid() < 0 { // Windows: the token's SID
+		u, err := user.Current()
+		if err != nil {
+			return "", fmt.Errorf("the user of the operating system is not known, and would be recorded: %w", err)
 		}
+		number = u.Uid
 	}
-	return "", fmt.Errorf("neither the name nor the number of this user can stand in an event")
+	id := "os:uid." + number
+	if err := access.CheckID(id); err != nil {
+		return "", fmt.Errorf("the number of this user cannot stand in an event: it %w", err)
+	}
+	return id, nil
 }

@@ -13,6 +13,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -127,6 +128,7 @@ type reporting struct {
 	actor, session     string
 	loss               string
 	patients, states   string
+	unknown            bool // no event is about the patient
 }
 
 func runReport(ctx context.Context, c *call) (_ int, err error) {
@@ -153,6 +155,10 @@ func runReport(ctx context.Context, c *call) (_ int, err error) {
 		return 0, usagef("it takes a kind of report (access, disclosures, breach or review) and a folder")
 	case c.asJSON && r.html != "":
 		return 0, usagef("--json and --html are two ways to print: choose one")
+	case !slices.Contains([]string{"access", "disclosures", "breach", "review"}, args[0]):
+		return 0, usagef("there is no report %q: access, disclosures, breach or review", args[0])
+	case r.patient == "" && (args[0] == "access" || args[0] == "disclosures"):
+		return 0, usagef("--patient is needed: whose record it is about")
 	}
 	reporter, ctx, closeAll, err := r.open(ctx, args[1:])
 	if err != nil {
@@ -162,6 +168,9 @@ func runReport(ctx context.Context, c *call) (_ int, err error) {
 	made, err := r.make(ctx, reporter, args[0])
 	if err != nil {
 		return 0, err
+	}
+	if r.unknown {
+		fmt.Fprintln(c.stderr, "auditctl report: no event of the tenant is about this patient: is the ID right?")
 	}
 	return exitOK, c.printReport(made, r.html)
 }
@@ -198,6 +207,16 @@ func (r *reporting) open(ctx context.Context, dirs []string) (_ *report.Reporter
 			return nil, nil, nil, fmt.Errorf("%s: %w", dir, err)
 		}
 		sources = append(sources, s)
+	}
+	if err := r.keyed.knows(ctx, sources...); err != nil {
+		return nil, nil, nil, err
+	}
+	if r.patient != "" {
+		n, err := matching(ctx, audit.Query{Tenant: r.keyed.tenant, Patient: r.patient}, 1, sources...)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		r.unknown = n == 0
 	}
 	reporter, err := report.New(report.Config{Sources: sources, Audit: journal, Access: keyholder{r.keyed.tenant},
 		Merged: func(context.Context, string, string) ([]string, error) { return r.merged, nil }})

@@ -127,7 +127,11 @@ func (c *call) proved(ev *audit.Stored, cp audit.Checkpoint, rotated bool, seen 
 	p := &printer{w: c.stdout}
 	p.f("event      %s is in the journal %s\n", ev.ID, cp.Origin)
 	p.f("what       %s, %s, at %s by the writer's clock\n", ev.Type, ev.Outcome, stamp(ev.Time))
-	p.f("who        %s of %s, for %s\n", ev.Actor.ID, ev.Actor.Tenant, ev.Purpose)
+	if ev.Actor.ID == "" {
+		p.f("who        no principal: the trail itself, or a sign-in that failed\n")
+	} else {
+		p.f("who        %s of %s, for %s\n", ev.Actor.ID, dash(ev.Actor.Tenant), dash(string(ev.Purpose)))
+	}
 	for _, o := range ev.Objects {
 		p.f("record     %s %s of patient %s: %v\n", o.Type, o.Record, o.Patient, o.Fields)
 	}

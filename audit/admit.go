@@ -64,7 +64,7 @@ func (a *lineActor) check() error {
 			return bad
 		}
 	}
-	if a.Kind != "" && !isKind(a.Kind) || a.Assurance < 0 || a.Assurance > 3 {
+	if a.Kind != "" && !isKind(a.Kind) || a.BehalfKind != "" && !isKind(a.BehalfKind) || a.Assurance < 0 || a.Assurance > 3 {
 		return bad
 	}
 	if addr, err := netip.ParseAddr(a.Addr); a.Addr != "" && (err != nil || addr.Zone() != "") && !isID(a.Addr) { // a patient's is a pseudonym

@@ -20,7 +20,7 @@ func TestDecodeRefusesWhatNoJournalWrites(t *testing.T) {
 	const hash = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
 	text := `{"seq":7,"prev":"x","time":"2026-01-02T03:04:05.000006Z","type":"` + string(Disclosed) + `","attempt":"j1.3","outcome":"success","reason":"","action":"read",` +
 		`"code":"` + string(access.DenyRule) + `","decision":"d-1","request":"q-1","citation":"164.512(a)","about":"j1.4","rule":"bulk","root":"` + hash + `","node":"n-1",` +
-		`"user":"u-2","user_kind":"human","actor":{"id":"u-1","tenant":"t-1","kind":"human","behalf":"u-3","roles":["nurse"],"session":"s-1","addr":"192.0.2.1"},` +
+		`"user":"u-2","user_kind":"human","actor":{"id":"u-1","tenant":"t-1","kind":"human","behalf":"u-3","behalf_kind":"human","roles":["nurse"],"session":"s-1","addr":"192.0.2.1"},` +
 		`"purpose":"TREAT","disclosure":{"basis":"law","recipient":"c-1","protocol":"p-1","frequency":"daily"},"detail":"` + hash + `",` +
 		`"rotation":{"from":"part164/j1+a1b2c3d4+AaBb","to":"part164/j1+a1b2c3d5+AaBb"},` +
 		`"objects":[{"type":"patient","tenant":"t-2","fields":["name"],"refs":[{"record":"r-1","patient":"_-AbCdEfGhIjKlMnOpQrSt","digests":["0123456789abcdef"]}]}],"crc":"01234567"}`
@@ -30,7 +30,7 @@ func TestDecodeRefusesWhatNoJournalWrites(t *testing.T) {
 	// Every string value but those that the frame checks.
 	n := 0
 	for _, name := range []string{"attempt", "outcome", "reason", "action", "code", "decision", "request", "citation", "about", "rule", "root", "node", "user", "user_kind",
-		"id", "tenant", "kind", "behalf", "session", "addr", "purpose", "basis", "recipient", "protocol", "frequency", "detail", "from", "to", "type", "record", "patient"} {
+		"id", "tenant", "kind", "behalf", "behalf_kind", "session", "addr", "purpose", "basis", "recipient", "protocol", "frequency", "detail", "from", "to", "type", "record", "patient"} {
 		for at := 0; ; {
 			i := strings.Index(text[at:], `"`+name+`":"`)
 			if i < 0 {
@@ -57,7 +57,7 @@ func TestDecodeRefusesWhatNoJournalWrites(t *testing.T) {
 			t.Errorf("%s: %+v", list, s)
 		}
 	}
-	if n != 36 {
+	if n != 37 {
 		t.Errorf("%d strings were attacked", n)
 	}
 	for what, change := range map[string][2]string{
@@ -90,7 +90,7 @@ func TestDecodeRefusesWhatNoJournalWrites(t *testing.T) {
 func TestDecodeTakesWhatStampDoes(t *testing.T) {
 	t.Parallel()
 	k := testKeys(t)
-	ctx := access.With(t.Context(), access.Principal{ID: "u:1.a_b-c", Tenant: "t-1", Kind: access.Proxy, OnBehalf: "r-1", Roles: []string{"a:b.c"}, Session: "0198c5d2-7f3b-7a10-8e5c-3d1f0a9b2c4d", Assurance: 3}, access.BreakGlass)
+	ctx := access.With(t.Context(), access.Principal{ID: "u:1.a_b-c", Tenant: "t-1", Kind: access.Proxy, OnBehalf: "r-1", OnBehalfKind: access.Patient, Roles: []string{"nurse"}, Session: "0198c5d2-7f3b-7a10-8e5c-3d1f0a9b2c4d", Assurance: 3}, access.BreakGlass)
 	for _, ev := range []Event{
 		{Type: Revealed, Outcome: Partial, Action: "read.some", Count: 3, Objects: []Object{{Type: "a.b_1", Record: strings.Repeat("r", 64), Patient: "p", Fields: []string{"x.y"}, Denied: true}}},
 		{Type: Alerted, Outcome: Failure, Reason: ReasonLimit, Rule: "bulk", About: k.writer + ".18446744073709551615", User: "u", UserKind: access.Patient},

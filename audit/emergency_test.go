@@ -163,7 +163,7 @@ func TestEmergencyIsRecordedAtClose(t *testing.T) {
 func TestEmergencyOfASlowDiskIsRecordedOnce(t *testing.T) {
 	t.Parallel()
 	d, dir := onDisk(t)
-	j := openOn(t, d, dir, audit.Config{CheckpointEvery: 5 * time.Millisecond, Timeout: 200 * time.Millisecond,
+	j := openOn(t, d, dir, audit.Config{CheckpointEvery: 5 * time.Millisecond, Timeout: time.Second,
 		EmergencyOpen: &audit.Emergency{Alarm: func(int) {}, Stderr: new(buffer)}})
 	glass := access.With(t.Context(), access.Principal{ID: "u-1", Tenant: "t-1", Kind: access.Human}, access.BreakGlass)
 	var slow atomic.Bool
@@ -201,7 +201,7 @@ func TestEmergencyDoesNotWaitForStderr(t *testing.T) {
 	t.Parallel()
 	d, dir := onDisk(t)
 	h := make(hung)
-	j := openOn(t, d, dir, audit.Config{CheckpointEvery: 5 * time.Millisecond, Timeout: 200 * time.Millisecond,
+	j := openOn(t, d, dir, audit.Config{CheckpointEvery: 5 * time.Millisecond, Timeout: time.Second,
 		EmergencyOpen: &audit.Emergency{Alarm: func(int) {}, Stderr: h}})
 	glass := access.With(t.Context(), access.Principal{ID: "u-1", Tenant: "t-1", Kind: access.Human}, access.BreakGlass)
 	diskGone(d)

@@ -199,6 +199,11 @@ func TestRefusalsLeaveTheReserve(t *testing.T) {
 	d, dir := onDisk(t)
 	j := openOn(t, d, dir, audit.Config{CheckpointEvery: 10 * time.Millisecond})
 	d.SetFree(1000)
+	// Until it is known that there is no room, nothing is kept for anybody.
+	waitFor(t, func() bool {
+		record(t, j, search(1))
+		return errors.Is(j.Ready(), audit.ErrDiskFull)
+	})
 	denial := audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Objects: wide(700).Objects}
 	denials, err := 0, error(nil)
 	for ; err == nil && denials < 100; denials++ {

@@ -5,6 +5,7 @@
 package audit_test
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -25,7 +26,7 @@ func TestNoLinkIsWrittenThrough(t *testing.T) {
 		t.Fatal(err)
 	}
 	victim := filepath.Join(filepath.Dir(dir), "victim")
-	if err := os.WriteFile(victim, []byte("precious"), 0o640); err != nil {
+	if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o640), os.Chmod(victim, 0o640)); err != nil { // whatever the umask
 		t.Fatal(err)
 	}
 	for _, name := range []string{"owner.tmp", "keys.json.tmp", "verifier.pub.tmp", "purged.tmp", "next"} {

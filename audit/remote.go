@@ -164,6 +164,7 @@ func Restore(dir string, lines iter.Seq2[[]byte, error]) error {
 type restoring struct {
 	dir      string
 	file     *os.File
+	size     int64 // of the segment, once it is full
 	segments int
 }
 
@@ -203,7 +204,7 @@ func (r *restoring) line(w *lineWriter, text []byte) error {
 		if err := r.end(false); err != nil {
 			return err
 		}
-		r.segments++
+		r.segments, r.size = r.segments+1, h.Size
 		if r.file, err = os.OpenFile(filepath.Join(r.dir, segmentName(h.Segment)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
 			return err
 		}
@@ -239,11 +240,13 @@ func (r *restoring) end(last bool) error {
 	if r.file == nil {
 		return nil
 	}
-	err := r.file.Sync()
-	if !last {
-		err = errors.Join(err, r.file.Chmod(0o400))
+	var err error
+	if last { // zeros behind its lines: it is not full
+		err = r.file.Truncate(r.size)
+	} else {
+		err = r.file.Chmod(0o400)
 	}
-	err = errors.Join(err, r.file.Close())
+	err = errors.Join(err, r.file.Sync(), r.file.Close())
 	r.file = nil
 	if last {
 		err = errors.Join(err, syncFolder(r.dir))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"time"
 )
@@ -29,6 +30,10 @@ func claimFolder(dir string, cfg *Config) (release func() error, err error) {
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("%w: it cannot be made: %w: name a folder that this user may write to", ErrFolder, err)
+	}
+	if info, err := os.Stat(dir); err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o002 != 0 {
+		// Not refused: volumes are often mounted so, for one process alone.
+		cfg.Log.Warn("audit: everybody on this machine may write to the journal's folder: chmod o-w it")
 	}
 	name, kind, err := fileSystem(dir)
 	switch {

@@ -13,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"github.com/part164/part164/audit"
 )
 
@@ -101,6 +104,24 @@ func TestRootLeavesAFolderToItsOwner(t *testing.T) {
 		of := info.Sys().(*syscall.Stat_t)
 		if of.Uid != app || of.Gid != app || info.Mode().Perm()&0o077 != 0 && !strings.HasSuffix(e.Name(), ".pub") {
 			t.Errorf("%s: owner %d:%d, mode %v", e.Name(), of.Uid, of.Gid, info.Mode())
+		}
+	}
+}
+
+// A folder that everybody may write to is named in the log, and only that.
+func TestAnOpenFolderIsNamed(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[os.FileMode]int{0o700: 0, 0o777: 1} {
+		core, logs := observer.New(zap.WarnLevel)
+		j, dir := open(t, audit.Config{Log: zap.New(core)})
+		if err := errors.Join(j.Close(), os.Chmod(dir, mode)); err != nil {
+			t.Fatal(err)
+		}
+		if err := reopen(t, dir, audit.Config{Log: zap.New(core)}).Close(); err != nil {
+			t.Fatal(err)
+		}
+		if n := logs.FilterMessageSnippet("chmod o-w").Len(); n != want {
+			t.Errorf("mode %v: %d warnings, want %d", mode, n, want)
 		}
 	}
 }

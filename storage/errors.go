@@ -24,7 +24,9 @@ var (
 // Errors of statements.
 var (
 	// ErrConflict means that the record changed, or left the scope, since it
-	// was read. Read it again.
+	// was read. Read it again. A database may also ask for the transaction to be
+	// done again, as the victim of a deadlock for instance: such an error has a
+	// method SQLState that returns 40001 or 40P01.
 	ErrConflict = errors.New("storage: conflict: the record changed since it was read: read it again")
 
 	// ErrDuplicate means that another record has this value in a unique field,

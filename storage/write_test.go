@@ -103,7 +103,7 @@ func TestNoUpdateIsLost(t *testing.T) {
 					switch err := db.WithContext(ctx).Save(&x).Error; {
 					case err == nil:
 						done++
-					case errors.Is(err, storage.ErrConflict):
+					case errors.Is(err, storage.ErrConflict), storage.InTheWay(err):
 						conflicts.Add(1)
 					default:
 						t.Errorf("Save = %v", err)

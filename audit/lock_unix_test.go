@@ -32,10 +32,11 @@ func TestALookKeepsNobodyFromOpening(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if err := unix.Flock(int(d.Fd()), unix.LOCK_SH); err != nil {
+	fd := int(d.Fd())
+	if err := unix.Flock(fd, unix.LOCK_SH); err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(50*time.Millisecond, func() { _ = unix.Flock(int(d.Fd()), unix.LOCK_UN) })
+	time.AfterFunc(50*time.Millisecond, func() { _ = unix.Flock(fd, unix.LOCK_UN) })
 	if j, err = audit.Open(dir, audit.Config{Development: true, SegmentSize: 256 << 10}); err != nil {
 		t.Fatal(err)
 	}

@@ -640,11 +640,13 @@ func TestCheckBesideWriters(t *testing.T) {
 				ctx := accesstest.As(t, t.Context(), "physician", access.Treatment)
 				for i := range 12 {
 					p := patients[(w+i)%len(patients)]
-					err := c.DB.DB.WithContext(ctx).Model(&Patient{}).Where("id = ?", p.ID).Update("name", storage.Seal(fmt.Sprintf("Doe %d %d", w, i))).Error
+					err := redo(func() error {
+						return c.DB.DB.WithContext(ctx).Model(&Patient{}).Where("id = ?", p.ID).Update("name", storage.Seal(fmt.Sprintf("Doe %d %d", w, i))).Error
+					})
 					e := Encounter{PatientID: p.ID, Reason: storage.Seal("x")}
-					err = errors.Join(err, c.DB.DB.WithContext(ctx).Create(&e).Error)
+					err = errors.Join(err, redo(func() error { return c.DB.DB.WithContext(ctx).Create(&e).Error }))
 					if i%2 == 0 {
-						err = errors.Join(err, c.DB.DB.WithContext(ctx).Delete(&Encounter{}, "id = ?", e.ID).Error)
+						err = errors.Join(err, redo(func() error { return c.DB.DB.WithContext(ctx).Delete(&Encounter{}, "id = ?", e.ID).Error }))
 					}
 					if err != nil {
 						t.Errorf("write: %v", err)

@@ -49,7 +49,7 @@ func (j *jobRun) batch(next jobRow, f func(*jobBatch) error) error {
 		if err = j.ctx.Err(); err != nil {
 			return err
 		}
-		if err = j.tryBatch(next, f); err == nil {
+		if err = again(j.ctx, func() error { return j.tryBatch(next, f) }); err == nil {
 			return nil
 		}
 		if errors.Is(err, ErrJobRunning) || errors.Is(err, access.ErrDenied) || errors.Is(err, audit.ErrUnavailable) || errors.Is(err, errUnknown) || try == jobTries-1 {

@@ -179,19 +179,21 @@ func (p *plugin) addCheck(ctx context.Context, m *model, columnName, prefix stri
 	}
 	// The triggers anew, in one transaction, because other processes may write,
 	// or start too.
-	tx, err := p.pool.begin(ctx, nil)
+	err = p.transaction(ctx, func(tx *txConn) error {
+		if err := p.dropCheckOn(ctx, tx.Tx, m, columnName, prefix); err != nil {
+			return err
+		}
+		for _, sql := range statements {
+			if _, err := tx.Tx.ExecContext(ctx, sql); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return fail(err)
 	}
-	if err := p.dropCheckOn(ctx, tx.Tx, m, columnName, prefix); err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	for _, sql := range statements {
-		if _, err := tx.Tx.ExecContext(ctx, sql); err != nil {
-			return errors.Join(fail(err), tx.Rollback())
-		}
-	}
-	return tx.Commit()
+	return nil
 }
 
 // checkSQL is the statements that put a constraint on one column.

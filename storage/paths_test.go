@@ -216,7 +216,7 @@ func TestFirstWritersOfATenant(t *testing.T) {
 					p := jane()
 					p.MRN = storage.Seal(fmt.Sprintf("MRN-%d-%d", round, i))
 					p.Encounters = []Encounter{{Reason: storage.Seal("first")}}
-					if err := db.WithContext(ctx).Create(&p).Error; err != nil {
+					if err := redo(func() error { return db.WithContext(ctx).Create(&p).Error }); err != nil {
 						t.Errorf("round %d: Create = %v", round, err)
 					}
 				})
@@ -247,7 +247,7 @@ func TestFirstWriterOfATenantRollsBack(t *testing.T) {
 				wg.Go(func() {
 					p := jane()
 					p.MRN = storage.Seal(fmt.Sprintf("MRN-%d-%d", round, i))
-					if err := db.WithContext(ctx).Create(&p).Error; err != nil {
+					if err := redo(func() error { return db.WithContext(ctx).Create(&p).Error }); err != nil {
 						t.Errorf("round %d: Create = %v", round, err)
 					}
 				})

@@ -111,7 +111,10 @@ func (r *relay) settle(ctx context.Context, trail audit.Trail) (committed int, e
 		if len(refused) > 0 {
 			r.plugin.cfg.Log.Error("outbox rows refused: this trail never issued them, or they were rolled back", zap.Int("rows", len(refused)))
 		}
-		if err := r.plugin.own(ctx, conn).Where("attempt IN ?", ids).Delete(&outboxRow{}).Error; err != nil {
+		err = again(ctx, func() error {
+			return r.plugin.own(ctx, conn).Where("attempt IN ?", ids).Delete(&outboxRow{}).Error
+		})
+		if err != nil {
 			return committed, fmt.Errorf("storage: delete from phi_outbox: %w", err)
 		}
 		committed += len(rows) - len(refused)

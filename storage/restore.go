@@ -168,21 +168,21 @@ func (p *plugin) signMeta(ctx context.Context) error {
 	if m, ok, err := p.readMeta(ctx, inner(p.pool)); err != nil || ok && m.MAC != nil {
 		return err
 	}
-	tx, err := p.pool.begin(ctx, nil)
+	err := p.transaction(ctx, func(tx *txConn) error {
+		keys, err := tx.keys.IndexingKeys(ctx, metaTenant)
+		if err != nil {
+			return err
+		}
+		m, err := p.lockMeta(ctx, tx.Tx)
+		if err != nil || m.MAC != nil || m.Tombstones != 0 {
+			return err
+		}
+		return p.saveMeta(ctx, tx.Tx, metaMAC{keys}, &m)
+	})
 	if err != nil {
 		return fmt.Errorf("storage: sign phi_meta: %w", err)
 	}
-	keys, err := tx.keys.IndexingKeys(ctx, metaTenant)
-	if err == nil {
-		var m metaRow
-		if m, err = p.lockMeta(ctx, tx.Tx); err == nil && m.MAC == nil && m.Tombstones == 0 {
-			err = p.saveMeta(ctx, tx.Tx, metaMAC{keys}, &m)
-		}
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("storage: sign phi_meta: %w", err), tx.Rollback())
-	}
-	return tx.Commit()
+	return nil
 }
 
 func (p *plugin) lockMeta(ctx context.Context, conn gorm.ConnPool) (metaRow, error) {
@@ -355,25 +355,20 @@ func Reapply(ctx context.Context, db *gorm.DB, others ...audit.History) (int, er
 	if uint64(known) < count {
 		return n, fmt.Errorf("%w: %d of %d shreds are not in the trails that were given: give those of every node", ErrRestored, count-uint64(known), count)
 	}
-	tx, err := p.pool.begin(ctx, nil)
-	if err != nil {
-		return n, fmt.Errorf("storage: reapply: %w", err)
-	}
-	meta, err = p.lockMeta(ctx, tx.Tx)
-	if err == nil {
-		var stones uint64
-		if stones, err = p.countTombstones(ctx, tx.Tx); err != nil {
-			return n, errors.Join(fmt.Errorf("storage: reapply: %w", err), tx.Rollback())
+	err = p.transaction(ctx, func(tx *txConn) (err error) {
+		if meta, err = p.lockMeta(ctx, tx.Tx); err != nil {
+			return err
+		}
+		stones, err := p.countTombstones(ctx, tx.Tx)
+		if err != nil {
+			return err
 		}
 		meta.Tombstones = max(meta.Tombstones, count, stones)
 		meta.Absent = meta.Tombstones - stones
 		meta.Generation = max(meta.Generation, p.restore.generation()) + reapplied
-		err = p.saveMeta(ctx, tx.Tx, mac, &meta)
-	}
+		return p.saveMeta(ctx, tx.Tx, mac, &meta)
+	})
 	if err != nil {
-		return n, errors.Join(fmt.Errorf("storage: reapply: %w", err), tx.Rollback())
-	}
-	if err := tx.Commit(); err != nil {
 		return n, fmt.Errorf("storage: reapply: %w", err)
 	}
 	if _, err := p.recordAs(ctx, audit.Event{Type: audit.Restored, Outcome: audit.Success, Count: n}); err != nil {

@@ -557,19 +557,19 @@ func (s sealer) Seal(ctx context.Context, b crypto.Binding, plaintext []byte) ([
 		return nil, errSubject
 	}
 	b = ofSecret(b)
-	tx, err := s.p.pool.begin(ctx, nil)
+	var cell []byte
+	err := s.p.transaction(ctx, func(tx *txConn) error {
+		keys, err := tx.keys.SealingKeys(ctx, b.Tenant, []string{""})
+		if err != nil {
+			return err
+		}
+		cell, err = keys[""].Seal(nil, plaintext, b)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("storage: seal: %w", err)
 	}
-	keys, err := tx.keys.SealingKeys(ctx, b.Tenant, []string{""})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("storage: seal: %w", err), tx.Rollback())
-	}
-	cell, err := keys[""].Seal(nil, plaintext, b)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("storage: seal: %w", err), tx.Rollback())
-	}
-	return cell, tx.Commit()
+	return cell, nil
 }
 
 // Open implements crypto.Sealer.

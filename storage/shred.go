@@ -248,26 +248,31 @@ type erased struct {
 // destroy deletes one patient's keys in one transaction, unless they are gone
 // already.
 func (s *shredding) destroy(id string) (g erased, err error) {
-	tx, err := s.pool.begin(s.ctx, nil)
+	done := false
+	err = s.transaction(s.ctx, func(tx *txConn) (err error) {
+		done = false
+		ticket, err := s.cfg.Audit.Attempt(s.ctx, audit.Event{Type: audit.WriteAttempt, Outcome: audit.Success, Action: access.Shred, Objects: []audit.Object{s.object(id)}})
+		if err != nil {
+			return err
+		}
+		tx.add(ticket)
+		if err := s.outbox(s.ctx, tx, ticket); err != nil {
+			return err
+		}
+		if g, err = s.erase(s.ctx, tx.Tx, s.mac, s.models, s.tenant, id, true); err != nil {
+			return err
+		}
+		if g.keys == 0 && g.emptied == 0 && !g.before && id == s.subject {
+			return fmt.Errorf("the patient has no key, so that there is nothing to destroy: %w", crypto.ErrNoKey)
+		}
+		done = true
+		return nil
+	})
+	if err != nil && done {
+		return g, fmt.Errorf("the outcome of COMMIT is not known: call Shred again: %w", err)
+	}
 	if err != nil {
 		return g, err
-	}
-	ticket, err := s.cfg.Audit.Attempt(s.ctx, audit.Event{Type: audit.WriteAttempt, Outcome: audit.Success, Action: access.Shred, Objects: []audit.Object{s.object(id)}})
-	if err == nil {
-		tx.add(ticket)
-		err = s.outbox(s.ctx, tx, ticket)
-	}
-	if err == nil {
-		g, err = s.erase(s.ctx, tx.Tx, s.mac, s.models, s.tenant, id, true)
-	}
-	if err == nil && g.keys == 0 && g.emptied == 0 && !g.before && id == s.subject {
-		err = fmt.Errorf("the patient has no key, so that there is nothing to destroy: %w", crypto.ErrNoKey)
-	}
-	if err != nil {
-		return g, errors.Join(err, tx.Rollback())
-	}
-	if err := tx.Commit(); err != nil {
-		return g, fmt.Errorf("the outcome of COMMIT is not known: call Shred again: %w", err)
 	}
 	s.scrub(s.ctx)
 	return g, nil
@@ -494,14 +499,11 @@ func (p *plugin) shredAgain(ctx context.Context, mac metaMAC, tenant, subject st
 	if err != nil {
 		return err
 	}
-	tx, err := p.pool.begin(ctx, nil)
-	if err != nil {
+	err = p.transaction(ctx, func(tx *txConn) error {
+		_, err := p.erase(ctx, tx.Tx, mac, models, tenant, subject, false)
 		return err
-	}
-	if _, err := p.erase(ctx, tx.Tx, mac, models, tenant, subject, false); err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	if err := tx.Commit(); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	p.scrub(ctx)

@@ -502,7 +502,7 @@ func TestShredRacesWithWriters(t *testing.T) {
 					<-start
 					for i := range 8 {
 						e := Encounter{PatientID: p.ID, Reason: storage.Seal(fmt.Sprintf("%d/%d", w, i))}
-						switch err := db.WithContext(physician(t)).Create(&e).Error; {
+						switch err := redo(func() error { return db.WithContext(physician(t)).Create(&e).Error }); {
 						case err == nil:
 							committed.Add(1)
 						case errors.Is(err, crypto.ErrShredded):

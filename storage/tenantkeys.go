@@ -4,7 +4,6 @@ package storage
 
 import (
 	"context"
-	"time"
 
 	"github.com/part164/part164/access"
 )
@@ -18,7 +17,7 @@ func (c *pool) firstKeys(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	p, tenant := c.plugin, s.Principal().Tenant
+	tenant := s.Principal().Tenant
 	if _, done := c.tenants.Load(tenant); done {
 		return
 	}
@@ -28,20 +27,8 @@ func (c *pool) firstKeys(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	for try := range 5 {
-		err := c.makeFirstKeys(ctx, tenant)
-		if err == nil {
-			c.tenants.Store(tenant, nil)
-			return
-		}
-		if e, ok := p.clean("insert into", "phi_tenant_keys", err).(*databaseError); !ok || e.state != "40001" {
-			return
-		}
-		select { // a deadlock with another process that does the same
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Duration(try+1) * 5 * time.Millisecond):
-		}
+	if again(ctx, func() error { return c.makeFirstKeys(ctx, tenant) }) == nil {
+		c.tenants.Store(tenant, nil)
 	}
 }
 

@@ -726,7 +726,7 @@ func TestFirstWritesOfOneSubjectAtOnce(t *testing.T) {
 			db := []*storagetest.DB{x, y}[i%2]
 			wg.Go(func() {
 				e := letter{PatientID: subject, Text: storage.Seal(fmt.Sprint("text ", i))}
-				if err := db.WithContext(physician(t)).Create(&e).Error; err != nil {
+				if err := redo(func() error { return db.WithContext(physician(t)).Create(&e).Error }); err != nil {
 					t.Errorf("Create: %v", err)
 				}
 			})

@@ -60,9 +60,15 @@ func record(t testing.TB, j *audit.Journal, n int) {
 	}
 }
 
-// grow records until the journal has a checkpoint over more than size lines.
+// grow records until the journal has a checkpoint over more than size lines, and
+// than its last one.
 func grow(t testing.TB, j *audit.Journal, size uint64) audit.Checkpoint {
 	t.Helper()
+	was, err := j.LastCheckpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	size = max(size, was.Size)
 	record(t, j, 3)
 	for range 2000 {
 		cp, err := j.LastCheckpoint(t.Context())

@@ -61,7 +61,7 @@ func TestShredAfterADeadlock(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		both := func(query string) {
+		lock := func(query string) {
 			t.Helper()
 			rows, err := tx.QueryContext(ctx, query)
 			if err != nil {
@@ -78,7 +78,7 @@ func TestShredAfterADeadlock(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		both("SELECT * FROM phi_meta FOR UPDATE")
+		lock("SELECT * FROM phi_meta FOR UPDATE")
 		done := make(chan error, 1)
 		go func() {
 			_, err := storage.Shred(officer(t), db.DB, p.ID, order)
@@ -94,7 +94,7 @@ func TestShredAfterADeadlock(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		both("SELECT * FROM phi_tenant_keys FOR UPDATE")
+		lock("SELECT * FROM phi_tenant_keys FOR UPDATE")
 		if err := tx.Commit(); err != nil {
 			t.Fatal(err)
 		}

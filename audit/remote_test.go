@@ -250,6 +250,8 @@ func TestAnOutageOfTheRemoteRefuses(t *testing.T) {
 		}
 		wg.Wait()
 		if round%10 == 9 {
+			// However few deliveries the writers shared, the remote is down now.
+			sink.setFail(func([][]byte) (int, error) { return 0, down })
 			if _, err := j.Record(ctx, search(1)); !errors.Is(err, down) {
 				t.Errorf("Record(remote down) = %v, want its error", err)
 			}

@@ -43,6 +43,7 @@ OPTIONS
 
 EXIT STATUS
     0   done
+    1   a journal is broken
     3   it could not run: no journal, no key, no such detail, or bad usage
 
 EXAMPLES
@@ -69,7 +70,7 @@ func runDetail(ctx context.Context, c *call) (int, error) {
 	case *erase == "" && e != audit.Erasure{}:
 		return 0, usagef("--citation and --early go with --erase")
 	}
-	j, ctx, err := k.open(ctx, args[0])
+	j, ctx, err := k.openKnown(ctx, args[0])
 	if err != nil {
 		return 0, err
 	}

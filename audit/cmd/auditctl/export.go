@@ -5,8 +5,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/part164/part164/audit"
@@ -112,11 +110,6 @@ func runExport(ctx context.Context, c *call) (int, error) {
 	}
 	if ferr := out.Flush(); ferr != nil {
 		return 0, ferr
-	}
-	var corrupt *audit.CorruptError
-	if errors.As(err, &corrupt) {
-		fmt.Fprintf(c.stderr, "auditctl export: %v\n", err)
-		return exitBroken, nil
 	}
 	return exitOK, err
 }

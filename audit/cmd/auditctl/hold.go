@@ -57,6 +57,7 @@ OPTIONS
 
 EXIT STATUS
     0   done
+    1   a journal is broken
     3   it could not run: no journal, no key, no such hold, or bad usage
 
 EXAMPLES
@@ -113,7 +114,7 @@ func runHold(ctx context.Context, c *call) (int, error) {
 
 // hold lists the holds of one journal, or begins or ends one.
 func (c *call) hold(ctx context.Context, k *keyed, dir string, h audit.Hold, release string) error {
-	j, ctx, err := k.open(ctx, dir)
+	j, ctx, err := k.openKnown(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -126,9 +127,6 @@ func (c *call) hold(ctx context.Context, k *keyed, dir string, h audit.Hold, rel
 			return err
 		}
 		return c.holds(holds)
-	}
-	if err := k.knows(ctx, j); err != nil {
-		return done(j, err)
 	}
 	n, err := matching(ctx, audit.Query{Tenant: k.tenant, Patient: h.Patient, Actor: h.Actor, Since: h.Since, Until: h.Until}, -1, j)
 	if err != nil {

@@ -38,6 +38,7 @@ OPTIONS
 
 EXIT STATUS
     0   done
+    1   a journal is broken
     3   it could not run: no journal, no key, or bad usage
 
 EXAMPLES
@@ -61,7 +62,7 @@ func runKeys(ctx context.Context, c *call) (int, error) {
 		return 0, usagef("it takes one folder")
 	}
 	if *rotate {
-		j, ctx, err := k.open(ctx, dirs[0])
+		j, ctx, err := k.openKnown(ctx, dirs[0])
 		if err != nil {
 			return 0, err
 		}

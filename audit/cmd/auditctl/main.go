@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/signal"
 	"text/tabwriter"
+
+	"github.com/part164/part164/audit"
 )
 
 // Exit codes, the same for every command.
@@ -28,7 +30,7 @@ type command struct {
 	name    string
 	summary string // one line for auditctl help
 	manual  string
-	run     func(ctx context.Context, c *call) (code int, err error) // with an error the code is exitCannotRun
+	run     func(ctx context.Context, c *call) (code int, err error) // with an error the code is exitBroken where a journal is corrupt, else exitCannotRun
 }
 
 // commands are all there are, in the order of auditctl help.
@@ -101,6 +103,7 @@ func (cmd *command) call(ctx context.Context, args []string, stdout, stderr io.W
 	c := newCall(cmd.name, args, stdout, stderr)
 	code, err := cmd.run(ctx, c)
 	var usage *usageError
+	var corrupt *audit.CorruptError
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(stdout, cmd.manual)
@@ -110,6 +113,9 @@ func (cmd *command) call(ctx context.Context, args []string, stdout, stderr io.W
 		return exitCannotRun
 	case err != nil:
 		fmt.Fprintf(c.stderr, "auditctl %s: %v\n", cmd.name, err)
+		if errors.As(err, &corrupt) {
+			return exitBroken
+		}
 		return exitCannotRun
 	}
 	return code

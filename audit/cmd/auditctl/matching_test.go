@@ -22,7 +22,8 @@ func TestWhatIsMistypedIsSaid(t *testing.T) {
 	other := append([]string{}, keyed...)
 	other[3] = "t-l"
 	for range 2 { // its own record of the first try makes no tenant known
-		for _, args := range [][]string{{"hold", dir, "--reason", "court", "--patient", "r-1"}, {"report", "access", dir, "--patient", "r-1"}} {
+		for _, args := range [][]string{{"hold", dir, "--reason", "court", "--patient", "r-1"}, {"report", "access", dir, "--patient", "r-1"},
+			{"detail", dir, "j-1.2"}, {"purge", dir, "--before", "2001-01-01"}, {"keys", dir, "--rotate"}} {
 			if code, out, errs := ctl(t, append(args, other...)...); code != exitCannotRun || out != "" || !strings.Contains(errs, "no event of this tenant") {
 				t.Errorf("%v: exit %d, %q, %q", args, code, out, errs)
 			}

@@ -44,6 +44,7 @@ OPTIONS
 
 EXIT STATUS
     0   done, also where there was nothing to remove
+    1   a journal is broken
     3   it could not run: no journal, no key, or bad usage
 
 EXAMPLES
@@ -70,7 +71,7 @@ func runPurge(ctx context.Context, c *call) (int, error) {
 	if p.Before, err = day(*before); err != nil || p.Before.After(time.Now()) {
 		return 0, usagef("--before is not a day of the past such as 2018-01-01")
 	}
-	j, ctx, err := k.open(ctx, dirs[0])
+	j, ctx, err := k.openKnown(ctx, dirs[0])
 	if err != nil {
 		return 0, err
 	}

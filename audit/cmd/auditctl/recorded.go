@@ -55,6 +55,18 @@ func (k *keyed) open(ctx context.Context, dir string) (*audit.Journal, context.C
 	return k.openOwn(ctx, dir)
 }
 
+// openKnown is open where the journal has an event of the tenant.
+func (k *keyed) openKnown(ctx context.Context, dir string) (*audit.Journal, context.Context, error) {
+	j, ctx, err := k.open(ctx, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := k.knows(ctx, j); err != nil {
+		return nil, nil, done(j, err)
+	}
+	return j, ctx, nil
+}
+
 // openOwn opens the journal in dir, or makes it, and records in it who did, before anything of
 // it is shown. Close it. The context has the user as its principal.
 func (k *keyed) openOwn(ctx context.Context, dir string) (*audit.Journal, context.Context, error) {

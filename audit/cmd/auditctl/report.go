@@ -100,6 +100,7 @@ OPTIONS
 
 EXIT STATUS
     0   done
+    1   a journal is broken
     3   it could not run: no journal, no key, bad usage, or it could not be
         recorded
 

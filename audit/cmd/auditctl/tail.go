@@ -94,8 +94,7 @@ func runTail(ctx context.Context, c *call) (int, error) {
 		var corrupt *audit.CorruptError
 		switch {
 		case errors.As(err, &corrupt):
-			fmt.Fprintf(c.stderr, "auditctl tail: %v\n", err)
-			return exitBroken, nil
+			return 0, err
 		case *follow && ctx.Err() != nil: // interrupted: that is how following ends
 			return exitOK, nil
 		case err != nil || !*follow:

@@ -25,7 +25,10 @@ func TestAWipedJournalIsNotAnEmptyOne(t *testing.T) {
 		if err := wipe(path, info.Size()); err != nil {
 			t.Fatal(err)
 		}
-		for _, args := range [][]string{{"verify", dir}, {"tail", dir}, {"export", dir}, {"export", dir, "--format", "fhir"}} {
+		keyed := []string{"--kek", filepath.Clean(dir) + ".kek", "--tenant", "t-1", "--purpose", "HCOMPL"}
+		for _, args := range [][]string{
+			append([]string{"report", "review", dir}, keyed...), append([]string{"hold", dir}, keyed...), append([]string{"purge", dir, "--before", "2001-01-01"}, keyed...),
+			{"verify", dir}, {"tail", dir}, {"export", dir}, {"export", dir, "--format", "fhir"}} {
 			if code, out, errs := ctl(t, args...); code != exitBroken {
 				t.Errorf("%s: %v: exit %d: %s%s", name, args, code, out, errs)
 			}

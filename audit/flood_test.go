@@ -194,6 +194,33 @@ func TestBestEffortIsDroppedAndCounted(t *testing.T) {
 	})
 }
 
+// A disk that hangs holds nobody up for long who records what is not required.
+func TestBestEffortIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, dir := onDisk(t)
+		j := openOn(t, d, dir, audit.Config{CheckpointEvery: time.Minute, Timeout: 2 * time.Second})
+		release := make(chan struct{})
+		d.Fail(func(op audittest.Op, name string) (int, error) {
+			if op == audittest.DiskSync && name == firstSegment {
+				<-release
+			}
+			return 0, nil
+		})
+		begin := time.Now()
+		if _, err := j.Record(doctor(t), audit.Event{Type: audit.Alerted, Outcome: audit.Success, Rule: "bulk"}); err != nil {
+			t.Errorf("Record(alert, disk hangs) = %v, want no error", err)
+		}
+		if took := time.Since(begin); took != 100*time.Millisecond {
+			t.Errorf("Record took %v, want 100ms", took)
+		}
+		close(release)
+		d.Fail(nil)
+		if err := j.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // The last quarter of the last segment is kept for what opens records.
 func TestRefusalsLeaveTheReserve(t *testing.T) {
 	t.Parallel()

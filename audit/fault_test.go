@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -110,16 +111,27 @@ func kept(t testing.TB, j *audit.Journal) map[string]audit.Stored {
 // ofType returns the events of a type in dir, oldest first.
 func ofType(t testing.TB, dir string, typ audit.Type) (out []audit.Stored) {
 	t.Helper()
-	all, err := audit.All(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	all := everything(t, dir)
 	for i := range all {
 		if s := all[len(all)-1-i]; s.Type == typ {
 			out = append(out, s)
 		}
 	}
 	return out
+}
+
+// everything returns all events of a journal, newest first. One that is open may
+// be writing its last line just now.
+func everything(t testing.TB, dir string) []audit.Stored {
+	t.Helper()
+	all, err := audit.All(dir)
+	for begin := time.Now(); err != nil && time.Since(begin) < 10*time.Second; runtime.Gosched() {
+		all, err = audit.All(dir)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 func TestAcknowledgedEventsSurviveAPowerCut(t *testing.T) {

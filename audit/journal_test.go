@@ -40,10 +40,7 @@ func TestJournalKeepsTheContract(t *testing.T) {
 	audittest.TestTrail(t, func(t *testing.T) (audit.Trail, func() []audit.Stored) {
 		j, dir := open(t, audit.Config{})
 		return j, func() []audit.Stored {
-			events, err := audit.All(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
+			events := everything(t, dir)
 			slices.Reverse(events)
 			return events
 		}

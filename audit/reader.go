@@ -4,9 +4,11 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"os"
+	"time"
 
 	"github.com/part164/part164/crypto"
 )
@@ -65,7 +67,7 @@ func (r *Reader) Events(ctx context.Context, q Query) iter.Seq2[Stored, error] {
 		m, err := r.journal.matcher(q)
 		var e end
 		if err == nil {
-			e, err = r.newest()
+			e, err = r.newest(ctx)
 		}
 		if err == nil {
 			err = r.journal.scan(ctx, e, m, yield)
@@ -76,9 +78,27 @@ func (r *Reader) Events(ctx context.Context, q Query) iter.Seq2[Stored, error] {
 	}
 }
 
-// newest is the end of what is in the folder, by its newest segment, which a
-// writer may be at.
-func (r *Reader) newest() (end, error) {
+// newest is the end of what is in the folder. What looks like damage is looked
+// at again: it may be a write in the making, of which pages are seen as they
+// come.
+func (r *Reader) newest(ctx context.Context) (end, error) {
+	const tries, pause = 20, 50 * time.Millisecond
+	for try := 1; ; try++ {
+		e, err := r.newestNow()
+		var corrupt *CorruptError
+		if !errors.As(err, &corrupt) || try == tries {
+			return e, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return end{}, ctx.Err()
+		}
+	}
+}
+
+// newestNow is newest by the newest segment as it is now.
+func (r *Reader) newestNow() (end, error) {
 	names, err := r.journal.disk.List()
 	if err != nil {
 		return end{}, err

@@ -3,12 +3,14 @@
 package audit_test
 
 import (
+	"bytes"
 	"errors"
 	"iter"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
@@ -120,5 +122,62 @@ func TestReaderRefuses(t *testing.T) {
 		if _, err := audit.OpenReader(tt.dir, tt.kek); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", name, err, tt.want)
 		}
+	}
+}
+
+// A Reader waits for a write of which it has seen some pages, and not for ever.
+func TestReaderWaitsForAWriteInTheMaking(t *testing.T) {
+	for _, comes := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			dir, kek := audittest.Dir(t), cryptotest.NewKEK()
+			j, err := audit.Open(dir, audit.Config{KEK: kek})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				if _, err := j.Record(doctor(t), wide(20)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(dir, firstSegment)
+			whole, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			half := slices.Clone(whole)
+			begin := bytes.LastIndex(bytes.TrimRight(half, "\x00\n"), []byte("\n")) // of the last line
+			clear(half[begin+11 : begin+101])
+			if err := os.WriteFile(path, half, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r, err := audit.OpenReader(dir, kek)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, ended := 0, make(chan error, 1)
+			go func() {
+				for _, err := range r.Events(t.Context(), audit.Query{Tenant: "t-1"}) {
+					if err != nil {
+						ended <- err
+						return
+					}
+					n++
+				}
+				ended <- nil
+			}()
+			synctest.Wait()
+			if comes {
+				if err := os.WriteFile(path, whole, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var corrupt *audit.CorruptError
+			if err := <-ended; comes && (err != nil || n != 3) || !comes && !errors.As(err, &corrupt) {
+				t.Errorf("it comes: %t: %d events, %v", comes, n, err)
+			}
+		})
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/part164/part164/audit"
@@ -25,7 +24,7 @@ func (w *wall) set(ahead time.Duration) { w.by.Store(int64(ahead)) }
 
 func TestClocksAreCompared(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		var database wall
 		var down atomic.Bool
 		j, dir := open(t, audit.Config{Timeout: 10 * time.Second, Clocks: []audit.Clock{{Name: "database", Now: func(ctx context.Context) (time.Time, error) {
@@ -133,7 +132,7 @@ func TestAClockThatIsSetBack(t *testing.T) {
 
 func TestAClockThatIsSetForward(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		var clock wall
 		j, dir := open(t, audit.Config{Now: clock.now})
 		time.Sleep(10 * time.Second)

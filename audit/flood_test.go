@@ -13,7 +13,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/part164/part164/access"
@@ -97,7 +96,7 @@ func TestAFloodOfRefusalsHoldsNothingUp(t *testing.T) {
 
 func TestRefusalsOfALaneAreOneEventAMinute(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		j, dir := open(t, audit.Config{})
 		begin := time.Now()
 		for i := range 300 { // five minutes
@@ -148,7 +147,7 @@ func TestDenialsOfAPrincipalStandAlone(t *testing.T) {
 // What is not required is dropped while the disk hangs or is full, quickly,
 // and counted.
 func TestBestEffortIsDroppedAndCounted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		d, dir := onDisk(t)
 		j := openOn(t, d, dir, audit.Config{CheckpointEvery: 5 * time.Millisecond, Timeout: 2 * time.Second})
 		d.Fail(func(op audittest.Op, name string) (int, error) {
@@ -196,16 +195,10 @@ func TestBestEffortIsDroppedAndCounted(t *testing.T) {
 
 // A disk that hangs holds nobody up for long who records what is not required.
 func TestBestEffortIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		d, dir := onDisk(t)
 		j := openOn(t, d, dir, audit.Config{CheckpointEvery: time.Minute, Timeout: 2 * time.Second})
-		release := make(chan struct{})
-		d.Fail(func(op audittest.Op, name string) (int, error) {
-			if op == audittest.DiskSync && name == firstSegment {
-				<-release
-			}
-			return 0, nil
-		})
+		answers := hang(d)
 		begin := time.Now()
 		if _, err := j.Record(doctor(t), audit.Event{Type: audit.Alerted, Outcome: audit.Success, Rule: "bulk"}); err != nil {
 			t.Errorf("Record(alert, disk hangs) = %v, want no error", err)
@@ -213,8 +206,7 @@ func TestBestEffortIsBounded(t *testing.T) {
 		if took := time.Since(begin); took != 100*time.Millisecond {
 			t.Errorf("Record took %v, want 100ms", took)
 		}
-		close(release)
-		d.Fail(nil)
+		answers()
 		if err := j.Close(); err != nil {
 			t.Error(err)
 		}

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/part164/part164/audit"
@@ -265,7 +264,7 @@ func TestReadHoldsBackTheLastGroupOfALiveJournal(t *testing.T) {
 // another follows.
 func TestReadSeesTheLastGroupSoon(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		j, dir := open(t, audit.Config{CheckpointEvery: time.Second})
 		time.Sleep(2500 * time.Millisecond)
 		lines, err := readAll(t, dir, audit.Position{})
@@ -287,7 +286,7 @@ func TestReadSeesTheLastGroupSoon(t *testing.T) {
 // be alarmed.
 func TestVerifyOfAJournalThatWasIdle(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		j, dir := open(t, audit.Config{CheckpointEvery: time.Second})
 		time.Sleep(14*time.Minute + 300*time.Millisecond)
 		record(t, j, reveal("r-1"))

@@ -128,7 +128,7 @@ func TestReaderRefuses(t *testing.T) {
 // A Reader waits for a write of which it has seen some pages, and not for ever.
 func TestReaderWaitsForAWriteInTheMaking(t *testing.T) {
 	for _, comes := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
 			dir, kek := audittest.Dir(t), cryptotest.NewKEK()
 			j, err := audit.Open(dir, audit.Config{KEK: kek})
 			if err != nil {

@@ -297,7 +297,7 @@ func TestAnOutageOfTheRemoteRefuses(t *testing.T) {
 
 // A remote that hangs holds nobody up for longer than the timeout.
 func TestARemoteThatHangs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		sink := &remote{}
 		j, _ := open(t, audit.Config{Durability: sink, CheckpointEvery: time.Minute, Timeout: 200 * time.Millisecond})
 		release := make(chan struct{})

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/part164/part164/audit"
@@ -33,7 +32,7 @@ func silences(t *testing.T, dir string) []audit.Silence {
 // an idle journal signs, and one that was closed says so.
 func TestVerifyNamesTheTimesWithoutAHeartbeat(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		cfg := audit.Config{CheckpointEvery: time.Minute}
 		const rest = 5 * time.Hour
 		j, idle := open(t, cfg)

@@ -28,12 +28,19 @@ func matching(ctx context.Context, q audit.Query, limit int, of ...report.Source
 	return n, nil
 }
 
-// knows refuses a tenant of which there is nothing: it was mistyped, and
-// whatever were said of it would be taken for the truth about another.
+// knows refuses a tenant of which there is nothing but that auditctl was run for
+// it: it was mistyped, and whatever were said of it would be taken for the truth
+// about another. A report counts: a journal of report --record holds nothing else.
 func (k *keyed) knows(ctx context.Context, of ...report.Source) error {
-	n, err := matching(ctx, audit.Query{Tenant: k.tenant}, 1, of...)
-	if err == nil && n == 0 {
-		return usagef("--tenant: the journal has no event of this tenant")
+	for _, s := range of {
+		for ev, err := range s.Events(ctx, audit.Query{Tenant: k.tenant}) {
+			if err != nil {
+				return err
+			}
+			if ev.Type != audit.Reported || ev.Action != openJournal {
+				return nil
+			}
+		}
 	}
-	return err
+	return usagef("--tenant: the journal has no event of this tenant")
 }

@@ -43,6 +43,29 @@ func TestWhatIsMistypedIsSaid(t *testing.T) {
 	}
 }
 
+// A journal of report --record has nothing but the reports: its keys are rotated
+// and it is purged as any other, and a mistyped tenant is still refused.
+func TestAJournalOfReportsIsKept(t *testing.T) {
+	t.Parallel()
+	dir, _, keyed := keeping(t)
+	own := filepath.Join(filepath.Dir(dir), "own")
+	if code, _, errs := ctl(t, append([]string{"report", "access", dir, "--patient", "r-1", "--record", own}, keyed...)...); code != exitOK {
+		t.Fatal(code, errs)
+	}
+	for range 2 {
+		for _, args := range [][]string{{"keys", own, "--rotate"}, {"purge", own, "--before", "2001-01-01"}} {
+			other := append([]string{}, keyed...)
+			other[3] = "t-l"
+			if code, out, errs := ctl(t, append(args, other...)...); code != exitCannotRun || out != "" || !strings.Contains(errs, "no event of this tenant") {
+				t.Errorf("%v of a mistyped tenant: exit %d, %q, %q", args, code, out, errs)
+			}
+			if code, out, errs := ctl(t, append(args, keyed...)...); code != exitOK {
+				t.Errorf("%v: exit %d, %q, %q", args, code, out, errs)
+			}
+		}
+	}
+}
+
 // A hold is of one journal: several folders are given in one run.
 func TestHoldTakesSeveralFolders(t *testing.T) {
 	t.Parallel()

@@ -67,6 +67,9 @@ func (k *keyed) openKnown(ctx context.Context, dir string) (*audit.Journal, cont
 	return j, ctx, nil
 }
 
+// openJournal is what a run records that it did, before anything else.
+const openJournal access.Action = "open_journal"
+
 // openOwn opens the journal in dir, or makes it, and records in it who did, before anything of
 // it is shown. Close it. The context has the user as its principal.
 func (k *keyed) openOwn(ctx context.Context, dir string) (*audit.Journal, context.Context, error) {
@@ -94,7 +97,7 @@ func (k *keyed) openOwn(ctx context.Context, dir string) (*audit.Journal, contex
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := j.Record(ctx, audit.Event{Type: audit.Reported, Outcome: audit.Success, Action: "open_journal"}); err != nil {
+	if _, err := j.Record(ctx, audit.Event{Type: audit.Reported, Outcome: audit.Success, Action: openJournal}); err != nil {
 		_ = j.Close()
 		return nil, nil, err
 	}

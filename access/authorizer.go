@@ -39,36 +39,14 @@ type Request struct {
 	Resources []Resource
 }
 
-// A Code explains a verdict in one word, for audit and for tests.
-type Code string
-
-// The verdict codes.
-const (
-	AllowRule   Code = "ALLOW_RULE"    // a rule of the policy allows it
-	DenyInvalid Code = "DENY_INVALID"  // no valid scope, an empty field, or an engine error
-	DenyTenant  Code = "DENY_TENANT"   // another tenant's record
-	DenyRule    Code = "DENY_RULE"     // a rule of the policy denies it
-	DenyNoRule  Code = "DENY_NO_RULE"  // no rule allows the action on this type
-	DenyPurpose Code = "DENY_PURPOSE"  // a rule would allow it, but not for this purpose
-	DenySubject Code = "DENY_RELATION" // the principal has no relation to this patient
-)
-
-// Known reports whether c is one of the codes above. An audit event takes no
-// other.
-func (c Code) Known() bool {
-	switch c {
-	case AllowRule, DenyInvalid, DenyTenant, DenyRule, DenyNoRule, DenyPurpose, DenySubject:
-		return true
-	}
-	return false
-}
-
 // A Verdict is the answer for one resource. The zero Verdict denies.
 type Verdict struct {
 	Allow bool
 	Code  Code
 	Rule  string   // the deciding rule, for auditors; empty when none
 	Path  []string // role path from the principal to the rule, for auditors
+	Grant string   // ID of the grant without which it would be denied; empty where none was needed
+	Near  string   // of a denial: what would have allowed it, for auditors; never for the caller
 }
 
 // A Decision answers a [Request], one verdict a resource in the same order.
@@ -76,6 +54,7 @@ type Verdict struct {
 type Decision struct {
 	ID       string // random; names the decision to auditors and to callers; passes CheckDecisionID
 	Verdicts []Verdict
+	Revision uint64 // of the policy that decided; 0 where it has none
 }
 
 // CheckDecisionID reports why id cannot name a [Decision] in an audit record: it
@@ -116,30 +95,6 @@ type Authorizer interface {
 	// the zero Filter and a [*DeniedError], so that the caller can record the
 	// denial by its decision ID.
 	Filter(ctx context.Context, action Action, resourceType string) (Filter, error)
-}
-
-// A Filter says which rows of one resource type are in reach. storage turns it
-// into SQL. The zero Filter matches no row.
-type Filter struct {
-	Tenant      string   // rows of this tenant; empty matches none
-	AllSubjects bool     // every patient of the tenant
-	Subjects    []string // else: these patients only; empty matches none
-}
-
-// Match reports whether a row of tenant about subject is in reach.
-func (f Filter) Match(tenant, subject string) bool {
-	if f.Tenant == "" || f.Tenant != tenant {
-		return false
-	}
-	if f.AllSubjects {
-		return true
-	}
-	for _, s := range f.Subjects {
-		if s != "" && s == subject {
-			return true
-		}
-	}
-	return false
 }
 
 // An Invalidator ends what a principal holds; session implements it.

@@ -58,33 +58,6 @@ func TestCheckDecisionID(t *testing.T) {
 	}
 }
 
-func TestFilterMatch(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		name            string
-		f               access.Filter
-		tenant, subject string
-		want            bool
-	}{
-		{"zero", access.Filter{}, "", "", false},
-		{"zero, a row", access.Filter{}, "t-1", "p-1", false},
-		{"no tenant, all subjects", access.Filter{AllSubjects: true}, "", "p-1", false},
-		{"all subjects", access.Filter{Tenant: "t-1", AllSubjects: true}, "t-1", "p-1", true},
-		{"all subjects, about nobody", access.Filter{Tenant: "t-1", AllSubjects: true}, "t-1", "", true},
-		{"another tenant", access.Filter{Tenant: "t-1", AllSubjects: true}, "t-2", "p-1", false},
-		{"a row without tenant", access.Filter{Tenant: "t-1", AllSubjects: true}, "", "p-1", false},
-		{"no subjects", access.Filter{Tenant: "t-1"}, "t-1", "p-1", false},
-		{"one of the subjects", access.Filter{Tenant: "t-1", Subjects: []string{"p-0", "p-1"}}, "t-1", "p-1", true},
-		{"not one of them", access.Filter{Tenant: "t-1", Subjects: []string{"p-0", "p-1"}}, "t-1", "p-2", false},
-		{"an empty subject matches nobody", access.Filter{Tenant: "t-1", Subjects: []string{""}}, "t-1", "", false},
-		{"a subject of another tenant", access.Filter{Tenant: "t-1", Subjects: []string{"p-1"}}, "t-2", "p-1", false},
-	} {
-		if got := tt.f.Match(tt.tenant, tt.subject); got != tt.want {
-			t.Errorf("%s: Match = %v, want %v", tt.name, got, tt.want)
-		}
-	}
-}
-
 func TestDeniedErrorIsErrDenied(t *testing.T) {
 	t.Parallel()
 	var err error = &access.DeniedError{Action: access.Read, Resource: "patient", Code: access.DenyPurpose, Decision: "d-1"}
@@ -110,12 +83,39 @@ func TestPurposesAreTheValidOnes(t *testing.T) {
 		}
 		seen[p] = true
 	}
-	if len(seen) != 12 {
-		t.Errorf("%d purposes, want 12", len(seen))
+	if len(seen) != 62 {
+		t.Errorf("%d purposes, want 62", len(seen))
 	}
-	for _, p := range []access.Purpose{"", "TREATMENT", "treat", "*"} {
-		if p.Valid() {
-			t.Errorf("%q is valid", p)
+	for _, p := range []access.Purpose{"", "TREATMENT", "treat", "*", "PurposeOfUse", "SYSADMN"} {
+		if p.Valid() || p.Parent() != "" || p.IsA(p) || p.IsA("") || p.IsA(access.Treatment) || access.Treatment.IsA(p) {
+			t.Errorf("%q is valid, or a kind of something", p)
+		}
+	}
+}
+
+func TestPurposeIsA(t *testing.T) {
+	t.Parallel()
+	for p, parent := range map[access.Purpose]access.Purpose{
+		"TREAT": "", "COC": "TREAT", "ETREAT": "TREAT", "BTG": "ETREAT", "ERTREAT": "ETREAT", "CAREMGT": "HOPERAT",
+		"HSYSADMIN": "HOPERAT", "LABELING": "HSYSADMIN", "HTEST": "SYSDEV", "MILDCRG": "COVERAGE", "COVERAGE": "HPAYMT",
+		"CLINTRCHNPC": "CLINTRCH", "CLINTRCH": "HRESCH", "PWATRNY": "PATRQT", "THREAT": "PUBHLTH", "HMARKT": "",
+	} {
+		if p.Parent() != parent {
+			t.Errorf("%s is a kind of %q, want %q", p, p.Parent(), parent)
+		}
+	}
+	for _, p := range access.Purposes() {
+		for _, q := range access.Purposes() {
+			want := p == q
+			for up := p.Parent(); up != ""; up = up.Parent() {
+				want = want || up == q
+			}
+			if p.IsA(q) != want {
+				t.Errorf("%s.IsA(%s) = %v", p, q, !want)
+			}
+		}
+		if p.Emergency() != (p == "ETREAT" || p == "BTG") {
+			t.Errorf("%s.Emergency() = %v", p, p.Emergency())
 		}
 	}
 }

@@ -62,9 +62,10 @@ func ExampleJob() {
 
 func ExampleFilter_Match() {
 	f := access.Filter{Tenant: "t-1", Subjects: []string{"p-1"}}
-	fmt.Println(f.Match("t-1", "p-1"), f.Match("t-1", "p-2"), f.Match("t-2", "p-1"))
-	fmt.Println(access.Filter{}.Match("t-1", "p-1"))
+	rows := []access.Resource{{Tenant: "t-1", Patient: "p-1"}, {Tenant: "t-1", Patient: "p-2"}, {Tenant: "t-2", Patient: "p-1"}}
+	fmt.Println(f.Match(context.Background(), rows...))
+	fmt.Println(access.Filter{}.Match(context.Background(), rows...))
 	// Output:
-	// true false false
-	// false
+	// [true false false] <nil>
+	// [false false false] <nil>
 }

@@ -2,38 +2,37 @@
 
 package access
 
-// A Purpose is a purpose of use from HL7 v3 ActReason, value set
-// PurposeOfUse. The zero Purpose denies.
+// A Purpose is a purpose of use, a code of HL7 v3 ActReason. It is what a route
+// or a job says that PHI is used for. The zero Purpose denies.
 type Purpose string
 
-// The purposes of use that the SDK's starter policies name.
-const (
-	Treatment          Purpose = "TREAT"     // 45 CFR 164.501, treatment
-	EmergencyTreatment Purpose = "ETREAT"    // treatment in an emergency
-	BreakGlass         Purpose = "BTG"       // emergency access, 45 CFR 164.312(a)(2)(ii)
-	CareManagement     Purpose = "CAREMGT"   // coordination of care
-	Payment            Purpose = "HPAYMT"    // 45 CFR 164.501, payment
-	Operations         Purpose = "HOPERAT"   // 45 CFR 164.501, health care operations
-	Compliance         Purpose = "HCOMPL"    // review of access, 45 CFR 164.308(a)(1)(ii)(D)
-	RecordManagement   Purpose = "RECORDMGT" // upkeep of records
-	SystemAdmin        Purpose = "SYSADMN"   // administration of the system
-	PatientRequest     Purpose = "PATRQT"    // 45 CFR 164.524
-	PublicHealth       Purpose = "PUBHLTH"   // 45 CFR 164.512(b)
-	Research           Purpose = "HRESCH"    // 45 CFR 164.512(i)
-)
-
-// Purposes returns every purpose above, in that order.
-func Purposes() []Purpose {
-	return []Purpose{Treatment, EmergencyTreatment, BreakGlass, CareManagement, Payment, Operations, Compliance,
-		RecordManagement, SystemAdmin, PatientRequest, PublicHealth, Research}
+// Valid reports whether p is one of [Purposes].
+func (p Purpose) Valid() bool {
+	_, ok := p.parent()
+	return ok
 }
 
-// Valid reports whether p is one of the purposes above.
-func (p Purpose) Valid() bool {
-	switch p {
-	case Treatment, EmergencyTreatment, BreakGlass, CareManagement, Payment, Operations, Compliance,
-		RecordManagement, SystemAdmin, PatientRequest, PublicHealth, Research:
-		return true
+// Parent returns the purpose that p is a kind of, as [Treatment] is that of
+// [CareCoordination]; empty for a purpose at the top, and for what is none.
+func (p Purpose) Parent() Purpose {
+	parent, _ := p.parent()
+	return parent
+}
+
+// IsA reports whether p is q or a kind of it. What is no purpose is a kind of
+// nothing.
+func (p Purpose) IsA(q Purpose) bool {
+	for p.Valid() && q.Valid() {
+		if p == q {
+			return true
+		}
+		p = p.Parent()
 	}
 	return false
 }
+
+// Emergency reports whether p is treatment in an emergency outside an emergency
+// room: [EmergencyTreatment] or [BreakGlass]. Such a purpose is never meant by a
+// rule that names [Treatment], because it reaches patients to whom the caller
+// has no relation: a rule has to name it.
+func (p Purpose) Emergency() bool { return p == EmergencyTreatment || p == BreakGlass }

@@ -46,9 +46,9 @@ func ExamplePolicy_WriteTo() {
 		log.Fatal(err)
 	}
 	// Output:
-	// minimum necessary policy 58e74c59bdd4514bee23df1739e4a5f0: what is not listed is withheld
+	// minimum necessary policy 6dd502cc063e7b25be23171ff646711d: what is not listed is withheld
 	// ROLE             PURPOSE        VIEW        WRITE   CLASSES
-	// admin            SYSADMN        withhold    no      every class
+	// admin            HSYSADMIN      withhold    no      every class
 	// billing          HPAYMT         reveal      no      name, street, city, county, zip, date, dob, mrn, operational
 	// billing          HPAYMT         mask        no      phone, ssn
 	// billing          HPAYMT         reveal      change  plan, account

@@ -44,7 +44,7 @@ EXIT STATUS
 EXAMPLES
     auditctl keys data/audit
     auditctl keys data/audit --rotate \
-        --kek data/audit.kek --tenant t-1 --purpose SYSADMN
+        --kek data/audit.kek --tenant t-1 --purpose HSYSADMIN
 `
 
 func keysCommand() command {

@@ -37,7 +37,7 @@ const carriedPrefix = "carried-"
 func carriedFile(last int) string { return carriedPrefix + strconv.Itoa(last) }
 
 // carriedTypes are the events that outlast a purge.
-func carriedTypes() []Type { return []Type{WriteAttempt, Committed, RolledBack, Shredded, Merged} }
+func carriedTypes() []Type { return []Type{WriteAttempt, PolicyChanged, Committed, RolledBack, Shredded, Merged} }
 
 // A carrying writes what a purge carries forward.
 type carrying struct {
@@ -138,7 +138,7 @@ func (c *carrying) event(s *Stored) error {
 			c.ends[s.Attempt] = s.Type == Committed
 		}
 		return nil
-	case WriteAttempt:
+	case WriteAttempt, PolicyChanged:
 		return c.attempt(s)
 	}
 	return c.put(s)
@@ -158,7 +158,7 @@ func (c *carrying) attempt(s *Stored) error {
 		return nil
 	case !ended: // it is told behind what goes, or somebody else decides
 		return c.put(s)
-	case s.Action == access.Shred:
+	case s.Action == access.Shred, s.Type == PolicyChanged:
 		return c.commit(id, s)
 	}
 	kept := *s

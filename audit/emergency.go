@@ -101,7 +101,7 @@ func (k *keptEvent) recorded(timer *time.Timer) (yes, known bool) {
 // keep takes s in memory. It returns cause where that is not allowed.
 func (j *Journal) keep(s Stored, cause error, deadline time.Time) error {
 	e := j.cfg.EmergencyOpen
-	if e == nil || s.Purpose != access.BreakGlass || s.Actor.ID == "" || s.Type == WriteAttempt {
+	if e == nil || s.Purpose != access.BreakGlass || s.Actor.ID == "" || s.Type.attempts() {
 		return cause
 	}
 	now := j.cfg.Now()

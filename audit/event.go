@@ -35,6 +35,8 @@ const (
 	SessionEnded  Type = "session.ended"     // logoff, by whom or what: see Reason
 	FactorChanged Type = "factor.changed"    // an authenticator was bound, changed or removed
 	UserChanged   Type = "user.changed"      // a user was created, disabled or given other roles
+	PolicyChanged Type = "policy.change"     // the access policy is about to change: see Reason, and User where it is about one
+	PolicyRefused Type = "policy.refused"    // a stored access policy was not put in force: see Reason
 	Deviation     Type = "deviation"         // a documented deviation in force since Open
 	Reported      Type = "report"            // the trail itself was read
 	Disclosed     Type = "disclosed"         // PHI left the covered entity: see Disclosure, 45 CFR 164.528
@@ -113,6 +115,12 @@ const (
 	ReasonRepair      Reason = "repair"       // a defect is mended
 	ReasonShredded    Reason = "shredded"     // the patient's keys were destroyed: nothing opens any more
 	ReasonIncident    Reason = "incident"     // an incident is looked into
+
+	ReasonJoined  Reason = "joined"  // somebody joined the workforce
+	ReasonMoved   Reason = "moved"   // somebody has other duties
+	ReasonLeft    Reason = "left"    // somebody left, or was dismissed: 45 CFR 164.308(a)(3)(ii)(C)
+	ReasonReview  Reason = "review"  // a review of access asks for it: 45 CFR 164.308(a)(4)(ii)(C)
+	ReasonAmended Reason = "amended" // the access policy itself is to say something else
 
 	ReasonExplained  Reason = "explained"   // an alert: the access was in order
 	ReasonFalseAlarm Reason = "false"       // an alert: the rule was wrong

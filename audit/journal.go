@@ -120,8 +120,8 @@ func (j *Journal) isClosed() bool {
 
 // Attempt implements [Trail].
 func (j *Journal) Attempt(ctx context.Context, ev Event) (Ticket, error) {
-	if ev.Type != WriteAttempt {
-		return Ticket{}, fmt.Errorf("%w: Type of an attempt is not %s", ErrEvent, WriteAttempt)
+	if err := ev.Type.CheckAttempt(); err != nil {
+		return Ticket{}, err
 	}
 	s, err := Stamp(ctx, ev)
 	if err != nil {

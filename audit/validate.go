@@ -144,7 +144,7 @@ func Stamp(ctx context.Context, ev Event) (Stored, error) {
 		}
 	}
 	switch ev.Type {
-	case Revealed, Fetched, Searched, WriteAttempt, Disclosed, DetailOpened:
+	case Revealed, Fetched, Searched, WriteAttempt, PolicyChanged, Disclosed, DetailOpened:
 		if s.Actor.ID == "" {
 			return Stored{}, fmt.Errorf("%w: %s: %w", ErrEvent, ev.Type, access.ErrNoPrincipal)
 		}
@@ -185,7 +185,7 @@ func checkActor(p *access.Principal) error {
 func (t Type) known() bool {
 	switch t {
 	case Revealed, RevealFailed, Fetched, Searched, Denied, WriteAttempt, Outside, SignIn, SignInFailed,
-		SignInLocked, SessionEnded, FactorChanged, UserChanged, Deviation, Reported,
+		SignInLocked, SessionEnded, FactorChanged, UserChanged, PolicyChanged, PolicyRefused, Deviation, Reported,
 		KeyRotated, Sealed, Shredded, Merged, Checked, Restored,
 		Disclosed, Suspended, Alerted, Disposed, Reviewed, Parked, SinkOpened:
 		return true
@@ -208,10 +208,23 @@ func (t Type) own() bool {
 // implementations of [Trail].
 func (t Type) CheckRecord() error {
 	switch {
-	case t == WriteAttempt:
+	case t.attempts():
 		return fmt.Errorf("%w: Type %s goes through Attempt", ErrEvent, t)
 	case t.own():
 		return fmt.Errorf("%w: Type %s is written by the trail itself", ErrEvent, t)
+	}
+	return nil
+}
+
+// attempts reports whether t announces a write that a [Committed] or
+// [RolledBack] settles.
+func (t Type) attempts() bool { return t == WriteAttempt || t == PolicyChanged }
+
+// CheckAttempt says why ev's type does not go through Attempt: it is no
+// [WriteAttempt] or [PolicyChanged]. It serves implementations of [Trail].
+func (t Type) CheckAttempt() error {
+	if !t.attempts() {
+		return fmt.Errorf("%w: Type of an attempt is neither %s nor %s", ErrEvent, WriteAttempt, PolicyChanged)
 	}
 	return nil
 }
@@ -223,6 +236,7 @@ func (r Reason) known() bool {
 		ReasonConflict, ReasonCell, ReasonForged, ReasonUndone, ReasonKeyLocation, ReasonTransport, ReasonRelation,
 		ReasonDevelopment, ReasonUnsettled, ReasonLimit, ReasonHold, ReasonRetention, ReasonPending, ReasonMigration,
 		ReasonRotation, ReasonRebuild, ReasonRename, ReasonBackOut, ReasonMerge, ReasonUnmerge, ReasonRepair, ReasonIncident, ReasonShredded,
+		ReasonJoined, ReasonMoved, ReasonLeft, ReasonReview, ReasonAmended,
 		ReasonExplained, ReasonFalseAlarm, ReasonEscalated, ReasonViolation, ReasonCourt, ReasonRegulator, ReasonIndividual,
 		ReasonMistake, ReasonLitigation, ReasonOral, ReasonWritten, ReasonDatabase, ReasonWitness, ReasonDisk, ReasonSink,
 		ReasonAhead, ReasonBehind, ReasonSetBack, ReasonSetForward:

@@ -23,6 +23,15 @@ type Config struct {
 	Links  []Link // role inheritance as Go values
 	Policy string // rows as Casbin CSV: p and g lines
 
+	// Assigned says that users have the roles that Assignments give them, and
+	// no others. Where Principal.Roles names any, the principal acts in those of
+	// them only. Without it, Principal.Roles are the roles, and Assignments is
+	// empty.
+	Assigned    bool
+	Assignments []Assignment
+
+	Revision int64 // which version of the policy this is; see Engine.Revision
+
 	Now func() time.Time // the clock of Deviations; nil means time.Now
 }
 
@@ -39,6 +48,8 @@ type policy struct {
 	links    hierarchy
 	casbin   decider
 	loaded   time.Time
+	assigned assigned // nil: principals bring their roles
+	revision int64
 }
 
 // New returns an engine, or an error naming the row, the line or the part of
@@ -90,7 +101,10 @@ func load(cfg Config) (*policy, error) {
 	if err := checkRows(l, rows); err != nil {
 		return nil, err
 	}
-	p := &policy{rows: rows, roles: make(map[string]bool), loaded: cfg.Now()}
+	p := &policy{rows: rows, roles: make(map[string]bool), loaded: cfg.Now(), revision: cfg.Revision}
+	if p.assigned, err = newAssigned(cfg); err != nil {
+		return nil, err
+	}
 	if p.links, err = newHierarchy(rows); err != nil {
 		return nil, err
 	}
@@ -161,7 +175,7 @@ func (e *Engine) Check(ctx context.Context, req access.Request) (access.Decision
 		return invalid(req), err
 	}
 	d := access.Decision{ID: decisionID(), Verdicts: make([]access.Verdict, len(req.Resources))}
-	who, byType := scope.Principal(), make(map[string]access.Verdict)
+	who, byType := p.assigned.active(scope.Principal()), make(map[string]access.Verdict)
 	for i, r := range req.Resources {
 		switch {
 		case r.Tenant == "":

@@ -276,6 +276,32 @@ func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audi
 		}
 	})
 
+	t.Run("a change of the policy is attempted, and no other event", func(t *testing.T) {
+		tr, events := open(t)
+		change := attempt
+		change.Type = audit.PolicyChanged
+		if _, err := tr.Record(as(t), change); !errors.Is(err, audit.ErrEvent) {
+			t.Errorf("Record(%s) = %v, want ErrEvent", change.Type, err)
+		}
+		ticket, err := tr.Attempt(as(t), change)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if refused, err := tr.Commit(t.Context(), []audit.Ticket{ticket}); err != nil || len(refused) != 0 {
+			t.Fatalf("Commit = %v, %v", refused, err)
+		}
+		if got := of(events(), audit.PolicyChanged); len(got) != 1 || got[0].ID != ticket.Attempt || got[0].Actor.ID != nurse.ID {
+			t.Errorf("kept %+v", got)
+		}
+		for _, typ := range []audit.Type{audit.Revealed, audit.UserChanged, audit.Committed} {
+			other := attempt
+			other.Type = typ
+			if _, err := tr.Attempt(as(t), other); !errors.Is(err, audit.ErrEvent) {
+				t.Errorf("Attempt(%s) = %v, want ErrEvent", typ, err)
+			}
+		}
+	})
+
 	t.Run("rollback", func(t *testing.T) {
 		tr, events := open(t)
 		ticket, err := tr.Attempt(as(t), attempt)

@@ -96,8 +96,8 @@ func (tr *Trail) Record(ctx context.Context, ev audit.Event) (audit.Receipt, err
 
 // Attempt implements [audit.Trail].
 func (tr *Trail) Attempt(ctx context.Context, ev audit.Event) (audit.Ticket, error) {
-	if ev.Type != audit.WriteAttempt {
-		return audit.Ticket{}, fmt.Errorf("%w: Type of an attempt is not %s", audit.ErrEvent, audit.WriteAttempt)
+	if err := ev.Type.CheckAttempt(); err != nil {
+		return audit.Ticket{}, err
 	}
 	id, err := tr.record(ctx, ev)
 	if err != nil {

@@ -169,13 +169,13 @@ func shapeOf(l *audit.Line) shape {
 		return dicom("110114", "User Authentication", "110123", "Logout")
 	case audit.FactorChanged:
 		return alert("110137", "User Security Attributes Changed")
-	case audit.UserChanged:
+	case audit.UserChanged, audit.PolicyChanged:
 		return alert("110136", "Security Roles Changed")
 	case audit.Disclosed:
 		return shape{coding{sysDICOM, "110106", "Export"}, coding{sysLifecycle, "disclose", "Disclose Record Lifecycle Event"}, "R", "PrivacyDisclosure.Source"}
 	case audit.Reported, audit.Checked, audit.Reviewed, audit.Disposed, audit.DetailOpened:
 		return shape{coding{sysDICOM, "110101", "Audit Log Used"}, coding{}, "R", ""}
-	case audit.RevealFailed, audit.OutboxRefused, audit.Restored, audit.Sealed, audit.Erased:
+	case audit.RevealFailed, audit.OutboxRefused, audit.PolicyRefused, audit.Restored, audit.Sealed, audit.Erased:
 		return alert("110135", "Object Security Attributes Changed")
 	case audit.Outside, audit.Alerted:
 		return alert("110132", "Use of Restricted Function")

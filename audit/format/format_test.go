@@ -73,6 +73,7 @@ func samples() map[string]audit.Line {
 		{"alert", audit.Stored{Type: audit.Alerted, Rule: "vip", User: "u-17", UserKind: access.Human, About: writer + ".0"}},
 		{"own-record", audit.Stored{Type: audit.Reported, Actor: patient, Purpose: access.PatientRequest, Since: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Until: time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC), Objects: []audit.Object{{Type: "report", Patient: patient.ID}}}},
 		{"opened", audit.Stored{Type: audit.Opened, Node: "node-1"}},
+		{"policy-change", audit.Stored{Type: audit.PolicyChanged, Action: access.Update, Reason: audit.ReasonMoved, Actor: nurse(), Purpose: access.SystemAdmin, Objects: []audit.Object{{Type: "policy", Record: "rRRRRRRRRRRRRRRRRRRR02", Version: 7, Fields: []string{"change"}, Digests: []string{"0123456789abcdef"}}, {Type: "approver", Record: "uUUUUUUUUUUUUUUUUUUU02"}}}},
 	} {
 		out[s.name] = sample(uint64(i), s.Stored)
 	}

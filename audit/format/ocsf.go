@@ -179,6 +179,11 @@ func ocsfClass(l *audit.Line) (class, activity int, name string) {
 			return classUserAccess, 2, "Revoke Privileges"
 		}
 		return classUserAccess, 1, "Assign Privileges"
+	case audit.PolicyChanged:
+		if l.Action == access.Delete {
+			return classUserAccess, 2, "Revoke Privileges"
+		}
+		return classUserAccess, 1, "Assign Privileges"
 	}
 	switch l.Action {
 	case access.Create:
@@ -311,9 +316,9 @@ func correlation(l *audit.Line) string {
 // severity is 0 for what is ordinary, 1 low, 2 medium, 3 high.
 func severity(l *audit.Line) int {
 	switch l.Type {
-	case audit.RevealFailed, audit.OutboxRefused, audit.Restored, audit.Outside, audit.Alerted, audit.Gap, audit.ClockOff:
+	case audit.RevealFailed, audit.OutboxRefused, audit.Restored, audit.Outside, audit.Alerted, audit.Gap, audit.ClockOff, audit.PolicyRefused:
 		return 3
-	case audit.Denied, audit.SignInLocked, audit.Deviation, audit.Shredded, audit.Recovered, audit.Parked, audit.Adopted,
+	case audit.Denied, audit.SignInLocked, audit.PolicyChanged, audit.Deviation, audit.Shredded, audit.Recovered, audit.Parked, audit.Adopted,
 		audit.Purged, audit.Erased, audit.DetailOpened, audit.JournalKeyRotated:
 		return 2
 	case audit.SignInFailed, audit.UserChanged, audit.FactorChanged, audit.RolledBack, audit.KeyRotated:

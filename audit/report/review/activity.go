@@ -30,7 +30,7 @@ type Activity struct {
 
 // signals are the events that want a look by themselves.
 func signals() []audit.Type {
-	return []audit.Type{audit.RevealFailed, audit.Outside, audit.Shredded, audit.Restored, audit.SignInLocked, audit.UserChanged, audit.Deviation,
+	return []audit.Type{audit.RevealFailed, audit.Outside, audit.Shredded, audit.Restored, audit.SignInLocked, audit.UserChanged, audit.PolicyChanged, audit.PolicyRefused, audit.Deviation,
 		audit.Alerted, audit.OutboxRefused, audit.Recovered, audit.ClockOff, audit.Gap, audit.Erased, audit.Held, audit.Released, audit.Purged,
 		audit.JournalKeyRotated, audit.Parked}
 }

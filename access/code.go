@@ -15,6 +15,7 @@ const (
 
 	DenyInvalid     Code = "DENY_INVALID"     // no valid scope, an empty field, or an engine error
 	DenyTenant      Code = "DENY_TENANT"      // another tenant's record
+	DenyAssurance   Code = "DENY_ASSURANCE"   // not signed in strongly enough
 	DenyAddress     Code = "DENY_ADDRESS"     // not from this network address
 	DenyDevice      Code = "DENY_DEVICE"      // the device is not in the state that is asked of it
 	DenyStale       Code = "DENY_STALE"       // the policy is older than it may be, or than the caller asked for
@@ -33,7 +34,7 @@ const (
 func (c Code) Known() bool {
 	switch c {
 	case AllowRule, AllowGrant, AllowBreakGlass,
-		DenyInvalid, DenyTenant, DenyAddress, DenyDevice, DenyStale, DenyRule, DenyNoRule, DenyPurpose,
+		DenyInvalid, DenyTenant, DenyAssurance, DenyAddress, DenyDevice, DenyStale, DenyRule, DenyNoRule, DenyPurpose,
 		DenySubject, DenyGrant, DenyRestriction, DenyConsent, DenyDuty:
 		return true
 	}

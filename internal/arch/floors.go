@@ -45,6 +45,7 @@ var floors = []floor{
 	{dir: "minimize", level: 1},
 	{dir: "session", level: 2},
 	{dir: "access/rbac", level: 2},
+	{dir: "access/pdp", level: 2},
 	{dir: "access/httpaccess", level: 3},
 	{dir: "access/grpcaccess", level: 3},
 	{dir: "access/egress", level: 3},

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pdp
+
+import (
+	"context"
+	"time"
+
+	"github.com/part164/part164/access"
+)
+
+// A Policy is the rules of roles and purposes. [rbac.Engine] is one, and that of
+// storage/policystore. It is safe for concurrent use.
+type Policy interface {
+	// Rule says what the rules say of action on records of resourceType for who
+	// and purpose, whoever the patient is: [access.AllowRule], or a denial with
+	// its code. One scope of ctx sees one version of the rules.
+	Rule(ctx context.Context, who access.Principal, action access.Action, resourceType string, purpose access.Purpose) (access.Verdict, error)
+
+	// Revision names the version that the scope of ctx sees; 0 where versions
+	// have no number.
+	Revision(ctx context.Context) uint64
+}
+
+// Relations know who has to do with whom. They are safe for concurrent use.
+type Relations interface {
+	// Related returns the patients to whom who has a relation at now that
+	// purpose asks for. Nil means none.
+	Related(who access.Principal, purpose access.Purpose, now time.Time) access.Set
+}
+
+// Directives know what patients said about their records. They are safe for
+// concurrent use.
+type Directives interface {
+	// Restricted returns the patients who restrict, at now, what who may see of
+	// resourceType for purpose (45 CFR 164.522(a)). Nil means none.
+	Restricted(who access.Principal, purpose access.Purpose, resourceType string, now time.Time) access.Set
+
+	// Authorized reports whether resourceType may be used for purpose with the
+	// patient's consent or authorization only (45 CFR 164.506(b), 164.508), and
+	// returns the patients who gave it. Needed with a nil set denies.
+	Authorized(who access.Principal, purpose access.Purpose, resourceType string, now time.Time) (needed bool, of access.Set)
+}
+
+// Duties know what one person must not do to one record. They are safe for
+// concurrent use.
+type Duties interface {
+	// Conflicting returns the IDs of the records of resourceType to which who
+	// must not do action, because of what who did before, as who wrote a note
+	// must not countersign it. Nil means none. An error denies everything: what
+	// the caller's roles must not have in common, for instance.
+	Conflicting(who access.Principal, action access.Action, resourceType string, now time.Time) (access.Set, error)
+}
+
+// Grants know the rights that somebody has for a time. They are safe for
+// concurrent use.
+type Grants interface {
+	// Live returns the grants of who that are live at now, whichever node gave
+	// them.
+	Live(ctx context.Context, who access.Principal, now time.Time) ([]Grant, error)
+
+	// Requestable returns the roles that who may ask for.
+	Requestable(who access.Principal) []string
+}
+
+// A Grant is a right for a time. The zero Grant gives nothing.
+type Grant struct {
+	ID         string           // names it in the decision and in the audit trail
+	BreakGlass bool             // emergency access: for Patient, and for emergency purposes only
+	Role       string           // the role that it brings; empty in emergency access
+	Patient    string           // the only patient for whom; empty: all whom the caller has a relation to
+	Purposes   []access.Purpose // for which; empty means none
+	Until      time.Time        // it ends then
+}
+
+// serves reports whether the grant is live for purpose.
+func (g Grant) serves(purpose access.Purpose, now time.Time) bool {
+	if g.ID == "" || !now.Before(g.Until) || g.BreakGlass != purpose.Emergency() || g.BreakGlass == (g.Role != "") || g.BreakGlass && g.Patient == "" {
+		return false
+	}
+	for _, p := range g.Purposes {
+		if purpose == p || !purpose.Emergency() && purpose.IsA(p) {
+			return true
+		}
+	}
+	return false
+}

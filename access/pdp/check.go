@@ -65,56 +65,53 @@ func (p *Point) Check(ctx context.Context, req access.Request) (access.Decision,
 }
 
 // decide sets the verdicts on the resources of one type, which stand at the
-// indexes at.
+// indexes at. Grants are asked for where the caller's own roles do not reach all.
 func (a *asker) decide(req access.Request, resourceType string, at []int, out []access.Verdict) error {
-	branches, none, err := a.branches(req.Action, resourceType)
+	ways, none, open, err := a.own(req.Action, resourceType)
 	if err != nil {
 		return err
 	}
-	var open []int
 	for _, i := range at {
-		switch r := req.Resources[i]; {
-		case len(branches) == 0:
-			out[i] = none
-		case r.ID == "" && r.Patient == "":
-			out[i] = branches[0].verdict
-		default:
-			open = append(open, i)
-		}
+		out[i] = none
 	}
-	for _, b := range branches {
-		if open, err = a.match(b, req, open, out); err != nil {
-			return err
-		}
+	left, err := a.match(ways, req, at, out)
+	if err != nil || len(left) == 0 || !open {
+		return err
 	}
-	return nil
+	if ways, err = a.granted(req.Action, resourceType); err != nil {
+		return err
+	}
+	_, err = a.match(ways, req, left, out)
+	return err
 }
 
-// match allows what a branch reaches, and returns what is left. That has the
-// code of the first branch's denial.
-func (a *asker) match(b branch, req access.Request, open []int, out []access.Verdict) (left []int, err error) {
-	if len(open) == 0 {
-		return nil, nil
-	}
-	rows := make([]access.Resource, len(open))
-	for k, i := range open {
-		rows[k] = req.Resources[i]
-	}
-	in, err := b.filter().Match(a.ctx, rows...)
-	if err != nil {
-		return nil, err
-	}
-	for k, i := range open {
-		if in[k] {
-			out[i] = b.verdict
-			continue
+// match allows what one of the ways reaches, and returns what is left: that has
+// the code of the first denial.
+func (a *asker) match(ways []branch, req access.Request, at []int, out []access.Verdict) (left []int, err error) {
+	left = at
+	for _, b := range ways {
+		rows := make([]access.Resource, len(left))
+		for k, i := range left {
+			rows[k] = req.Resources[i]
 		}
-		left = append(left, i)
-		if out[i].Code == access.DenyInvalid {
-			if out[i], err = a.why(b, rows[k]); err != nil {
-				return nil, err
+		in, err := b.filter().Match(a.ctx, rows...)
+		if err != nil {
+			return nil, err
+		}
+		var next []int
+		for k, i := range left {
+			switch r := rows[k]; {
+			case in[k] || r.ID == "" && r.Patient == "":
+				out[i] = b.verdict
+				continue
+			case out[i].Code == "" || out[i].Code == access.DenyNoRule || out[i].Code == access.DenyPurpose:
+				if out[i], err = a.why(b, r); err != nil {
+					return nil, err
+				}
 			}
+			next = append(next, i)
 		}
+		left = next
 	}
 	return left, nil
 }
@@ -127,7 +124,7 @@ func (a *asker) why(b branch, r access.Resource) (access.Verdict, error) {
 		restricted.NotIn = []access.Set{b.not}
 	}
 	if b.needed {
-		authorized.Only = []access.Set{b.only}
+		authorized = branch{related: everybody, needed: true, only: b.only}.filter()
 	}
 	if b.conflict != nil {
 		duty.NotRecords = []access.Set{b.conflict}
@@ -167,16 +164,21 @@ func (p *Point) Filter(ctx context.Context, action access.Action, resourceType s
 	if a == nil || access.CheckName(string(action)) != nil || access.CheckName(resourceType) != nil {
 		return access.Filter{}, denied
 	}
-	branches, none, err := a.branches(action, resourceType)
+	ways, none, open, err := a.own(action, resourceType)
+	if err == nil && open {
+		var more []branch
+		more, err = a.granted(action, resourceType)
+		ways = append(ways, more...)
+	}
 	if err != nil {
 		return access.Filter{}, fmt.Errorf("pdp: filter: %w", err)
 	}
-	if len(branches) == 0 {
+	if len(ways) == 0 {
 		denied.Code = none.Code
 		return access.Filter{}, denied
 	}
-	f := branches[0].filter()
-	for _, b := range branches[1:] {
+	f := ways[0].filter()
+	for _, b := range ways[1:] {
 		f.Or = append(f.Or, b.filter())
 	}
 	return f, nil

@@ -25,9 +25,10 @@ type asker struct {
 // A branch is one way to reach records of a type: by a rule for the caller's own
 // roles, or by a grant. Its parts are kept apart to say which one denied.
 type branch struct {
-	verdict access.Verdict // what is reached by it is allowed with this
+	who     access.Principal // with the role of a grant
+	verdict access.Verdict   // what is reached by it is allowed with this
 
-	related  access.Filter // whom the caller has to do with; a tenant alone where nobody asks
+	related  access.Filter // whom the caller has to do with
 	not      access.Set    // who restricts it
 	needed   bool          // an authorization
 	only     access.Set    // who gave it
@@ -37,11 +38,14 @@ type branch struct {
 // filter is the branch as one.
 func (b branch) filter() access.Filter {
 	f := b.related
+	if b.needed && b.only == nil {
+		return access.Filter{Tenant: f.Tenant} // nobody gave it
+	}
 	if b.not != nil {
 		f.NotIn = []access.Set{b.not}
 	}
 	if b.needed {
-		f.Only = []access.Set{b.only}
+		f.Only = append(slices.Clone(f.Only), b.only)
 	}
 	if b.conflict != nil {
 		f.NotRecords = []access.Set{b.conflict}
@@ -49,51 +53,73 @@ func (b branch) filter() access.Filter {
 	return f
 }
 
-// branches returns the ways to records of a type, or the verdict that there is
-// none.
-func (a *asker) branches(action access.Action, resourceType string) ([]branch, access.Verdict, error) {
+// own returns the way of the caller's own roles, or the verdict that they have
+// none. open says whether a grant may be another.
+func (a *asker) own(action access.Action, resourceType string) (ways []branch, none access.Verdict, open bool, err error) {
 	if code := a.admitted(); code != "" {
-		return nil, access.Verdict{Code: code}, nil
+		return nil, access.Verdict{Code: code}, false, nil
 	}
-	own, err := a.cfg.Policy.Rule(a.ctx, a.who, action, resourceType, a.purpose)
-	if err != nil {
-		return nil, access.Verdict{}, err
+	v, err := a.cfg.Policy.Rule(a.ctx, a.who, action, resourceType, a.purpose)
+	switch {
+	case err != nil:
+		return nil, v, false, err
+	case final(v):
+		return nil, v, false, nil
+	case !v.Allow:
+		return nil, v, true, nil
+	case a.purpose.Emergency():
+		return nil, access.Verdict{Code: access.DenyGrant, Near: "with a live grant of emergency access for this patient"}, true, nil
 	}
-	if final(own) {
-		return nil, own, nil // no grant is a way round it
+	b := branch{who: a.who, verdict: v, related: a.related()}
+	b.verdict.Code = access.AllowRule
+	ok, err := a.conditions(&b, action, resourceType)
+	if err != nil || !ok {
+		return nil, access.Verdict{Code: access.DenyDuty, Rule: v.Rule, Path: v.Path}, false, err
 	}
-	var out []branch
-	if own.Allow && !a.purpose.Emergency() {
-		b := branch{verdict: own, related: a.related()}
-		b.verdict.Code = access.AllowRule
-		out = append(out, b)
+	return []branch{b}, access.Verdict{}, true, nil
+}
+
+// granted returns the ways of the caller's live grants.
+func (a *asker) granted(action access.Action, resourceType string) (ways []branch, err error) {
+	if a.cfg.Grants == nil || a.who.Kind == access.Patient || a.who.Kind == access.Proxy {
+		return nil, nil
 	}
-	grants, err := a.live()
-	if err != nil {
-		return nil, access.Verdict{}, err
+	if !a.asked {
+		if a.grants, err = a.cfg.Grants.Live(a.ctx, a.who, a.now); err != nil {
+			return nil, err
+		}
+		a.asked = true
 	}
-	for _, g := range grants {
+	for _, g := range a.grants {
 		if !g.serves(a.purpose, a.now) {
 			continue
 		}
-		b, ok, err := a.granted(g, own, action, resourceType)
+		b := branch{who: a.who}
+		if g.Role != "" && !slices.Contains(b.who.Roles, g.Role) {
+			b.who.Roles = append(slices.Clone(b.who.Roles), g.Role)
+		}
+		if b.verdict, err = a.cfg.Policy.Rule(a.ctx, b.who, action, resourceType, a.purpose); err != nil {
+			return nil, err
+		}
+		if !b.verdict.Allow {
+			continue
+		}
+		b.verdict.Grant, b.verdict.Code = g.ID, access.AllowGrant
+		if g.BreakGlass {
+			b.verdict.Code = access.AllowBreakGlass
+		}
+		if b.related = a.related(); g.Patient != "" {
+			b.related = access.Filter{Tenant: a.who.Tenant, Subjects: []string{g.Patient}}
+		}
+		ok, err := a.conditions(&b, action, resourceType)
 		if err != nil {
-			return nil, access.Verdict{}, err
+			return nil, err
 		}
 		if ok {
-			out = append(out, b)
+			ways = append(ways, b)
 		}
 	}
-	if len(out) == 0 {
-		if own.Allow { // an emergency
-			own = access.Verdict{Code: access.DenyGrant, Near: "with a live grant of emergency access for this patient"}
-		}
-		return nil, own, nil
-	}
-	if err := a.conditions(out, action, resourceType); err != nil {
-		return nil, access.Verdict{}, err
-	}
-	return out, access.Verdict{}, nil
+	return ways, nil
 }
 
 // final reports whether a denial by the policy is one that no grant lifts: all
@@ -108,8 +134,12 @@ func (a *asker) related() access.Filter {
 	switch {
 	case a.who.Kind == access.Patient:
 		f.Subjects = []string{a.who.ID}
-	case a.who.Kind == access.Proxy:
-		f.Subjects = []string{a.who.OnBehalf}
+	case a.who.Kind == access.Proxy: // 45 CFR 164.502(g)
+		if a.cfg.Relations == nil {
+			f.Subjects = []string{a.who.OnBehalf}
+		} else if s := a.cfg.Relations.Related(a.who, a.purpose, a.now); s != nil { // it may have ended since the sign-in
+			f.Subjects, f.Only = []string{a.who.OnBehalf}, []access.Set{s}
+		}
 	case a.cfg.Relations == nil || slices.ContainsFunc(a.cfg.TenantWide, a.purpose.IsA):
 		f.AllSubjects = true
 	default:
@@ -121,61 +151,23 @@ func (a *asker) related() access.Filter {
 	return f
 }
 
-// granted is what a live grant reaches; ok is false where the policy allows
-// nothing by it. own is what the policy says without it.
-func (a *asker) granted(g Grant, own access.Verdict, action access.Action, resourceType string) (b branch, ok bool, err error) {
-	if a.who.Kind == access.Patient || a.who.Kind == access.Proxy {
-		return b, false, nil
-	}
-	v := own
-	if g.Role != "" {
-		with := a.who
-		if !slices.Contains(with.Roles, g.Role) {
-			with.Roles = append(slices.Clone(with.Roles), g.Role)
-		}
-		if v, err = a.cfg.Policy.Rule(a.ctx, with, action, resourceType, a.purpose); err != nil {
-			return b, false, err
-		}
-	}
-	if !v.Allow {
-		return b, false, nil
-	}
-	b.verdict = v
-	b.verdict.Grant = g.ID
-	b.verdict.Code = access.AllowGrant
-	if g.BreakGlass {
-		b.verdict.Code = access.AllowBreakGlass
-	}
-	if b.related = a.related(); g.Patient != "" {
-		b.related = access.Filter{Tenant: a.who.Tenant, Subjects: []string{g.Patient}}
-	}
-	return b, true, nil
-}
-
-// conditions adds to the branches what patients and separation of duties say.
-func (a *asker) conditions(branches []branch, action access.Action, resourceType string) error {
-	var not, only, conflict access.Set
-	needed := false
-	if a.cfg.Directives != nil {
-		not = a.cfg.Directives.Restricted(a.who, a.purpose, resourceType, a.now)
-		needed, only = a.cfg.Directives.Authorized(a.who, a.purpose, resourceType, a.now)
-	}
-	if a.cfg.Duties != nil {
-		var err error
-		if conflict, err = a.cfg.Duties.Conflicting(a.who, action, resourceType, a.now); err != nil {
-			return err
-		}
-	}
-	for i := range branches {
-		b := &branches[i]
+// conditions adds to a branch what patients and separation of duties say; ok is
+// false where that forbids all of it.
+func (a *asker) conditions(b *branch, action access.Action, resourceType string) (ok bool, err error) {
+	if d := a.cfg.Directives; d != nil {
 		// What is needed to treat an emergency may be used in spite of a
 		// restriction, 45 CFR 164.522(a)(1)(iii).
 		if b.verdict.Code != access.AllowBreakGlass {
-			b.not = not
+			b.not = d.Restricted(b.who, a.purpose, resourceType, a.now)
 		}
-		b.needed, b.only, b.conflict = needed, only, conflict
+		b.needed, b.only = d.Authorized(b.who, a.purpose, resourceType, a.now)
 	}
-	return nil
+	if a.cfg.Duties == nil {
+		return true, nil
+	}
+	all, records, err := a.cfg.Duties.Conflicting(a.ctx, b.who, action, resourceType, a.now)
+	b.conflict = records
+	return err == nil && !all, err
 }
 
 // admitted says why the caller may ask nothing at all, whatever the policy; empty
@@ -193,17 +185,4 @@ func (a *asker) admitted() access.Code {
 		return access.DenyDevice
 	}
 	return ""
-}
-
-// live asks for the caller's live grants, once.
-func (a *asker) live() ([]Grant, error) {
-	if a.asked || a.cfg.Grants == nil {
-		return a.grants, nil
-	}
-	grants, err := a.cfg.Grants.Live(a.ctx, a.who, a.now)
-	if err != nil {
-		return nil, err
-	}
-	a.grants, a.asked = grants, true
-	return grants, nil
 }

@@ -45,11 +45,12 @@ type Directives interface {
 // Duties know what one person must not do to one record. They are safe for
 // concurrent use.
 type Duties interface {
-	// Conflicting returns the IDs of the records of resourceType to which who
-	// must not do action, because of what who did before, as who wrote a note
-	// must not countersign it. Nil means none. An error denies everything: what
-	// the caller's roles must not have in common, for instance.
-	Conflicting(who access.Principal, action access.Action, resourceType string, now time.Time) (access.Set, error)
+	// Conflicting reports whether who may not do action at all, as roles that
+	// nobody may hold at once forbid it, and returns the IDs of the records of
+	// resourceType to which who must not do it because of what who did before,
+	// as who wrote a note must not countersign it. Nil means none. The roles of
+	// who include that of a grant.
+	Conflicting(ctx context.Context, who access.Principal, action access.Action, resourceType string, now time.Time) (all bool, records access.Set, err error)
 }
 
 // Grants know the rights that somebody has for a time. They are safe for

@@ -37,7 +37,9 @@ const carriedPrefix = "carried-"
 func carriedFile(last int) string { return carriedPrefix + strconv.Itoa(last) }
 
 // carriedTypes are the events that outlast a purge.
-func carriedTypes() []Type { return []Type{WriteAttempt, PolicyChanged, Committed, RolledBack, Shredded, Merged} }
+func carriedTypes() []Type {
+	return []Type{WriteAttempt, PolicyChanged, Committed, RolledBack, Shredded, Merged}
+}
 
 // A carrying writes what a purge carries forward.
 type carrying struct {

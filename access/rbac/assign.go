@@ -67,7 +67,7 @@ func (a assigned) active(p access.Principal) access.Principal {
 
 // Revision returns the Config.Revision of the policy that decides in the scope
 // of ctx; 0 where there is no scope or no policy.
-func (e *Engine) Revision(ctx context.Context) int64 {
+func (e *Engine) Revision(ctx context.Context) uint64 {
 	scope, err := access.From(ctx)
 	if err != nil {
 		return 0

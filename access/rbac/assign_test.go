@@ -64,8 +64,9 @@ func TestAssignedRolesAreTheOnlyOnes(t *testing.T) {
 		if got := reads(t, e, ctx, tt.tenant, "bill"); got != tt.bill {
 			t.Errorf("%s: reads bills: %v", tt.name, got)
 		}
-		if got := e.Revision(ctx); got != 7 {
-			t.Errorf("%s: Revision = %d", tt.name, got)
+		d, err := e.Check(ctx, access.Request{Action: access.Read})
+		if got := e.Revision(ctx); got != 7 || err != nil || d.Revision != 7 {
+			t.Errorf("%s: Revision = %d, of the decision %d, %v", tt.name, got, d.Revision, err)
 		}
 	}
 	if err := e.Replace(assignedConfig()); err != nil {

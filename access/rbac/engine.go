@@ -30,7 +30,7 @@ type Config struct {
 	Assigned    bool
 	Assignments []Assignment
 
-	Revision int64 // which version of the policy this is; see Engine.Revision
+	Revision uint64 // which version of the policy this is: access.Decision has it
 
 	Now func() time.Time // the clock of Deviations; nil means time.Now
 }
@@ -49,7 +49,7 @@ type policy struct {
 	casbin   decider
 	loaded   time.Time
 	assigned assigned // nil: principals bring their roles
-	revision int64
+	revision uint64
 }
 
 // New returns an engine, or an error naming the row, the line or the part of
@@ -174,7 +174,7 @@ func (e *Engine) Check(ctx context.Context, req access.Request) (access.Decision
 	if err != nil {
 		return invalid(req), err
 	}
-	d := access.Decision{ID: decisionID(), Verdicts: make([]access.Verdict, len(req.Resources))}
+	d := access.Decision{ID: decisionID(), Verdicts: make([]access.Verdict, len(req.Resources)), Revision: p.revision}
 	who, byType := p.assigned.active(scope.Principal()), make(map[string]access.Verdict)
 	for i, r := range req.Resources {
 		switch {

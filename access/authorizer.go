@@ -21,6 +21,7 @@ const (
 	Delete   Action = "delete"
 	Maintain Action = "maintain" // run a job over every record of the type: it opens cells, and shows none of them to anybody
 	Shred    Action = "shred"    // destroy a patient's keys, and so the data, for good
+	Disclose Action = "disclose" // send to somebody outside the covered entity: access/egress asks for it
 	Review   Action = "review"   // sign off a review of activity, or say what came of an alert: reading it is Read
 )
 

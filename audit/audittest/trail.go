@@ -262,6 +262,9 @@ func (tr *Trail) keep(s audit.Stored, detail *audit.Detail) (string, error) {
 	s.ID = tr.writer + "." + strconv.FormatUint(s.Seq, 10)
 	tr.events = append(tr.events, s)
 	if detail != nil {
+		if tr.details == nil { // of a Trail that New did not make
+			tr.details = make(map[string]audit.Detail)
+		}
 		tr.details[s.ID] = *detail
 	}
 	return s.ID, nil

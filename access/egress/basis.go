@@ -67,18 +67,22 @@ func (b Basis) known() bool {
 // provision returns what a purpose of use is under the Privacy Rule; empty where
 // no basis of ours covers it.
 func provision(p access.Purpose) audit.Basis {
-	switch p {
-	case access.Treatment, access.EmergencyTreatment, access.BreakGlass, access.CareManagement:
-		return audit.ByTreatment
-	case access.Payment:
-		return audit.ByPayment
-	case access.Operations, access.Compliance, access.RecordManagement, access.SystemAdmin:
+	switch {
+	case p == access.Donation, p == access.Decedent, p == access.Directory, p == access.MilitaryCommand, p.IsA(access.Government):
+		return "" // kinds of operations in HL7's tree, with provisions of their own in 164.510 and 164.512
+	case p == access.PopulationHealth: // 164.501, health care operations (1)
 		return audit.ByOperations
-	case access.PatientRequest:
+	case p.IsA(access.Treatment):
+		return audit.ByTreatment
+	case p.IsA(access.Payment):
+		return audit.ByPayment
+	case p.IsA(access.Operations):
+		return audit.ByOperations
+	case p.IsA(access.PatientRequest):
 		return audit.ByIndividual
-	case access.PublicHealth:
+	case p.IsA(access.PublicHealth):
 		return audit.ByPublicHealth
-	case access.Research:
+	case p.IsA(access.Research):
 		return audit.ByResearch
 	}
 	return ""
@@ -98,7 +102,9 @@ func (b Basis) allows(p access.Purpose) bool {
 		return is == audit.ByIndividual
 	case LimitedDataSet: // 164.514(e)(3)(i)
 		return is == audit.ByResearch || is == audit.ByPublicHealth || is == audit.ByOperations
-	case Law, Authorization: // their own paper says what for
+	case Law: // its citation says what for; nothing in 164.512 is for marketing
+		return p.Valid() && p != access.Marketing
+	case Authorization: // the paper says what for, 164.508(c)(1)(iv)
 		return p.Valid()
 	}
 	return false

@@ -344,18 +344,18 @@ func TestNoBasisNoBytes(t *testing.T) {
 		{"a tunnel", nil, edit(func(r *http.Request) { r.Method = "CONNECT" }), access.DenyInvalid, "method"},
 		{"an upgrade", nil, edit(func(r *http.Request) { r.Header.Set("Upgrade", "websocket") }), access.DenyInvalid, "upgraded"},
 		{"an opaque URL", nil, edit(func(r *http.Request) { r.URL.Opaque = "//evil.example/" }), access.DenyInvalid, "no host"},
-		{"a private address", func(w *world) { w.names.set("lab.example", "10.1.2.3") }, ok, access.DenyInvalid, "neither public"},
-		{"a private address among others", func(w *world) { w.names.set("lab.example", "127.0.0.1", "192.168.0.1") }, ok, access.DenyInvalid, "neither public"},
-		{"the metadata service", func(w *world) { w.names.set("lab.example", "169.254.169.254") }, ok, access.DenyInvalid, "neither public"},
-		{"a private address inside IPv6", func(w *world) { w.names.set("lab.example", "::ffff:100.64.0.1") }, ok, access.DenyInvalid, "neither public"},
-		{"a private address behind a translator", func(w *world) { w.names.set("lab.example", "64:ff9b::a00:1") }, ok, access.DenyInvalid, "neither public"},
-		{"this machine, in production", func(w *world) { w.cfg.Development = false }, ok, access.DenyInvalid, "neither public"},
+		{"a private address", func(w *world) { w.names.set("lab.example", "10.1.2.3") }, ok, access.DenyAddress, "neither public"},
+		{"a private address among others", func(w *world) { w.names.set("lab.example", "127.0.0.1", "192.168.0.1") }, ok, access.DenyAddress, "neither public"},
+		{"the metadata service", func(w *world) { w.names.set("lab.example", "169.254.169.254") }, ok, access.DenyAddress, "neither public"},
+		{"a private address inside IPv6", func(w *world) { w.names.set("lab.example", "::ffff:100.64.0.1") }, ok, access.DenyAddress, "neither public"},
+		{"a private address behind a translator", func(w *world) { w.names.set("lab.example", "64:ff9b::a00:1") }, ok, access.DenyAddress, "neither public"},
+		{"this machine, in production", func(w *world) { w.cfg.Development = false }, ok, access.DenyAddress, "neither public"},
 		{"outside the recipient's networks", entry(func(r *egress.Recipient) {
 			r.Networks = []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16")}
 		}), func(w *world) (context.Context, string, func(*http.Request)) {
 			w.names.set("lab.example", "8.8.8.8")
 			return ok(w)
-		}, access.DenyInvalid, "neither public"},
+		}, access.DenyAddress, "neither public"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

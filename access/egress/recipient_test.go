@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -135,26 +136,33 @@ func TestEachBasis(t *testing.T) {
 // TestPurposeAgainstBasis lists every pair.
 func TestPurposeAgainstBasis(t *testing.T) {
 	t.Parallel()
-	treat := []access.Purpose{access.Treatment, access.EmergencyTreatment, access.BreakGlass, access.CareManagement}
-	ops := []access.Purpose{access.Operations, access.Compliance, access.RecordManagement, access.SystemAdmin}
-	want := map[egress.Basis][]access.Purpose{
-		egress.BusinessAssociate: append(append([]access.Purpose{access.Payment}, treat...), ops...),
-		egress.Treatment:         treat,
-		egress.Payment:           {access.Payment},
-		egress.Individual:        {access.PatientRequest},
-		egress.Law:               access.Purposes(),
-		egress.Authorization:     access.Purposes(),
-		egress.LimitedDataSet:    append([]access.Purpose{access.Research, access.PublicHealth}, ops...),
+	const treat, pay, ops, own, health, study, other = 0, 1, 2, 3, 4, 5, 6
+	kind := func(p access.Purpose) int { // by 45 CFR, not by HL7's tree
+		switch {
+		case p == "POPHLTH":
+			return ops
+		case p == "DONAT" || p == "HDECD" || p == "HDIRECT" || p == "GOV" || p == "MILCDM" || p == "HMARKT":
+			return other
+		}
+		for p.Parent() != "" {
+			p = p.Parent()
+		}
+		return map[access.Purpose]int{"TREAT": treat, "HPAYMT": pay, "HOPERAT": ops, "PATRQT": own, "PUBHLTH": health, "HRESCH": study}[p]
+	}
+	want := map[egress.Basis][]int{
+		egress.BusinessAssociate: {treat, pay, ops},
+		egress.Treatment:         {treat},
+		egress.Payment:           {pay},
+		egress.Individual:        {own},
+		egress.Law:               {treat, pay, ops, own, health, study, other},
+		egress.Authorization:     {treat, pay, ops, own, health, study, other},
+		egress.LimitedDataSet:    {study, health, ops},
 	}
 	for _, b := range bases {
-		for _, p := range []access.Purpose{access.Treatment, access.EmergencyTreatment, access.BreakGlass, access.CareManagement, access.Payment,
-			access.Operations, access.Compliance, access.RecordManagement, access.SystemAdmin, access.PatientRequest, access.PublicHealth, access.Research} {
+		for _, p := range access.Purposes() {
 			r := on(b)
 			r.Purposes = []access.Purpose{p}
-			ok := false
-			for _, w := range want[b] {
-				ok = ok || w == p
-			}
+			ok := slices.Contains(want[b], kind(p)) && (p != access.Marketing || b == egress.Authorization)
 			if err := load(t, r); (err == nil) != ok {
 				t.Errorf("%s for %s: %v, want permitted %v", b, p, err, ok)
 			}

@@ -114,7 +114,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	conn, err := t.connect(req.Context(), p, req.URL.Scheme)
 	if errors.Is(err, errAddress) {
-		return nil, t.refuse(req.Context(), p, &refused{access.DenyInvalid, errAddress}, decision.ID)
+		return nil, t.refuse(req.Context(), p, &refused{access.DenyAddress, errAddress}, decision.ID)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("egress: connect to recipient %s: %w", p.entry.ID, err)

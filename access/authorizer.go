@@ -45,7 +45,7 @@ type Verdict struct {
 	Allow bool
 	Code  Code
 	Rule  string   // the deciding rule, for auditors; empty when none
-	Path  []string // role path from the principal to the rule, for auditors
+	Path  []string // role path from the principal to the rule, for auditors; not to be changed
 	Grant string   // ID of the grant without which it would be denied; empty where none was needed
 	Near  string   // of a denial: what would have allowed it, for auditors; never for the caller
 }

@@ -195,16 +195,22 @@ func (g *Guard) chosen(req *http.Request, offered []access.Purpose) ([]access.Pu
 	return offered, nil
 }
 
-// ask puts the resource type as a whole to the authorizer.
-func (g *Guard) ask(ctx context.Context, r rule) *refusal {
+// check puts the resource type as a whole to the authorizer.
+func (g *Guard) check(ctx context.Context, r rule) (access.Decision, error) {
 	s, err := access.From(ctx)
 	if err != nil {
-		return &refusal{rule: r, code: access.DenyInvalid, err: err}
+		return access.Decision{}, err
 	}
-	d, err := g.cfg.Authorizer.Check(ctx, access.Request{
+	return g.cfg.Authorizer.Check(ctx, access.Request{
 		Action:    r.action,
 		Resources: []access.Resource{{Type: r.resource, Tenant: s.Principal().Tenant}},
 	})
+}
+
+// ask says why the authorizer denies the resource type as a whole; nil where it
+// does not.
+func (g *Guard) ask(ctx context.Context, r rule) *refusal {
+	d, err := g.check(ctx, r)
 	if err != nil {
 		return &refusal{rule: r, code: access.DenyInvalid, decision: d.ID, err: err}
 	}
@@ -219,22 +225,30 @@ func (g *Guard) ask(ctx context.Context, r rule) *refusal {
 }
 
 // Purposes returns those of among that the principal of ctx is allowed action
-// on resourceType for, in order; without among, of all purposes. A page shows a
-// picker where there are several. Nothing is recorded: nothing was refused.
+// on resourceType for, in order; without among, of all purposes but those that
+// are a kind of another and allowed by the same rule. A page shows a picker where
+// there are several. Nothing is recorded: nothing was refused.
 func (g *Guard) Purposes(ctx context.Context, action access.Action, resourceType string, among ...access.Purpose) []access.Purpose {
-	if len(among) == 0 {
+	all := len(among) == 0
+	if all {
 		among = access.Purposes()
 	}
 	var out []access.Purpose
+	by := make(map[access.Purpose]string) // the rules
 	for _, p := range among {
 		scoped := access.ForPurpose(ctx, p)
 		if scoped == ctx {
 			return nil // nobody is signed in
 		}
-		if g.ask(scoped, rule{action: action, resource: resourceType}) == nil {
+		d, err := g.check(scoped, rule{action: action, resource: resourceType})
+		leave(scoped)
+		if err != nil || !d.AllowAll(1) {
+			continue
+		}
+		by[p] = d.Verdicts[0].Rule
+		if rule := by[p.Parent()]; !all || rule == "" || rule != by[p] {
 			out = append(out, p)
 		}
-		leave(scoped)
 	}
 	return out
 }

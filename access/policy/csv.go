@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"bufio"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -10,27 +11,36 @@ import (
 	"strings"
 )
 
+// maxLine bounds a line of CSV, in bytes.
+const maxLine = 1 << 20
+
 // ReadCSV reads the rows of a policy as Casbin's file adapter does: a row a
 // line, comments behind #. Errors name the line.
 func ReadCSV(r io.Reader) ([]Row, error) {
-	in := csv.NewReader(r)
-	in.Comment = '#'
-	in.TrimLeadingSpace = true
-	in.FieldsPerRecord = -1
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxLine)
 	var rows []Row
-	for {
+	n := 0
+	for lines.Scan() {
+		n++
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		in := csv.NewReader(strings.NewReader(line))
+		in.Comment = '#'
+		in.TrimLeadingSpace = true
 		fields, err := in.Read()
-		if err == io.EOF {
-			return rows, nil
-		}
 		if bad := (*csv.ParseError)(nil); errors.As(err, &bad) {
-			return nil, fmt.Errorf("policy: read rows: line %d: %w", bad.Line, bad.Err)
-		} else if err != nil {
-			return nil, fmt.Errorf("policy: read rows: %w", err)
+			err = bad.Err // without the text
 		}
-		line, _ := in.FieldPos(0)
-		last := len(fields) - 1
-		fields[last] = strings.TrimRight(fields[last], " \t\r")
-		rows = append(rows, Row{fields, fmt.Sprintf("line %d", line)})
+		if err != nil {
+			return nil, fmt.Errorf("policy: read rows: line %d: %w", n, err)
+		}
+		rows = append(rows, Row{Fields: fields, From: fmt.Sprintf("line %d", n)})
 	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("policy: read rows: line %d: %w", n+1, err)
+	}
+	return rows, nil
 }

@@ -3,10 +3,10 @@
 package policy_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 
@@ -148,6 +148,22 @@ func forms() []form {
 	add("default allow", conf("sub, obj, act", "sub, obj, act, eft", "g = _, _", denyOverride, "g(r.sub, p.sub) && r.obj == p.obj && r.act == p.act"), p3e, link, ask3, false)
 	add("subject priority", conf("sub, obj, act", "sub, obj, act, eft", "g = _, _", "subjectPriority(p.eft) || deny", "g(r.sub, p.sub) && r.obj == p.obj && r.act == p.act"), p3e,
 		func(w *world) []string { return []string{w.user(), "r0"} }, ask3, false)
+	add("priority in domains", conf("sub, dom, obj, act", "sub, dom, obj, act, eft", "g = _, _, _", priority, "g(r.sub, p.sub, r.dom) && (r.dom == p.dom || p.dom == '*') && keyMatch2(r.obj, p.obj) && (r.act == p.act || p.act == '*')"),
+		func(w *world) []string {
+			return []string{w.name(), w.orAny(w.dom()), w.pattern(), w.orAny(w.act()), w.eft()}
+		}, linkDom, func(w *world) []string { return []string{w.name(), w.dom(), w.path(), w.act()} }, true)
+	add("three hierarchies", conf("sub, obj, act", "sub, obj, act, eft", "g = _, _\ng2 = _, _\ng3 = _, _", allowAndDeny, "g(r.sub, p.sub) && g2(r.obj, p.obj) && g3(r.act, p.act)"), p3e, link, ask3, true)
+	add("domain of the row", conf("sub, dom, obj, act", "sub, dom, obj, act", "g = _, _, _", allowOverride, "g(r.sub, p.sub, p.dom) && r.obj == p.obj && r.act == p.act"), p4, linkDom, ask4, true)
+	add("seven terms", conf("sub, dom, obj, act, a, b, c", "sub, dom, obj, act, a, b, c", "g = _, _", allowOverride, "g(r.sub, p.sub) && (r.dom == p.dom || p.dom == '*') && r.obj == p.obj && r.act == p.act && (r.a == p.a || p.a == '*') && (p.b == r.b || p.b == '*') && (r.c == p.c || p.c == '*') && r.c == p.a"),
+		func(w *world) []string {
+			return []string{w.name(), w.orAny("d0"), "o0", "read", w.orAny(w.dom()), w.orAny(w.dom()), w.orAny(w.dom())}
+		}, link, func(w *world) []string { return []string{w.name(), "d0", "o0", "read", w.dom(), w.dom(), w.dom()} }, true)
+	add("not", conf("sub, obj, act", "sub, obj, act", "g = _, _", allowOverride, "r.act == p.act && !g(r.sub, p.sub) && !(r.obj == p.obj)"), p3, link, ask3, true)
+	add("address or any", conf("sub, ip, act", "sub, ip, act, eft", "", allowAndDeny, "r.sub == p.sub && (p.ip == '*' || ipMatch(r.ip, p.ip)) && r.act == p.act"),
+		func(w *world) []string { return []string{w.user(), w.orAny(w.subnet()), w.act(), w.eft()} }, nil,
+		func(w *world) []string { return []string{w.user(), w.addr(), w.act()} }, false)
+	add("links in domains, asked without", conf("sub, obj, act", "sub, obj, act", "g = _, _, _", allowOverride, "g(r.sub, p.sub) && r.obj == p.obj && r.act == p.act"), p3, linkDom, ask3, false)
+	add("choice", conf("sub, obj, act", "sub, obj, act", "", allowOverride, "r.act == p.act && (r.sub == 'u0' ? true : r.obj == p.obj && r.sub == p.sub)"), p3, nil, ask3, false)
 	add("pattern domains", conf("sub, dom, obj, act", "sub, dom, obj, act", "g = _, _, _", allowOverride, "g(r.sub, p.sub, r.dom) && keyMatch(r.dom, p.dom) && r.obj == p.obj && r.act == p.act"),
 		func(w *world) []string { return []string{w.name(), w.pick("d*", "d0", "*"), w.obj(), w.act()} },
 		func(w *world) []string { return []string{w.name(), w.role(), w.pick("*", "d0", "d*")} }, ask4, false)
@@ -169,9 +185,12 @@ func (f form) build(w *world, asCasbin bool) policy.Config {
 	for range w.IntN(20) {
 		add(append([]string{"g"}, f.g(w)...)...)
 	}
-	if strings.Contains(f.model, "g2") {
-		for range w.IntN(8) {
+	for range w.IntN(8) {
+		if strings.Contains(f.model, "g2 =") {
 			add("g2", w.obj(), w.obj())
+		}
+		if strings.Contains(f.model, "g3 =") {
+			add("g3", w.act(), w.act())
 		}
 	}
 	if w.IntN(4) == 0 { // a chain that is deeper than Casbin follows
@@ -191,6 +210,13 @@ func (f form) build(w *world, asCasbin bool) policy.Config {
 	return cfg
 }
 
+func text(rule *policy.Row) string {
+	if rule == nil {
+		return ""
+	}
+	return rule.String()
+}
+
 // TestAnswersAsCasbin holds the index against Casbin: the answer and the row
 // that decided, in worlds made by chance.
 func TestAnswersAsCasbin(t *testing.T) {
@@ -204,12 +230,17 @@ func TestAnswersAsCasbin(t *testing.T) {
 	for n, f := range all {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
-			var asked, allowed, compiled, failed int
+			var asked, allowed, compiled, failed, strict, refused int
 			for seed := uint64(0); asked < requests/len(all); seed++ {
 				w := &world{rand.New(rand.NewPCG(seed, uint64(n))), 4 + int(seed%12)}
 				cfg := f.build(w, true)
 				p, err := policy.Compile(cfg)
 				if err != nil {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+				cfg.AsCasbin = false
+				safe, err := policy.Compile(cfg)
+				if bad := (*policy.RefusedError)(nil); err != nil && !errors.As(err, &bad) {
 					t.Fatalf("seed %d: %v", seed, err)
 				}
 				for range perWorld {
@@ -222,18 +253,28 @@ func TestAnswersAsCasbin(t *testing.T) {
 					}
 					// Casbin fails on the first row it tries; the index does not try rows
 					// that other terms rule out. Neither allows.
-					if got.Allow != want.Allow || wantErr == nil && (gotErr != nil || !slices.Equal(got.Rule, want.Rule)) {
+					if got.Allow != want.Allow || wantErr == nil && (gotErr != nil || got.Rule != want.Rule) {
 						t.Fatalf("seed %d: %q: got %+v, %v; Casbin %+v, %v\n%s", seed, req, got, gotErr, want, wantErr, f.model)
 					}
 					if got.Allow {
 						allowed++
+					}
+					if safe != nil {
+						d, err := safe.Decide(req...)
+						strict++
+						if d.Refused != "" {
+							refused++
+						}
+						if d.Allow && !want.Allow || d.Refused == "" && wantErr == nil && (err != nil || d.Allow != want.Allow || text(d.Rule) != text(want.Rule)) {
+							t.Fatalf("seed %d: %q, failing closed: got %+v, %v; Casbin %+v, %v\n%s", seed, req, d, err, want, wantErr, f.model)
+						}
 					}
 					if got.By == policy.Compiled {
 						compiled++
 					}
 				}
 			}
-			t.Logf("%d requests, %d allowed, %d by the index, %d errors", asked, allowed, compiled, failed)
+			t.Logf("%d requests, %d allowed, %d by the index, %d errors; %d failing closed, of which %d refused", asked, allowed, compiled, failed, strict, refused)
 			if allowed == 0 || allowed == asked || f.compiled != (compiled > asked/2) {
 				t.Errorf("%d of %d are allowed, %d by the index", allowed, asked, compiled)
 			}

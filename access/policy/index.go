@@ -2,11 +2,7 @@
 
 package policy
 
-import (
-	"slices"
-
-	"github.com/casbin/govaluate"
-)
+import "slices"
 
 const (
 	maxTerms = 6 // that find rows by a look-up; more are tried on the rows found
@@ -20,11 +16,11 @@ type key [maxTerms]uint32
 
 // An index answers from the rows of one policy.
 type index struct {
+	rows     []Row  // of p, in the order in which Casbin tries them
 	terms    []term // equal and equalOr first, then linked
-	residual []residual
+	residual []*residual
 	closures [maxLinks]*closure // of the linked terms
 	firstOf  int                // the first linked term
-	links    int
 
 	symbols map[string]uint32 // 0 is unknown
 	masks   []uint32          // which equalOr terms the rows leave open: a bit a term
@@ -35,29 +31,29 @@ type index struct {
 }
 
 // newIndex builds the index of rows.
-func newIndex(m *model, rows [][]string, l *links) *index {
-	x := &index{symbols: make(map[string]uint32), spans: make(map[key]span), effect: m.effect}
-	x.choose(m)
+func newIndex(m *model, rows []Row, l *links) (*index, error) {
+	x := &index{rows: rows, symbols: make(map[string]uint32), spans: make(map[key]span), effect: m.effect}
+	intern := internIn(x.symbols)
+	tried := x.choose(m)
 	x.eft = make([]byte, len(rows))
-	for i, row := range rows {
-		switch {
-		case m.eft < 0 || row[m.eft] == "allow":
-			x.eft[i] = 'a'
-		case row[m.eft] == "deny":
-			x.eft[i] = 'd'
-		}
-	}
 	keys := make([]key, len(rows))
 	counts := make(map[key]uint32)
 	for i, row := range rows {
+		fields := row.Fields[1:]
+		switch {
+		case m.eft < 0 || fields[m.eft] == "allow":
+			x.eft[i] = 'a'
+		case fields[m.eft] == "deny":
+			x.eft[i] = 'd'
+		}
 		var mask uint32
 		for n, t := range x.terms {
-			if t.kind == equalOr && row[t.p] == t.literal {
+			if t.kind == equalOr && fields[t.p] == t.literal {
 				keys[i][n] = anyValue
 				mask |= 1 << n
 				continue
 			}
-			keys[i][n] = x.intern(row[t.p])
+			keys[i][n] = intern(fields[t.p])
 		}
 		if !slices.Contains(x.masks, mask) {
 			x.masks = append(x.masks, mask)
@@ -79,17 +75,18 @@ func newIndex(m *model, rows [][]string, l *links) *index {
 	for i, t := range x.terms[x.firstOf:] {
 		wanted := make(map[uint32]bool)
 		for _, row := range rows {
-			wanted[x.symbols[row[t.p]]] = true
+			wanted[x.symbols[row.Fields[1+t.p]]] = true
 		}
-		x.closures[i] = newClosure(l.of[t.function], m.arity[t.function], x.intern, wanted)
+		x.closures[i] = newClosure(l.of[t.function], m.arity[t.function], intern, wanted)
 	}
-	for _, rs := range l.of {
-		x.links += len(rs)
+	for _, t := range tried {
+		r, err := newResidual(t, m, rows, l)
+		if err != nil {
+			return nil, err
+		}
+		x.residual = append(x.residual, r)
 	}
-	for i := range x.residual {
-		x.residual[i].compile(m, rows, l)
-	}
-	return x
+	return x, nil
 }
 
 // indexed reports whether any term finds rows by a look-up.
@@ -97,15 +94,15 @@ func indexed(m *model) bool {
 	return slices.ContainsFunc(m.terms, func(t term) bool { return t.kind == equal || t.kind == equalOr || t.kind == linked })
 }
 
-// choose parts the terms into those of the index and the others.
-func (x *index) choose(m *model) {
+// choose parts the terms into those of the index and those to be tried.
+func (x *index) choose(m *model) (tried []term) {
 	var linkedTerms []term
 	taken := make(map[int]bool) // a row's field is in the index once
 	for _, t := range m.terms {
 		fits := (t.kind == equal || t.kind == equalOr || t.kind == linked && len(linkedTerms) < maxLinks) && len(x.terms)+len(linkedTerms) < maxTerms && !taken[t.p]
 		switch {
 		case !fits:
-			x.residual = append(x.residual, residual{term: t})
+			tried = append(tried, t)
 			continue
 		case t.kind == linked:
 			linkedTerms = append(linkedTerms, t)
@@ -116,48 +113,52 @@ func (x *index) choose(m *model) {
 	}
 	x.firstOf = len(x.terms)
 	x.terms = append(x.terms, linkedTerms...)
+	return tried
 }
 
-func (x *index) intern(s string) uint32 {
-	id, ok := x.symbols[s]
-	if !ok {
-		id = uint32(len(x.symbols)) + 1
-		x.symbols[s] = id
+// A lookup is what the fields of a request come to in an index.
+type lookup struct {
+	exact key
+	roles [maxLinks][]uint32
+}
+
+// fill looks up the terms for which the fields of request before to are needed,
+// and those before from were not enough.
+func (x *index) fill(l *lookup, request []string, from, to int) {
+	for n := range x.terms {
+		t := &x.terms[n]
+		if last := max(t.r, t.domain); last < from || last >= to {
+			continue
+		}
+		l.exact[n] = x.symbols[request[t.r]]
+		if t.kind != linked || l.exact[n] == 0 {
+			continue
+		}
+		of := linkKey{name: l.exact[n]}
+		if t.domain >= 0 {
+			if of.domain = x.symbols[request[t.domain]]; of.domain == 0 {
+				continue
+			}
+		}
+		c := x.closures[n-x.firstOf]
+		if s, ok := c.of[of]; ok {
+			l.roles[n-x.firstOf] = c.roles[s.from:s.to]
+		}
 	}
-	return id
 }
 
 // A search is one request on its way through an index.
 type search struct {
-	request     []string
 	allow, deny int // the first rows that match, by their effect; -1: none
 	err         error
 }
 
 // decide returns the row that decides, or -1, and whether it allows.
-func (x *index) decide(request []string) (row int, allow bool, err error) {
-	s := search{request: request, allow: -1, deny: -1}
-	var exact key
-	var roles [maxLinks][]uint32
-	for n, t := range x.terms {
-		exact[n] = x.symbols[request[t.r]]
-		if t.kind != linked {
-			continue
-		}
-		c := x.closures[n-x.firstOf]
-		from := linkKey{name: exact[n]}
-		if t.domain >= 0 {
-			from.domain = x.symbols[request[t.domain]]
-		}
-		if from.name != 0 && (t.domain < 0 || from.domain != 0) {
-			if sp, ok := c.of[from]; ok {
-				roles[n-x.firstOf] = c.roles[sp.from:sp.to]
-			}
-		}
-	}
+func (x *index) decide(l *lookup, request []string) (row int, allow bool, err error) {
+	s := search{allow: -1, deny: -1}
 	linkedTerms := len(x.terms) - x.firstOf
 	for _, mask := range x.masks {
-		k := exact
+		k := l.exact
 		known := true
 		for n := range x.firstOf {
 			if mask&(1<<n) != 0 {
@@ -170,24 +171,24 @@ func (x *index) decide(request []string) (row int, allow bool, err error) {
 			continue
 		}
 		if linkedTerms == 0 {
-			x.try(&s, &k)
+			x.try(&s, request, &k)
 			continue
 		}
-		for i := -1; i < len(roles[0]); i++ { // a name has itself as a role
-			k[x.firstOf] = exact[x.firstOf]
+		for i := -1; i < len(l.roles[0]); i++ { // a name has itself as a role
+			k[x.firstOf] = l.exact[x.firstOf]
 			if i >= 0 {
-				k[x.firstOf] = roles[0][i]
+				k[x.firstOf] = l.roles[0][i]
 			}
 			if linkedTerms == 1 {
-				x.try(&s, &k)
+				x.try(&s, request, &k)
 				continue
 			}
-			for j := -1; j < len(roles[1]); j++ {
-				k[x.firstOf+1] = exact[x.firstOf+1]
+			for j := -1; j < len(l.roles[1]); j++ {
+				k[x.firstOf+1] = l.exact[x.firstOf+1]
 				if j >= 0 {
-					k[x.firstOf+1] = roles[1][j]
+					k[x.firstOf+1] = l.roles[1][j]
 				}
-				x.try(&s, &k)
+				x.try(&s, request, &k)
 			}
 		}
 	}
@@ -205,7 +206,7 @@ func (x *index) decide(request []string) (row int, allow bool, err error) {
 }
 
 // try looks at the rows under k.
-func (x *index) try(s *search, k *key) {
+func (x *index) try(s *search, request []string, k *key) {
 	sp, ok := x.spans[*k]
 	if !ok {
 		return
@@ -224,40 +225,22 @@ func (x *index) try(s *search, k *key) {
 		if *best >= 0 && *best < int(row) { // rows are in order
 			continue // there may be one that denies
 		}
-		if x.matches(s, int(row)) {
+		if x.matches(s, request, int(row)) {
 			*best = int(row)
 		}
 	}
 }
 
 // matches tries the residual terms.
-func (x *index) matches(s *search, row int) bool {
-	for i := range x.residual {
-		ok, err := x.residual[i].eval(s.request, row)
+func (x *index) matches(s *search, request []string, row int) bool {
+	for _, r := range x.residual {
+		ok, err := r.matches(request, x.rows, row)
 		if err != nil {
 			s.err = err
-			return false
 		}
-		if !ok {
+		if err != nil || !ok {
 			return false
 		}
 	}
 	return true
-}
-
-// tokensOf returns the tokens of t with the functions that evaluate it in the
-// place of those that name themselves.
-func tokensOf(t term, functions map[string]govaluate.ExpressionFunction) ([]govaluate.ExpressionToken, error) {
-	out := slices.Clone(t.tokens)
-	for i, token := range out {
-		if token.Kind != govaluate.FUNCTION {
-			continue
-		}
-		name, err := token.Value.(govaluate.ExpressionFunction)()
-		if err != nil {
-			return nil, err
-		}
-		out[i].Value = functions[name.(string)]
-	}
-	return out, nil
 }

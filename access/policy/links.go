@@ -2,16 +2,23 @@
 
 package policy
 
-import "slices"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // maxDepth is how many links Casbin's role manager follows.
 const maxDepth = 10
 
 // links are the g rows, by their definition: g, g2 and so on.
-type links struct{ of map[string][]Row }
+type links struct {
+	of   map[string][]Row
+	same []Finding // rows, of p too, that Casbin takes for others
+}
 
 // roles returns the names that links of g give to users.
-func (l *links) roles(m *model) map[string]bool {
+func (l *links) roles() map[string]bool {
 	out := make(map[string]bool)
 	for _, r := range l.of["g"] {
 		out[r.Fields[2]] = true
@@ -86,41 +93,78 @@ func newClosure(rows []Row, arity int, intern func(string) uint32, wanted map[ui
 	return c
 }
 
-// problems names links that Casbin would not follow, or follow in a circle.
-func (l *links) problems(m *model) []Refusal {
-	var out []Refusal
-	for g, rows := range l.of {
-		up := make(map[[2]string][]Row)
-		for _, r := range rows {
-			up[from(r, m.arity[g])] = append(up[from(r, m.arity[g])], r)
+// names returns the definitions that have links, in order.
+func (l *links) names() []string { return slices.Sorted(maps.Keys(l.of)) }
+
+// problems names links that Casbin would follow in a circle, or not to their
+// end.
+func (l *links) problems(m *model) []Finding {
+	var out []Finding
+	for _, g := range l.names() {
+		out = append(out, problemsOf(l.of[g], m.arity[g])...)
+	}
+	return out
+}
+
+// problemsOf measures how deep the links of one definition go, from the roles
+// that have none. What that never reaches leads into a circle.
+func problemsOf(rows []Row, arity int) []Finding {
+	var out []Finding
+	up, down := make(map[[2]string][]Row), make(map[[2]string][]Row)
+	for _, r := range rows {
+		up[from(r, arity)] = append(up[from(r, arity)], r)
+		down[to(r, arity)] = append(down[to(r, arity)], r)
+	}
+	left, depth := make(map[[2]string]int), make(map[[2]string]int)
+	var queue [][2]string
+	for key := range down {
+		if left[key] = len(up[key]); left[key] == 0 {
+			queue = append(queue, key)
 		}
-		depth := make(map[[2]string]int)
-		var measure func(key [2]string, trail []string) int
-		measure = func(key [2]string, trail []string) int {
-			if d, ok := depth[key]; ok {
-				return d
+	}
+	for key, rows := range up {
+		left[key] = len(rows)
+	}
+	for ; len(queue) > 0; queue = queue[1:] {
+		key := queue[0]
+		delete(left, key)
+		for _, r := range down[key] {
+			below := from(r, arity)
+			depth[below] = max(depth[below], depth[key]+1)
+			if left[below]--; left[below] == 0 {
+				queue = append(queue, below)
 			}
-			depth[key] = 0 // a circle ends here
-			deepest := 0
-			for _, r := range up[key] {
-				role := r.Fields[2]
-				if role == key[0] || slices.Contains(trail, role) {
-					out = append(out, Refusal{r.From, "the role links form a circle through " + role + ": take one of them away"})
-					continue
-				}
-				deepest = max(deepest, 1+measure([2]string{role, key[1]}, append(trail, key[0])))
-			}
-			if deepest == maxDepth+1 {
-				out = append(out, Refusal{up[key][0].From, key[0] + " has roles through more than 10 links, which Casbin does not follow: shorten the chain"})
-			}
-			depth[key] = deepest
-			return deepest
 		}
-		for _, r := range rows {
-			measure(from(r, m.arity[g]), nil)
+	}
+	for _, r := range rows { // in their order, so that a message is the same each time
+		key := from(r, arity)
+		if depth[key] == maxDepth+1 && left[key] == 0 {
+			depth[key] = 0 // said once
+			out = append(out, Finding{"too-deep", r.From, fmt.Sprintf("%s has roles through more than %d links, which Casbin does not follow: shorten the chain", key[0], maxDepth)})
+		}
+		if seen := make(map[[2]string]bool); left[key] > 0 {
+			for !seen[key] && left[key] > 0 {
+				seen[key] = true
+				r = up[key][slices.IndexFunc(up[key], func(r Row) bool { _, ok := left[to(r, arity)]; return ok })]
+				key = to(r, arity)
+			}
+			if left[key] > 0 {
+				out = append(out, Finding{"cycle", r.From, "the role links form a cycle through " + key[0] + ": take one of them away"})
+			}
+			for key := range seen {
+				left[key] = 0 // said once
+			}
 		}
 	}
 	return out
+}
+
+// to is the role that a link leads to, and its domain.
+func to(r Row, arity int) [2]string {
+	if arity == 3 {
+		return [2]string{r.Fields[2], r.Fields[3]}
+	}
+	return [2]string{r.Fields[2]}
 }
 
 // from is the name that a link begins with, and its domain.

@@ -3,11 +3,11 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
@@ -31,8 +31,10 @@ const (
 // A model is what a model.conf says, in parts.
 type model struct {
 	sections map[string][]string // the definitions of each section
+	sizes    map[string]int      // of each p definition: how many fields a row has
 	request  []string            // names of the request's fields
 	policy   []string            // names of a row's fields
+	links    map[string]string   // the text of each g definition
 	arity    map[string]int      // of each g: how many fields a link has
 	effect   effect
 	eft      int // the row's field that says allow or deny; -1: every row allows
@@ -41,10 +43,15 @@ type model struct {
 	terms    []term
 	words    []string       // of the whole matcher
 	patterns map[int]string // the function that reads a row's field as a pattern
+	literals map[int]string // what a row's field is compared with: '*' in p.x == '*'
 	path     []bool         // the request's fields that are matched as paths
 	subject  int            // the request's field that g takes as the user; -1: none
 
-	why string // why it cannot be compiled; empty where it can
+	conditional bool // role links have conditions
+
+	refused []Finding // what scan found
+	why     string    // why it cannot be compiled; empty where it can
+	exact   string    // why it cannot be where every error must be Casbin's too
 }
 
 // A kind of term is how it is evaluated.
@@ -70,19 +77,6 @@ type term struct {
 	tokens   []govaluate.ExpressionToken
 }
 
-// matchers are Casbin's functions that compare a request's field with a
-// pattern in a row's.
-var matchers = map[string]func(value, pattern string) (bool, error){
-	"keyMatch":   func(v, p string) (bool, error) { return util.KeyMatch(v, p), nil },
-	"keyMatch2":  func(v, p string) (bool, error) { return util.KeyMatch2(v, p), nil },
-	"keyMatch3":  func(v, p string) (bool, error) { return util.KeyMatch3(v, p), nil },
-	"keyMatch4":  func(v, p string) (bool, error) { return util.KeyMatch4(v, p), nil },
-	"keyMatch5":  func(v, p string) (bool, error) { return util.KeyMatch5(v, p), nil },
-	"regexMatch": func(v, p string) (bool, error) { return util.RegexMatch(v, p), nil },
-	"ipMatch":    func(v, p string) (bool, error) { return util.IPMatch(v, p), nil },
-	"globMatch":  util.GlobMatch,
-}
-
 // readModel parses a model.conf with Casbin's own parser.
 func readModel(text string) (m *model, err error) {
 	defer noPanic(&err)
@@ -90,7 +84,8 @@ func readModel(text string) (m *model, err error) {
 	if err != nil {
 		return nil, err
 	}
-	m = &model{sections: make(map[string][]string), arity: make(map[string]int), eft: -1, priority: -1, subject: -1, patterns: make(map[int]string)}
+	m = &model{sections: make(map[string][]string), sizes: make(map[string]int), links: make(map[string]string), arity: make(map[string]int),
+		patterns: make(map[int]string), literals: make(map[int]string), eft: -1, priority: -1, subject: -1}
 	for sec, defs := range parsed {
 		if sec != "logger" {
 			m.sections[sec] = slices.Sorted(maps.Keys(defs))
@@ -113,12 +108,23 @@ func readModel(text string) (m *model, err error) {
 			m.priority = i
 		}
 	}
+	for name, p := range parsed["p"] {
+		m.sizes[name] = len(p.Tokens)
+	}
+	for _, name := range slices.Concat(m.request, m.policy) {
+		if name == "" {
+			return nil, errors.New("a field of request_definition or policy_definition has no name")
+		}
+	}
 	m.path = make([]bool, len(m.request))
 	m.effect = effect(parsed["e"]["e"].Value)
-	conditional := false
 	for name, g := range parsed["g"] {
+		m.links[name] = g.Value
 		m.arity[name] = strings.Count(g.Value, "_")
-		conditional = conditional || len(g.ParamsTokens) > 0
+		m.conditional = m.conditional || len(g.ParamsTokens) > 0
+		if n := m.arity[name]; !m.conditional && (n < 2 || n > 3 || n != len(g.Tokens)) {
+			return nil, fmt.Errorf("role_definition %s is neither _, _ nor _, _, _", name)
+		}
 	}
 	matcher := parsed["m"]["m"].Value
 	if m.words, err = m.parse(matcher); err != nil {
@@ -132,8 +138,8 @@ func readModel(text string) (m *model, err error) {
 	case m.effect == denyOverride:
 		m.why = "the effect allows what no row denies"
 	case m.effect != allowOverride && m.effect != allowAndDeny && m.effect != byPriority:
-		return nil, errors.New("the effect is none of Casbin's")
-	case conditional:
+		return nil, errors.New("policy_effect is none of Casbin's")
+	case m.conditional:
 		m.why = "role links have conditions"
 	case len(m.arity) > 0 && strings.Contains(matcher, "keyMatch(r_dom, p_dom)"):
 		m.why = "Casbin matches the domains of role links as patterns where the matcher has keyMatch(r.dom, p.dom)"
@@ -178,9 +184,17 @@ func (m *model) parse(matcher string) ([]string, error) {
 	if !plain {
 		m.why = "the matcher has operators that only Casbin evaluates"
 	}
+	var ands []int
+	if !weaker(words) {
+		ands = operators(words, "&&")
+	}
 	start := 0
-	for _, end := range append(splits(words, "&&"), len(words)) {
-		m.terms = append(m.terms, m.term(words[start:end], tokens[start:end]))
+	for _, end := range append(ands, len(words)) {
+		t := m.term(words[start:end], tokens[start:end])
+		if t.kind == other && slices.Contains(words[start:end], "ipMatch") {
+			m.exact = "ipMatch fails on what is no address, and which row comes first then decides"
+		}
+		m.terms = append(m.terms, t)
 		start = end + 1
 	}
 	return words, nil
@@ -215,7 +229,7 @@ func (m *model) word(t govaluate.ExpressionToken) (string, bool, error) {
 	case govaluate.SEPARATOR:
 		return ",", true, nil
 	case govaluate.STRING:
-		return fmt.Sprintf("'%s'", t.Value), true, nil
+		return "'" + strings.ReplaceAll(fmt.Sprint(t.Value), "'", `\'`) + "'", true, nil
 	case govaluate.BOOLEAN:
 		return fmt.Sprint(t.Value), true, nil
 	case govaluate.FUNCTION:
@@ -233,18 +247,37 @@ func (m *model) word(t govaluate.ExpressionToken) (string, bool, error) {
 // stand in it.
 func (m *model) scan(words []string) {
 	for i, w := range words {
-		_, link := m.arity[w]
+		if i >= 1 && i+1 < len(words) && w == "==" {
+			if p, literal := m.literal(words[i-1 : i+2]); p >= 0 {
+				m.literals[p] = literal
+			}
+		}
+		arity, link := m.arity[w]
 		_, match := matchers[w]
-		known := link || match
-		if !known && (w == "keyGet" || w == "keyGet2" || w == "keyGet3") {
+		if w == "keyGet" || w == "keyGet2" || w == "keyGet3" {
 			m.why = "the matcher calls " + w
 		}
-		if !known || i+5 >= len(words) {
+		if !link && !match {
 			continue
 		}
-		r, p := m.field(words[i+2], "r_"), m.field(words[i+4], "p_")
-		if words[i+3] != "," || r < 0 || p < 0 || match && words[i+5] != ")" {
+		if match {
+			arity = 2
+		}
+		args := arguments(words[i+1:])
+		if args != nil && len(args) != arity {
+			m.why = fmt.Sprintf("%s is called with %d arguments, and takes %d", w, len(args), arity)
+			m.refused = append(m.refused, Finding{"arguments", "matchers", m.why})
+			continue
+		}
+		r, p := -1, -1
+		if args != nil {
+			r, p = m.field(args[0], "r_"), m.field(args[1], "p_")
+		}
+		if r < 0 || p < 0 {
 			m.why = w + " is called on something other than a field of the request and one of the row"
+			if args != nil && strings.HasPrefix(args[1], "r_") {
+				m.refused = append(m.refused, Finding{"arguments", "matchers", w + " takes the request for the pattern or the role: write " + w + "(r.x, p.x)"})
+			}
 			continue
 		}
 		switch {
@@ -262,6 +295,23 @@ func (m *model) scan(words []string) {
 	}
 }
 
+// arguments returns those of a call whose bracket words begin with; none where
+// one of them is more than a word.
+func arguments(words []string) []string {
+	var out []string
+	for i := 1; i+1 < len(words) && words[0] == "("; i += 2 {
+		out = append(out, words[i])
+		switch words[i+1] {
+		case ")":
+			return out
+		case ",":
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
 // field returns the place of r_x or p_x among its fields, or -1.
 func (m *model) field(word, prefix string) int {
 	name, ok := strings.CutPrefix(word, prefix)
@@ -276,7 +326,7 @@ func (m *model) field(word, prefix string) int {
 
 // term tells which kind a term is.
 func (m *model) term(words []string, tokens []govaluate.ExpressionToken) term {
-	t := term{r: -1, p: -1, domain: -1, tokens: tokens, text: text(words)}
+	t := term{r: -1, p: -1, domain: -1, tokens: tokens, text: text(unwrap(words))}
 	words = unwrap(words)
 	if len(words) == 3 {
 		t.r, t.p = m.equality(words)
@@ -285,7 +335,7 @@ func (m *model) term(words []string, tokens []govaluate.ExpressionToken) term {
 		}
 		return t
 	}
-	if or := splits(words, "||"); len(or) == 1 {
+	if or := operators(words, "||"); len(or) == 1 {
 		left, right := unwrap(words[:or[0]]), unwrap(words[or[0]+1:])
 		for _, pair := range [][2][]string{{left, right}, {right, left}} {
 			r, p := m.equality(pair[0])
@@ -344,26 +394,6 @@ func (m *model) literal(words []string) (p int, text string) {
 	return -1, ""
 }
 
-// splits returns where op stands outside brackets; none where an operator that
-// binds weaker stands there too.
-func splits(words []string, op string) []int {
-	var out []int
-	depth := 0
-	for i, w := range words {
-		switch {
-		case w == "(":
-			depth++
-		case w == ")":
-			depth--
-		case depth == 0 && w == op:
-			out = append(out, i)
-		case depth == 0 && op == "&&" && (w == "||" || w == "?" || w == ":" || w == "??"), depth == 0 && op == "||" && w == "&&":
-			return nil
-		}
-	}
-	return out
-}
-
 // unwrap takes brackets off that enclose the whole.
 func unwrap(words []string) []string {
 	for len(words) > 2 && words[0] == "(" && words[len(words)-1] == ")" {
@@ -411,37 +441,43 @@ func isOperator(w string) bool {
 // are tried, repeated ones once.
 func (m *model) sort(rows []Row) (rules []Row, l *links, err error) {
 	l = &links{of: make(map[string][]Row)}
-	seen := make(map[string]bool, len(rows))
-	for _, r := range rows {
-		fail := func(why string) error { return fmt.Errorf("%s: %s", r.From, why) }
+	seen := make(map[string]int, len(rows))
+	for i, r := range rows {
+		fail := func(format string, args ...any) error {
+			return fmt.Errorf("%s: the row "+format, append([]any{r.From}, args...)...)
+		}
 		if len(r.Fields) == 0 || r.Fields[0] == "" {
-			return nil, nil, fail("the row is empty")
+			return nil, nil, fail("is empty")
 		}
-		key := r.Fields[0]
-		if !slices.Contains(m.sections[key[:1]], key) || key[:1] != "p" && key[:1] != "g" {
-			return nil, nil, fail("the row begins with what the model does not define: write p or g")
+		key, fields := r.Fields[0], len(r.Fields)-1
+		size, rule := m.sizes[key]
+		arity, link := m.arity[key]
+		switch {
+		case !rule && !link:
+			return nil, nil, fail("begins with what the model does not define: write p or g")
+		case rule && fields != size:
+			return nil, nil, fail("has %d fields after %s, the model's policy_definition has %d", fields, key, size)
+		case link && fields < arity:
+			return nil, nil, fail("has %d fields after %s, the model's role_definition has %d", fields, key, arity)
 		}
-		joined := strings.Join(r.Fields, ",")
-		if seen[joined] {
+		joined := strings.Join(r.Fields, ",") // as Casbin joins them
+		if first, ok := seen[joined]; ok {
+			if !slices.Equal(rows[first].Fields, r.Fields) {
+				l.same = append(l.same, Finding{"characters", r.From, "a field holds a comma, and Casbin takes the row for that of " + rows[first].From + ": take the comma out"})
+			}
 			continue
 		}
-		seen[joined] = true
+		seen[joined] = i
 		switch {
 		case key == "p":
-			if len(r.Fields)-1 != len(m.policy) {
-				return nil, nil, fail(fmt.Sprintf("the row has %d fields after p, the model's policy_definition has %d", len(r.Fields)-1, len(m.policy)))
-			}
 			rules = append(rules, r)
-		case key[:1] == "g":
-			if len(r.Fields)-1 < m.arity[key] {
-				return nil, nil, fail(fmt.Sprintf("the row has %d fields after %s, the model's role_definition has %d", len(r.Fields)-1, key, m.arity[key]))
-			}
+		case link:
 			l.of[key] = append(l.of[key], r)
 		}
 	}
 	if m.priority >= 0 {
 		order := func(r Row) int { n, _ := strconv.Atoi(r.Fields[1+m.priority]); return n }
-		sort.SliceStable(rules, func(i, j int) bool { return order(rules[i]) < order(rules[j]) })
+		slices.SortStableFunc(rules, func(a, b Row) int { return cmp.Compare(order(a), order(b)) })
 	}
 	return rules, l, nil
 }

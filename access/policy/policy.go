@@ -25,10 +25,28 @@ type Config struct {
 // A Row is one line of a policy: "p" or "g" first, then the fields.
 type Row struct {
 	Fields []string
-	From   string // where it was read, for messages: "line 3"
+	From   string // where it was read, for messages: "line 3"; empty means its place in Config.Rows
+
+	text string // as String writes it, once; empty where that was not needed yet
 }
 
-func (r Row) String() string { return strings.Join(r.Fields, ", ") }
+// String writes the row as a line of CSV.
+func (r Row) String() string {
+	if r.text != "" {
+		return r.text
+	}
+	var b strings.Builder
+	for i, f := range r.Fields {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		if strings.ContainsAny(f, ",\"\r\n") || strings.HasPrefix(f, "#") || strings.TrimSpace(f) != f {
+			f = `"` + strings.ReplaceAll(f, `"`, `""`) + `"`
+		}
+		b.WriteString(f)
+	}
+	return b.String()
+}
 
 // A By says who decided.
 type By string
@@ -42,7 +60,7 @@ const (
 // A Decision is the answer to one request. The zero Decision denies.
 type Decision struct {
 	Allow   bool
-	Rule    []string // the fields of the row that decided, without "p"; nil where none did. Not to be changed
+	Rule    *Row // the row that decided; nil where none did. Not to be changed
 	By      By
 	Refused string // why the request was denied without asking any row; empty where rows were asked
 }
@@ -51,8 +69,9 @@ type Decision struct {
 // concurrent use. The zero Policy denies everything.
 type Policy struct {
 	model    *model
-	rows     [][]string // of p, in the order in which Casbin tries them
-	index    *index     // nil where casbin decides
+	rules    []Row  // of p, in the order in which Casbin tries them
+	links    *links // of g
+	index    *index // nil where casbin decides
 	casbin   *casbinPolicy
 	asCasbin bool
 	roles    map[string]bool // names that no user may have; nil where roles ask
@@ -65,22 +84,22 @@ func Compile(cfg Config) (*Policy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("policy: read model: %w", err)
 	}
-	rules, links, err := m.sort(cfg.Rows)
+	rows := clone(cfg.Rows)
+	rules, links, err := m.sort(rows)
 	if err != nil {
 		return nil, fmt.Errorf("policy: read rows: %w", err)
 	}
-	p := &Policy{model: m, asCasbin: cfg.AsCasbin}
+	p := &Policy{model: m, rules: rules, links: links, asCasbin: cfg.AsCasbin}
 	if !cfg.AsCasbin {
-		if refused := append(refuseModel(m), refuseRows(m, cfg.Rows)...); len(refused) > 0 {
-			return nil, &RefusedError{Refusals: refused}
+		if refused := append(refuseModel(m), refuseRows(m, rules, links)...); len(refused) > 0 {
+			return nil, &RefusedError{Findings: refused}
 		}
 		if !cfg.AskedByRole {
-			p.roles = links.roles(m)
+			p.roles = links.roles()
 		}
 	}
-	p.rows = make([][]string, len(rules))
-	for i, r := range rules {
-		p.rows[i] = r.Fields[1:]
+	for i := range rules {
+		rules[i].text = rules[i].String()
 	}
 	if m.why == "" && !indexed(m) {
 		m.why = "no term of the matcher finds rows by a look-up: add one such as r.act == p.act with &&"
@@ -89,10 +108,32 @@ func Compile(cfg Config) (*Policy, error) {
 		m.why = whyRows(m, rules)
 	}
 	if m.why == "" {
-		p.index = newIndex(m, p.rows, links)
+		if p.index, err = newIndex(m, rules, links); err != nil {
+			return nil, fmt.Errorf("policy: read model: %w", err)
+		}
 	}
-	p.casbin = &casbinPolicy{text: cfg.Model, rows: cfg.Rows}
+	p.casbin = &casbinPolicy{text: cfg.Model, rows: rows, rules: rules, links: m.links, sure: !cfg.AsCasbin}
 	return p, nil
+}
+
+// clone copies rows, so that the policy stays what it is whatever their owner
+// does.
+func clone(rows []Row) []Row {
+	total := 0
+	for _, r := range rows {
+		total += len(r.Fields)
+	}
+	all := make([]string, 0, total)
+	out := make([]Row, len(rows))
+	for i, r := range rows {
+		from := len(all)
+		all = append(all, r.Fields...)
+		out[i] = Row{Fields: all[from:len(all):len(all)], From: r.From}
+		if r.From == "" {
+			out[i].From = fmt.Sprintf("Rows[%d]", i)
+		}
+	}
+	return out
 }
 
 // errRequest is about the program that asks, and holds no value of a request.
@@ -102,7 +143,9 @@ var errRequest = errors.New("policy: decide: the request has another number of f
 var errNoPolicy = errors.New("policy: decide: there is no policy: make it with policy.Compile")
 
 // Decide answers one request, given as the fields of the model's
-// request_definition in their order. An error denies.
+// request_definition in their order. An error denies. It takes no lock and
+// allocates nothing where the policy is compiled and no term needs Casbin's
+// evaluator.
 func (p *Policy) Decide(request ...string) (Decision, error) {
 	if p == nil || p.model == nil {
 		return Decision{}, errNoPolicy
@@ -111,29 +154,39 @@ func (p *Policy) Decide(request ...string) (Decision, error) {
 		return Decision{}, errRequest
 	}
 	if !p.asCasbin {
-		if why := p.refuseRequest(request); why != "" {
+		if why := p.refuse(request, 0); why != "" {
 			return Decision{Refused: why, By: p.by()}, nil
 		}
 	}
 	if p.index == nil {
 		return p.casbin.decide(request)
 	}
-	row, allow, err := p.index.decide(request)
+	var l lookup
+	p.index.fill(&l, request, 0, len(request))
+	return p.answer(&l, request)
+}
+
+func (p *Policy) answer(l *lookup, request []string) (Decision, error) {
+	row, allow, err := p.index.decide(l, request)
 	if err != nil || row < 0 {
 		return Decision{By: Compiled}, err
 	}
-	return Decision{Allow: allow, Rule: p.rows[row], By: Compiled}, nil
+	return Decision{Allow: allow, Rule: &p.rules[row], By: Compiled}, nil
 }
 
 // Casbin answers as Decide does, by Casbin itself, so that the one can be held
 // against the other. Requests that are denied without asking any row are denied
-// here too.
+// here too. The first call loads the rows into Casbin, which takes seconds for
+// 100,000 of them.
 func (p *Policy) Casbin(request ...string) (Decision, error) {
 	if p == nil || p.model == nil {
 		return Decision{}, errNoPolicy
 	}
-	if !p.asCasbin && len(request) == len(p.model.request) {
-		if why := p.refuseRequest(request); why != "" {
+	if len(request) != len(p.model.request) {
+		return Decision{By: ByCasbin}, errRequest
+	}
+	if !p.asCasbin {
+		if why := p.refuse(request, 0); why != "" {
 			return Decision{Refused: why, By: ByCasbin}, nil
 		}
 	}
@@ -147,40 +200,79 @@ func (p *Policy) by() By {
 	return Compiled
 }
 
-// refuseRequest says why request is denied whatever the rows say; empty where
-// it is not.
-func (p *Policy) refuseRequest(request []string) string {
-	for i, v := range request {
-		if v == "" {
+// refuse says why a request is denied whatever the rows say; empty where it is
+// not. It looks at the fields from the given one on.
+func (p *Policy) refuse(request []string, from int) string {
+	for i := from; i < len(request); i++ {
+		v := request[i]
+		switch {
+		case v == "":
 			return "r." + p.model.request[i] + " is empty"
-		}
-		if p.model.path[i] && !plainPath(v) {
+		case len(v) > maxField:
+			return "r." + p.model.request[i] + " is too long"
+		case p.model.path[i] && !plainPath(v):
 			return "r." + p.model.request[i] + " is not a plain path: it has . or .. or empty segments, encoded or control characters"
+		case i == p.model.subject && p.roles[v]:
+			return "r." + p.model.request[i] + " is the name of a role: users and roles need names of their own, such as u:alice and r:nurse"
 		}
-	}
-	if s := p.model.subject; s >= 0 && p.roles[request[s]] {
-		return "r." + p.model.request[s] + " is the name of a role: users and roles need names of their own, such as u:alice and r:nurse"
 	}
 	return ""
 }
 
-// plainPath reports whether no server would read s as another path.
-func plainPath(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c == 0x7f || c == '\\' || c == '%' {
-			return false
+// A Subject is the first fields of requests, looked up once: who asks, and
+// where. It is for one who asks many times, and is safe for concurrent use.
+// The zero Subject is denied everything.
+type Subject struct {
+	p       *Policy
+	first   []string
+	found   lookup
+	refused string
+}
+
+// Subject looks up the first fields of requests.
+func (p *Policy) Subject(first ...string) (Subject, error) {
+	if p == nil || p.model == nil {
+		return Subject{}, errNoPolicy
+	}
+	if len(first) > len(p.model.request) {
+		return Subject{}, errRequest
+	}
+	s := Subject{p: p, first: slices.Clone(first)}
+	if !p.asCasbin {
+		s.refused = p.refuse(first, 0)
+	}
+	if p.index != nil {
+		p.index.fill(&s.found, first, 0, len(first))
+	}
+	return s, nil
+}
+
+// Decide answers one request, given as the fields that the subject does not
+// have.
+func (s *Subject) Decide(rest ...string) (Decision, error) {
+	if s == nil || s.p == nil {
+		return Decision{}, errNoPolicy
+	}
+	p := s.p
+	if len(s.first)+len(rest) != len(p.model.request) {
+		return Decision{}, errRequest
+	}
+	if s.refused != "" {
+		return Decision{Refused: s.refused, By: p.by()}, nil
+	}
+	var buf [8]string
+	request := append(append(buf[:0], s.first...), rest...)
+	if !p.asCasbin {
+		if why := p.refuse(request, len(s.first)); why != "" {
+			return Decision{Refused: why, By: p.by()}, nil
 		}
 	}
-	if !strings.Contains(s, "/") {
-		return s != "." && s != ".."
+	if p.index == nil {
+		return p.casbin.decide(request)
 	}
-	segments := strings.Split(s, "/")
-	for i, segment := range segments {
-		if segment == "." || segment == ".." || segment == "" && i > 0 && i < len(segments)-1 {
-			return false
-		}
-	}
-	return true
+	l := s.found
+	p.index.fill(&l, request, len(s.first), len(request))
+	return p.answer(&l, request)
 }
 
 // A Plan says how a policy is evaluated.
@@ -199,11 +291,13 @@ func (p *Policy) Plan() Plan {
 	if p == nil || p.model == nil {
 		return Plan{}
 	}
-	out := Plan{By: p.by(), Why: p.model.why, Rules: len(p.rows)}
+	out := Plan{By: p.by(), Why: p.model.why, Rules: len(p.rules)}
+	for _, rows := range p.links.of {
+		out.Links += len(rows)
+	}
 	if p.index == nil {
 		return out
 	}
-	out.Links = p.index.links
 	for _, t := range p.index.terms {
 		out.Index = append(out.Index, t.text)
 	}

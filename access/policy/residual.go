@@ -6,40 +6,95 @@ import (
 	"errors"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/casbin/govaluate"
 )
 
-// A residual is a term that is tried on the rows which the index found. eval
-// answers for one row; an error denies the request.
+// A residual is a term that is tried on the rows which the index found. What
+// its patterns stand for is read once, row by row.
 type residual struct {
 	term
-	eval func(request []string, row int) (bool, error)
+	regexps []*regexp.Regexp // nil where a pattern is bad
+	nets    []*net.IPNet     // nil where it is an address, or bad
+	addrs   []net.IP
+	expr    *govaluate.EvaluableExpression
+	m       *model
 }
 
 // errEvaluate stands for the errors of Casbin's functions, whose texts hold the
 // request.
 var errEvaluate = errors.New("policy: decide: a term of the matcher could not be evaluated for this request")
 
-// compile makes what tries the term on each of rows.
-func (t *residual) compile(m *model, rows [][]string, l *links) {
+// newResidual reads the patterns of rows.
+func newResidual(t term, m *model, rows []Row, l *links) (*residual, error) {
+	x := &residual{term: t, m: m}
 	switch {
-	case t.kind == equal:
-		t.eval = func(request []string, row int) (bool, error) { return request[t.r] == rows[row][t.p], nil }
-	case t.kind == matching && t.function == "ipMatch":
-		t.ip(rows)
-	case t.kind == matching && (t.function == "regexMatch" || t.function == "keyMatch2" || t.function == "keyMatch3"):
-		t.regexp(rows)
-	case t.kind == matching:
-		f := matchers[t.function]
-		t.eval = func(request []string, row int) (ok bool, err error) {
-			defer noEvaluate(&err)
-			return f(request[t.r], rows[row][t.p])
+	case t.kind == other || t.kind == linked:
+		return x, x.expression(m, l)
+	case t.kind != matching:
+	case t.function == "ipMatch":
+		x.nets, x.addrs = make([]*net.IPNet, len(rows)), make([]net.IP, len(rows))
+		for i, row := range rows {
+			_, n, err := net.ParseCIDR(row.Fields[1+t.p])
+			if x.nets[i] = n; err != nil {
+				x.addrs[i] = net.ParseIP(row.Fields[1+t.p])
+			}
 		}
-	default:
-		t.expression(m, rows, l)
+	case t.function == "regexMatch" || t.function == "keyMatch2" || t.function == "keyMatch3" || t.function == "keyMatch5":
+		known := make(map[string]*regexp.Regexp)
+		x.regexps = make([]*regexp.Regexp, len(rows))
+		for i, row := range rows {
+			p := row.Fields[1+t.p]
+			re, ok := known[p]
+			if !ok {
+				re, _ = regexp.Compile(expressionOf(t.function, p))
+				known[p] = re
+			}
+			x.regexps[i] = re
+		}
 	}
+	return x, nil
+}
+
+// matches reports whether the term is true of a request and one of the rows.
+// An error denies the request.
+func (x *residual) matches(request []string, rows []Row, row int) (ok bool, err error) {
+	if x.expr != nil {
+		return x.evaluate(slices.Clone(request), rows[row].Fields[1:]) // which escapes
+	}
+	value, pattern := request[x.r], rows[row].Fields[1+x.p]
+	switch {
+	case x.kind == equal:
+		return value == pattern, nil
+	case x.kind == equalOr:
+		return value == pattern || pattern == x.literal, nil
+	case x.nets != nil:
+		addr := net.ParseIP(value)
+		switch {
+		case addr == nil || x.nets[row] == nil && x.addrs[row] == nil:
+			return false, errEvaluate
+		case x.nets[row] != nil:
+			return x.nets[row].Contains(addr), nil
+		}
+		return x.addrs[row].Equal(addr), nil
+	case x.regexps != nil:
+		if x.regexps[row] == nil {
+			return false, errEvaluate
+		}
+		if x.function == "keyMatch5" {
+			value, _, _ = strings.Cut(value, "?")
+		}
+		return x.regexps[row].MatchString(value), nil
+	}
+	return call(x.function, value, pattern)
+}
+
+// call asks one of Casbin's functions, which panic.
+func call(function, value, pattern string) (ok bool, err error) {
+	defer noEvaluate(&err)
+	return matchers[function](value, pattern)
 }
 
 // noEvaluate turns a panic of one of Casbin's functions into an error, and
@@ -50,87 +105,35 @@ func noEvaluate(err *error) {
 	}
 }
 
-// ip reads the addresses and ranges of the rows once.
-func (t *residual) ip(rows [][]string) {
-	nets := make([]*net.IPNet, len(rows))
-	addrs := make([]net.IP, len(rows))
-	for i, row := range rows {
-		_, n, err := net.ParseCIDR(row[t.p])
-		if err != nil {
-			addrs[i] = net.ParseIP(row[t.p])
-		}
-		nets[i] = n
+// evaluate asks Casbin's evaluator.
+func (x *residual) evaluate(request, row []string) (ok bool, err error) {
+	defer noEvaluate(&err)
+	result, err := x.expr.Eval(variables{x.m, request, row})
+	if err != nil {
+		return false, err
 	}
-	t.eval = func(request []string, row int) (bool, error) {
-		addr := net.ParseIP(request[t.r])
-		if addr == nil || nets[row] == nil && addrs[row] == nil {
-			return false, errEvaluate
-		}
-		if nets[row] != nil {
-			return nets[row].Contains(addr), nil
-		}
-		return addrs[row].Equal(addr), nil
+	ok, isBool := result.(bool)
+	if !isBool {
+		return false, errEvaluate
 	}
+	return ok, nil
 }
 
-// regexp compiles each pattern once.
-func (t *residual) regexp(rows [][]string) {
-	known := make(map[string]*regexp.Regexp)
-	patterns := make([]*regexp.Regexp, len(rows))
-	for i, row := range rows {
-		p := row[t.p]
-		re, ok := known[p]
-		if !ok {
-			re, _ = regexp.Compile(expressionOf(t.function, p)) // nil where it is bad
-			known[p] = re
-		}
-		patterns[i] = re
-	}
-	t.eval = func(request []string, row int) (bool, error) {
-		if patterns[row] == nil {
-			return false, errEvaluate
-		}
-		return patterns[row].MatchString(request[t.r]), nil
-	}
-}
-
-var (
-	colonName = regexp.MustCompile(`:[^/]+`)
-	braceName = regexp.MustCompile(`\{[^/]+\}`)
-)
-
-// expressionOf is the regular expression that a pattern of keyMatch2, keyMatch3
-// or regexMatch stands for in Casbin.
-func expressionOf(function, pattern string) string {
-	name := colonName
-	switch function {
-	case "regexMatch":
-		return pattern
-	case "keyMatch3", "keyMatch5":
-		name = braceName
-	}
-	return "^" + name.ReplaceAllString(strings.ReplaceAll(pattern, "/*", "/.*"), "[^/]+") + "$"
-}
-
-// expression evaluates any other term as Casbin does.
-func (t *residual) expression(m *model, rows [][]string, l *links) {
+// expression makes what evaluates any other term.
+func (x *residual) expression(m *model, l *links) error {
 	functions := make(map[string]govaluate.ExpressionFunction)
 	for name, f := range matchers {
 		functions[name] = func(args ...any) (any, error) { return f(args[0].(string), args[1].(string)) }
 	}
-	symbols := make(map[string]uint32)
-	intern := func(s string) uint32 {
-		if symbols[s] == 0 {
-			symbols[s] = uint32(len(symbols)) + 1
+	for _, token := range x.tokens {
+		name := nameOf(token)
+		arity, ok := m.arity[name]
+		if !ok || functions[name] != nil {
+			continue
 		}
-		return symbols[s]
-	}
-	for name, arity := range m.arity {
-		c := newClosure(l.of[name], arity, intern, nil)
+		symbols := make(map[string]uint32)
+		c := newClosure(l.of[name], arity, internIn(symbols), nil)
 		functions[name] = func(args ...any) (any, error) {
-			if len(args) != arity {
-				return nil, errEvaluate
-			}
 			if args[0] == args[1] {
 				return true, nil
 			}
@@ -143,25 +146,36 @@ func (t *residual) expression(m *model, rows [][]string, l *links) {
 			return from.name != 0 && c.has(from, symbols[args[1].(string)]), nil
 		}
 	}
-	var expr *govaluate.EvaluableExpression
-	tokens, err := tokensOf(t.term, functions)
-	if err == nil {
-		expr, err = govaluate.NewEvaluableExpressionFromTokens(tokens)
+	tokens := slices.Clone(x.tokens)
+	for i, token := range tokens {
+		if token.Kind == govaluate.FUNCTION {
+			tokens[i].Value = functions[nameOf(token)]
+		}
 	}
-	t.eval = func(request []string, row int) (ok bool, failed error) {
-		defer noEvaluate(&failed)
-		if err != nil {
-			return false, err
+	var err error
+	x.expr, err = govaluate.NewEvaluableExpressionFromTokens(tokens)
+	return err
+}
+
+// nameOf is the name of a function's token; empty for others.
+func nameOf(token govaluate.ExpressionToken) string {
+	if token.Kind != govaluate.FUNCTION {
+		return ""
+	}
+	name, _ := token.Value.(govaluate.ExpressionFunction)()
+	s, _ := name.(string)
+	return s
+}
+
+// internIn returns what numbers strings from 1.
+func internIn(symbols map[string]uint32) func(string) uint32 {
+	return func(s string) uint32 {
+		id, ok := symbols[s]
+		if !ok {
+			id = uint32(len(symbols)) + 1
+			symbols[s] = id
 		}
-		result, err := expr.Eval(variables{m, request, rows[row]})
-		if err != nil {
-			return false, err
-		}
-		ok, isBool := result.(bool)
-		if !isBool {
-			return false, errEvaluate
-		}
-		return ok, nil
+		return id
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/part164/part164/access/policy"
 )
 
 // DefaultModel is the model.conf of an empty Config.Model. A model of your own
@@ -33,13 +35,10 @@ m = g(r.sub, p.sub) && (r.dom == p.dom || p.dom == '*') && (r.obj == p.obj || p.
 // fields are those of a request, in order.
 var fields = []string{"sub", "dom", "obj", "act", "pur"}
 
-// matchers are the functions that a matcher may call.
-var matchers = []string{"g", "keyMatch", "globMatch", "regexMatch"}
-
-// The policy effects that deny by default, as Casbin writes them.
+// The policy effects that deny by default.
 const (
-	effectAllow        = "some(where (p_eft == allow))"
-	effectAllowAndDeny = "some(where (p_eft == allow)) && !some(where (p_eft == deny))"
+	effectAllow        = "some(where (p.eft == allow))"
+	effectAllowAndDeny = "some(where (p.eft == allow)) && !some(where (p.eft == deny))"
 )
 
 // How a field of a row is compared with the request.
@@ -64,48 +63,48 @@ type language struct {
 }
 
 // admit refuses every model that could allow what no row says.
-func admit(mt modelText) (language, error) {
+func admit(m policy.Model) (language, error) {
 	l := language{compare: make(map[string]comparison)}
-	for sec, keys := range mt.sections {
+	for sec, keys := range m.Sections {
 		if len(keys) != 1 || keys[0] != sec {
 			return l, fmt.Errorf("has more than one %s definition: keep one", sec)
 		}
 	}
-	if !slices.Equal(mt.request, prefixed("r_", fields)) {
+	if !slices.Equal(m.Request, fields) {
 		return l, errors.New("request_definition is not r = sub, dom, obj, act, pur")
 	}
 	switch {
-	case slices.Equal(mt.policy, prefixed("p_", fields)):
-	case slices.Equal(mt.policy, append(prefixed("p_", fields), "p_eft")):
+	case slices.Equal(m.Policy, fields):
+	case slices.Equal(m.Policy, slices.Concat(fields, []string{"eft"})):
 		l.hasEffect = true
 	default:
 		return l, errors.New("policy_definition is not p = sub, dom, obj, act, pur or the same with eft")
 	}
-	switch mt.effect {
+	switch m.Effect {
 	case effectAllow:
 	case effectAllowAndDeny:
 		l.canDeny = l.hasEffect
 	default:
 		return l, errors.New("policy_effect is neither some(where (p.eft == allow)) nor the same with && !some(where (p.eft == deny)): others allow by default or by order of rows")
 	}
-	for _, f := range mt.links {
-		if f != "_" {
-			return l, errors.New("role_definition is not g = _, _ or g = _, _, _")
+	links := 0
+	if g, ok := m.Links["g"]; ok {
+		for _, f := range strings.Split(g, ",") {
+			if links++; strings.TrimSpace(f) != "_" {
+				return l, errors.New("role_definition is not g = _, _ or g = _, _, _")
+			}
 		}
 	}
-	if n := len(mt.links); n != 0 && n != 2 && n != 3 {
-		return l, errors.New("role_definition is not g = _, _ or g = _, _, _")
-	}
-	l.linkTenant = len(mt.links) == 3
-	return l, l.admitMatcher(mt.matcher, len(mt.links))
+	l.linkTenant = links == 3
+	return l, l.admitMatcher(m.Terms, links)
 }
 
 // admitMatcher takes a conjunction of the forms below, at least one a field.
 // Superuser literals, negations, eval and unknown functions have no form.
-func (l language) admitMatcher(tokens []string, links int) error {
+func (l language) admitMatcher(terms []string, links int) error {
 	forms := make(map[string]func())
 	for _, f := range fields {
-		r, p := "r_"+f, "p_"+f
+		r, p := "r."+f, "p."+f
 		add := func(c comparison, texts ...string) {
 			for _, text := range texts {
 				forms[text] = func() { l.compare[f] = c }
@@ -121,17 +120,17 @@ func (l language) admitMatcher(tokens []string, links int) error {
 			}
 		}
 		for _, c := range []comparison{keyMatch, globMatch, regexMatch} {
-			add(c, fmt.Sprintf("%s ( %s , %s )", c, r, p))
+			add(c, fmt.Sprintf("%s(%s, %s)", c, r, p))
 		}
 	}
 	switch links {
 	case 2:
-		forms["g ( r_sub , p_sub )"] = func() { l.compare["sub"] = byRole }
+		forms["g(r.sub, p.sub)"] = func() { l.compare["sub"] = byRole }
 	case 3:
-		forms["g ( r_sub , p_sub , r_dom )"] = func() { l.compare["sub"] = byRole }
+		forms["g(r.sub, p.sub, r.dom)"] = func() { l.compare["sub"] = byRole }
 	}
-	for i, term := range conjuncts(tokens) {
-		bind, ok := forms[strings.Join(unwrap(term), " ")]
+	for i, term := range terms {
+		bind, ok := forms[term]
 		if !ok {
 			return fmt.Errorf("matcher: term %d of the && chain is none of the admitted forms, such as (r.obj == p.obj || p.obj == '*'): see rbac.DefaultModel", i+1)
 		}
@@ -146,52 +145,4 @@ func (l language) admitMatcher(tokens []string, links int) error {
 		}
 	}
 	return nil
-}
-
-// conjuncts splits tokens at the && outside brackets.
-func conjuncts(tokens []string) [][]string {
-	var out [][]string
-	depth, start := 0, 0
-	for i, t := range tokens {
-		switch t {
-		case "(":
-			depth++
-		case ")":
-			depth--
-		case "&&":
-			if depth == 0 {
-				out = append(out, tokens[start:i])
-				start = i + 1
-			}
-		}
-	}
-	return append(out, tokens[start:])
-}
-
-// unwrap takes brackets off that enclose the whole term.
-func unwrap(term []string) []string {
-	for len(term) > 2 && term[0] == "(" && term[len(term)-1] == ")" {
-		depth := 0
-		for _, t := range term[:len(term)-1] {
-			switch t {
-			case "(":
-				depth++
-			case ")":
-				depth--
-			}
-			if depth == 0 {
-				return term
-			}
-		}
-		term = term[1 : len(term)-1]
-	}
-	return term
-}
-
-func prefixed(prefix string, names []string) []string {
-	var out []string
-	for _, n := range names {
-		out = append(out, prefix+n)
-	}
-	return out
 }

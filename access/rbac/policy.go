@@ -3,15 +3,13 @@
 package rbac
 
 import (
-	"encoding/csv"
 	"errors"
 	"fmt"
-	"io"
-	"regexp/syntax"
 	"slices"
 	"strings"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/policy"
 )
 
 // A Rule allows a role some actions on some resource types for some purposes:
@@ -34,20 +32,9 @@ type Link struct {
 	Tenant   string // where the model's role_definition is g = _, _, _; else empty
 }
 
-// maxDepth is the depth at which Casbin's role manager stops looking.
-const maxDepth = 10
-
-// A row is one line of a policy, section first, and where it came from.
-type row struct {
-	fields []string
-	from   string
-}
-
-func (r row) String() string { return strings.Join(r.fields, ", ") }
-
 // ruleRows writes rules and links as rows.
-func ruleRows(l language, rules []Rule, links []Link) ([]row, error) {
-	var rows []row
+func ruleRows(l language, rules []Rule, links []Link) ([]policy.Row, error) {
+	var rows []policy.Row
 	for i, r := range rules {
 		from := fmt.Sprintf("Config.Rules[%d]", i)
 		if len(r.Resources) == 0 || len(r.Actions) == 0 || len(r.Purposes) == 0 {
@@ -70,7 +57,7 @@ func ruleRows(l language, rules []Rule, links []Link) ([]row, error) {
 					if l.hasEffect {
 						f = append(f, effect)
 					}
-					rows = append(rows, row{f, from})
+					rows = append(rows, policy.Row{Fields: f, From: from})
 				}
 			}
 		}
@@ -80,101 +67,73 @@ func ruleRows(l language, rules []Rule, links []Link) ([]row, error) {
 		if l.linkTenant || k.Tenant != "" {
 			f = append(f, k.Tenant)
 		}
-		rows = append(rows, row{f, fmt.Sprintf("Config.Links[%d]", i)})
+		rows = append(rows, policy.Row{Fields: f, From: fmt.Sprintf("Config.Links[%d]", i)})
 	}
 	return rows, nil
 }
 
 // csvRows reads rows as Casbin's file adapter does, with line numbers.
-func csvRows(text string) ([]row, error) {
-	r := csv.NewReader(strings.NewReader(text))
-	r.Comment = '#'
-	r.TrimLeadingSpace = true
-	r.FieldsPerRecord = -1
-	var rows []row
-	for {
-		f, err := r.Read()
-		if err == io.EOF {
-			return rows, nil
-		}
-		if pe := (*csv.ParseError)(nil); errors.As(err, &pe) {
-			return nil, fmt.Errorf("Config.Policy line %d: %w", pe.Line, pe.Err)
-		} else if err != nil {
-			return nil, fmt.Errorf("Config.Policy: %w", err)
-		}
-		line, _ := r.FieldPos(0)
-		for i := range f {
-			f[i] = strings.TrimSpace(f[i])
-		}
-		rows = append(rows, row{f, fmt.Sprintf("Config.Policy line %d", line)})
+func csvRows(text string) ([]policy.Row, error) {
+	rows, err := policy.ReadCSV(strings.NewReader(text))
+	if err != nil {
+		return nil, fmt.Errorf("Config.Policy: %w", err)
 	}
+	for i, r := range rows {
+		for n, f := range r.Fields {
+			r.Fields[n] = strings.TrimSpace(f)
+		}
+		rows[i].From = "Config.Policy " + r.From
+	}
+	return rows, nil
 }
 
-// checkRows refuses a row that could match more, or less, than it says.
-func checkRows(l language, rows []row) error {
-	allows := false
+// checkRows refuses what a Casbin policy may say and one of roles, types,
+// actions and purposes may not. [policy.Compile] has looked at the rest.
+func checkRows(l language, rows []policy.Row) error {
 	for _, r := range rows {
 		var err error
-		switch r.fields[0] {
-		case "p":
-			err = l.checkRule(r.fields[1:])
-			allows = allows || !l.hasEffect || r.fields[len(r.fields)-1] == "allow"
-		case "g":
-			err = l.checkLink(r.fields[1:])
-		default:
-			err = errors.New("does not begin with p or g")
+		if r.Fields[0] == "p" {
+			err = l.checkRule(r.Fields[1:])
+		} else {
+			err = l.checkLink(r.Fields[1:])
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", r.from, err)
+			return fmt.Errorf("%s: %w", r.From, err)
 		}
-	}
-	if !allows {
-		return errors.New("the policy has no row that allows anything: give Config.Rules or Config.Policy, such as rbac.StarterRules()")
 	}
 	return nil
 }
 
+// allows reports whether any row does.
+func (l language) allows(rows []policy.Row) bool {
+	return slices.ContainsFunc(rows, func(r policy.Row) bool {
+		return len(r.Fields) > 0 && r.Fields[0] == "p" && (!l.hasEffect || r.Fields[len(r.Fields)-1] != "deny")
+	})
+}
+
 func (l language) checkRule(f []string) error {
-	want := len(fields)
-	if l.hasEffect {
-		want++
-	}
-	if len(f) != want {
-		return fmt.Errorf("has %d fields after p, the model's policy_definition has %d", len(f), want)
-	}
 	for i, name := range fields {
 		if err := l.checkField(name, f[i]); err != nil {
 			return fmt.Errorf("%s %w", name, err)
-		}
-	}
-	if l.hasEffect {
-		switch eft := f[len(fields)]; {
-		case eft != "allow" && eft != "deny":
-			return errors.New("eft is neither allow nor deny")
-		case eft == "deny" && !l.canDeny:
-			return errors.New("eft is deny, but the model's policy_effect ignores it")
 		}
 	}
 	return nil
 }
 
 func (l language) checkField(name, v string) error {
-	if v == "" {
-		return errors.New("is empty")
-	}
 	if name == "sub" {
 		return checkRole(v)
 	}
 	switch l.compare[name] {
 	case regexMatch:
-		return checkRegexp(v)
+		return nil // policy.Compile wants it anchored
 	case keyMatch, globMatch:
 		prefix := strings.TrimSuffix(v, "*")
 		if prefix == "" {
 			return nil
 		}
 		if strings.Contains(prefix, "*") {
-			return errors.New("has characters after the first *, which Casbin's patterns do not compare: keep one * at the end")
+			return errors.New("has characters after the *, which could match more than it says: keep one * at the end")
 		}
 		if prefix != v && name == "pur" {
 			return errors.New("has a pattern: name each purpose of use, or * for all")
@@ -213,19 +172,6 @@ func checkRole(v string) error {
 	return nil
 }
 
-// checkRegexp wants ^ and $ around the whole: Casbin searches unanchored.
-func checkRegexp(v string) error {
-	re, err := syntax.Parse(v, syntax.Perl)
-	if err != nil {
-		return errors.New("is no regular expression of Go's regexp/syntax")
-	}
-	if re.Op != syntax.OpConcat || len(re.Sub) < 2 ||
-		re.Sub[0].Op != syntax.OpBeginText || re.Sub[len(re.Sub)-1].Op != syntax.OpEndText {
-		return errors.New("is not anchored: write ^(?:...)$ around the whole expression")
-	}
-	return nil
-}
-
 func (l language) checkLink(f []string) error {
 	want := 0
 	if l.compare["sub"] == byRole {
@@ -235,7 +181,7 @@ func (l language) checkLink(f []string) error {
 		}
 	}
 	if len(f) != want {
-		return fmt.Errorf("has %d fields after g, the model's role_definition and matcher take %d", len(f), want)
+		return fmt.Errorf("the row has %d fields after g, the model's role_definition and matcher take %d", len(f), want)
 	}
 	for _, v := range f[:2] {
 		if err := checkRole(v); err != nil {
@@ -245,83 +191,6 @@ func (l language) checkLink(f []string) error {
 	if l.linkTenant {
 		if err := access.CheckID(f[2]); err != nil {
 			return fmt.Errorf("tenant %w", err)
-		}
-	}
-	return nil
-}
-
-// A hierarchy is the role links: by tenant ("" where links hold in all), then
-// by role.
-type hierarchy map[string]map[string][]string
-
-func newHierarchy(rows []row) (hierarchy, error) {
-	h := make(hierarchy)
-	for _, r := range rows {
-		if r.fields[0] != "g" {
-			continue
-		}
-		tenant := ""
-		if len(r.fields) == 4 {
-			tenant = r.fields[3]
-		}
-		if h[tenant] == nil {
-			h[tenant] = make(map[string][]string)
-		}
-		h[tenant][r.fields[1]] = append(h[tenant][r.fields[1]], r.fields[2])
-	}
-	for _, links := range h {
-		depth := make(map[string]int)
-		for role := range links {
-			if _, err := measure(links, role, depth, nil); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return h, nil
-}
-
-// measure returns the longest chain above role; Casbin drops what is deeper
-// than maxDepth without a word.
-func measure(links map[string][]string, role string, known map[string]int, trail []string) (int, error) {
-	if i := slices.Index(trail, role); i >= 0 {
-		return 0, fmt.Errorf("role links form a cycle: %s", strings.Join(append(trail[i:], role), " -> "))
-	}
-	if d, ok := known[role]; ok {
-		return d, nil
-	}
-	deepest := 0
-	for _, up := range links[role] {
-		d, err := measure(links, up, known, append(trail, role))
-		if err != nil {
-			return 0, err
-		}
-		deepest = max(deepest, d+1)
-	}
-	if deepest > maxDepth {
-		return 0, fmt.Errorf("role %s inherits through more than %d links, which Casbin ignores: shorten the chain", role, maxDepth)
-	}
-	known[role] = deepest
-	return deepest, nil
-}
-
-// path returns the shortest chain of roles from one to another.
-func (h hierarchy) path(tenant, from, to string) []string {
-	links := h[""]
-	if links == nil {
-		links = h[tenant]
-	}
-	seen := map[string]bool{from: true}
-	for queue := [][]string{{from}}; len(queue) > 0; queue = queue[1:] {
-		p := queue[0]
-		last := p[len(p)-1]
-		if last == to {
-			return p
-		}
-		for _, up := range links[last] {
-			if !seen[up] {
-				seen[up] = true
-				queue = append(queue, append(slices.Clone(p), up))
-			}
 		}
 	}
 	return nil

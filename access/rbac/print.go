@@ -11,10 +11,7 @@ import (
 // String returns the policy in force as a table for people: one line for each
 // set of resource types that a role may treat alike.
 func (e *Engine) String() string {
-	var p *policy
-	if e != nil {
-		p = e.current.Load()
-	}
+	p := e.inForce()
 	if p == nil {
 		return "no policy: everything is denied\n"
 	}
@@ -25,12 +22,12 @@ func (e *Engine) String() string {
 		fmt.Fprintln(w, strings.Join(l, "\t"))
 	}
 	for _, r := range p.rows {
-		if r.fields[0] == "g" {
+		if r.Fields[0] == "g" {
 			in := "*"
-			if len(r.fields) == 4 {
-				in = r.fields[3]
+			if len(r.Fields) == 4 {
+				in = r.Fields[3]
 			}
-			fmt.Fprintf(w, "%s\tdo what %s may\t\t\t%s\n", r.fields[1][2:], r.fields[2][2:], in)
+			fmt.Fprintf(w, "%s\tdo what %s may\t\t\t%s\n", r.Fields[1][2:], r.Fields[2][2:], in)
 		}
 	}
 	w.Flush()
@@ -40,11 +37,12 @@ func (e *Engine) String() string {
 // CSV returns the policy in force as Casbin rows, in a form that Config.Policy
 // takes back.
 func (e *Engine) CSV() string {
-	if e == nil || e.current.Load() == nil {
+	p := e.inForce()
+	if p == nil {
 		return ""
 	}
 	var b strings.Builder
-	for _, r := range e.current.Load().rows {
+	for _, r := range p.rows {
 		fmt.Fprintln(&b, r)
 	}
 	return b.String()
@@ -52,13 +50,13 @@ func (e *Engine) CSV() string {
 
 // table merges rows that differ in purpose, then those that differ in action,
 // then those that differ in resource type.
-func (p *policy) table() [][]string {
+func (p *version) table() [][]string {
 	var lines [][]string // role, may, on, for, in tenant
 	for _, r := range p.rows {
-		if r.fields[0] != "p" {
+		if r.Fields[0] != "p" {
 			continue
 		}
-		f := r.fields
+		f := r.Fields
 		may := f[4]
 		if f[len(f)-1] == "deny" {
 			may = "not " + may

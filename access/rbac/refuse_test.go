@@ -105,7 +105,7 @@ func TestModelsOfAnotherShapeAreRefused(t *testing.T) {
 		"not a model":      {"hello", "Config.Model"},
 		"unclosed section": {"[request_definition", "Config.Model"},
 		"no matcher":       {"[request_definition]\nr = sub, dom, obj, act, pur\n[policy_definition]\np = sub, dom, obj, act, pur\n[policy_effect]\ne = some(where (p.eft == allow))\n", "matchers"},
-		"four fields":      {edit(t, "r = sub, dom, obj, act, pur", "r = sub, dom, obj, act"), "request_definition"},
+		"four fields":      {edit(t, "r = sub, dom, obj, act, pur", "r = sub, dom, obj, act"), "r.pur is no field of the definitions"},
 		"other order":      {edit(t, "r = sub, dom, obj, act, pur", "r = sub, obj, dom, act, pur"), "request_definition"},
 		"policy order":     {edit(t, "p = sub, dom, obj, act, pur, eft", "p = sub, obj, dom, act, pur, eft"), "policy_definition"},
 		"priority column":  {edit(t, "p = sub, dom, obj, act, pur, eft", "p = priority, sub, dom, obj, act, pur, eft"), "policy_definition"},
@@ -221,11 +221,11 @@ func TestPatternsThatMatchMoreThanTheySayAreRefused(t *testing.T) {
 		{rbac.DefaultModel, "**", "plain character"},
 		{rbac.DefaultModel, "patient records", "identifier"},
 		{edit(t, "(r.obj == p.obj || p.obj == '*')", "r.obj == p.obj"), "*", "plain character"},
-		{pattern("keyMatch"), "pat*notes", "after the first *"},
-		{pattern("keyMatch"), "*notes", "after the first *"},
-		{pattern("keyMatch"), "pat**", "after the first *"},
+		{pattern("keyMatch"), "pat*notes", "after the *"},
+		{pattern("keyMatch"), "*notes", "after the *"},
+		{pattern("keyMatch"), "pat**", "after the *"},
 		{pattern("keyMatch"), "pat/*", "identifier"},
-		{pattern("globMatch"), "p*t*", "after the first *"},
+		{pattern("globMatch"), "p*t*", "after the *"},
 		{pattern("globMatch"), "pat[a-z]", "identifier"},
 		{pattern("globMatch"), "pat?ent", "identifier"},
 		{pattern("regexMatch"), "patient", "not anchored"},
@@ -257,9 +257,9 @@ func TestRowsOfTheWrongShapeAreRefused(t *testing.T) {
 	t.Parallel()
 	const good = "p, r:nurse, *, patient, read, TREAT, allow\n"
 	for row, want := range map[string]string{
-		"p, r:nurse, *, patient, read, TREAT":           "line 2: has 5 fields",
-		"p, r:nurse, *, patient, read, TREAT, allow, x": "line 2: has 7 fields",
-		"p": "line 2: has 0 fields",
+		"p, r:nurse, *, patient, read, TREAT":           "line 2: the row has 5 fields",
+		"p, r:nurse, *, patient, read, TREAT, allow, x": "line 2: the row has 7 fields",
+		"p": "line 2: the row has 0 fields",
 		"p, r:nurse, *, patient, read, TREAT, Allow":      "line 2: eft",
 		"p, r:nurse, *, patient, read, TREAT, ":           "line 2: eft",
 		"p, r:nurse, *, patient, read, CURIOSITY, allow":  "line 2: pur is not a purpose",
@@ -269,15 +269,15 @@ func TestRowsOfTheWrongShapeAreRefused(t *testing.T) {
 		"p, r:nurse, , patient, read, TREAT, allow":       "line 2: dom is empty",
 		"p, , *, patient, read, TREAT, allow":             "line 2: sub is empty",
 		"p, r:nurse, a@b.org, patient, read, TREAT, deny": "line 2: dom looks like an e-mail",
-		"p2, r:nurse, *, patient, read, TREAT, allow":     "line 2: does not begin with p or g",
-		"g2, r:a, r:b": "line 2: does not begin with p or g",
-		"P, r:nurse, *, patient, read, TREAT, allow": "line 2: does not begin with p or g",
-		"g, r:a":           "line 2: has 1 fields after g",
-		"g, r:a, r:b, t-1": "line 2: has 3 fields after g",
-		"p, r:nurse, *, \"patient, read, TREAT, allow":   "Config.Policy line",
-		"p, r:nurse, *, pa\"tient, read, TREAT, allow":   "Config.Policy line 2",
-		"p, r:nurse, *, pat\x00ient, read, TREAT, allow": "line 2: obj is not an identifier",
-		"# fine\n\n\np, r:nurse":                         "line 5: has 1 fields",
+		"p2, r:nurse, *, patient, read, TREAT, allow":     "line 2: the row begins with what the model does not define",
+		"g2, r:a, r:b": "line 2: the row begins with what the model does not define",
+		"P, r:nurse, *, patient, read, TREAT, allow": "line 2: the row begins with what the model does not define",
+		"g, r:a":           "line 2: the row has 1 fields after g",
+		"g, r:a, r:b, t-1": "line 2: the row has 3 fields after g",
+		"p, r:nurse, *, \"patient, read, TREAT, allow":   "Config.Policy: policy: read rows: line 2",
+		"p, r:nurse, *, pa\"tient, read, TREAT, allow":   "Config.Policy: policy: read rows: line 2",
+		"p, r:nurse, *, pat\x00ient, read, TREAT, allow": "line 2: obj holds a control character",
+		"# fine\n\n\np, r:nurse":                         "line 5: the row has 1 fields",
 	} {
 		refused(t, row, rbac.Config{Policy: good + row}, want)
 	}
@@ -287,9 +287,9 @@ func TestRowsOfTheWrongShapeAreRefused(t *testing.T) {
 	refused(t, "deny that the effect ignores", rbac.Config{Model: allowOnly, Policy: good + "p, r:nurse, *, document, read, TREAT, deny"}, "line 2: eft is deny")
 	noLinks := edit(t, "[role_definition]\ng = _, _\n", "")
 	noLinks = strings.Replace(noLinks, "g(r.sub, p.sub)", "r.sub == p.sub", 1)
-	refused(t, "links without a hierarchy", rbac.Config{Model: noLinks, Policy: good + "g, r:a, r:b"}, "line 2: has 2 fields after g")
+	refused(t, "links without a hierarchy", rbac.Config{Model: noLinks, Policy: good + "g, r:a, r:b"}, "line 2: the row begins with what the model does not define")
 	unused := strings.Replace(rbac.DefaultModel, "g(r.sub, p.sub)", "r.sub == p.sub", 1)
-	refused(t, "links that the matcher ignores", rbac.Config{Model: unused, Policy: good + "g, r:a, r:b"}, "line 2: has 2 fields after g")
+	refused(t, "links that the matcher ignores", rbac.Config{Model: unused, Policy: good + "g, r:a, r:b"}, "line 2: the row has 2 fields after g")
 }
 
 func TestRulesOfTheWrongShapeAreRefused(t *testing.T) {
@@ -314,9 +314,9 @@ func TestRulesOfTheWrongShapeAreRefused(t *testing.T) {
 		"deny ignored":  {rbac.Config{Model: allowOnly, Rules: with(func(r *rbac.Rule) { r.Deny = true })}, "Config.Rules[1]: Deny"},
 		"e-mail tenant": {rbac.Config{Rules: with(func(r *rbac.Rule) { r.Tenant = "a@b.org" })}, "Config.Rules[1]: dom"},
 		"link tenant":   {rbac.Config{Rules: with(func(*rbac.Rule) {}), Links: []rbac.Link{{Role: "a", Inherits: "b", Tenant: "t"}}}, "Config.Links[0]"},
-		"empty link":    {rbac.Config{Rules: with(func(*rbac.Rule) {}), Links: []rbac.Link{{}}}, "Config.Links[0]: role after r: is empty"},
+		"empty link":    {rbac.Config{Rules: with(func(*rbac.Rule) {}), Links: []rbac.Link{{}}}, "Config.Links[0]: the role links form a cycle"},
 		"no link tenant": {rbac.Config{Model: domainModel, Rules: []rbac.Rule{rule("nurse", access.Read, "^patient$", access.Treatment)},
-			Links: []rbac.Link{{Role: "a", Inherits: "b"}}}, "Config.Links[0]: tenant is empty"},
+			Links: []rbac.Link{{Role: "a", Inherits: "b"}}}, "Config.Links[0]: domain is empty"},
 	} {
 		refused(t, name, tt.cfg, tt.want)
 	}

@@ -41,6 +41,7 @@ var floors = []floor{
 	{dir: "internal/fault", level: kits, alone: true},
 	{dir: "access", level: 0, alone: true},
 	{dir: "crypto", level: 0},
+	{dir: "access/policy", level: 1},
 	{dir: "audit", level: 1},
 	{dir: "minimize", level: 1},
 	{dir: "session", level: 2},
@@ -71,7 +72,7 @@ var confinements = []confinement{
 	{what: "gorm.io/", to: []string{"storage", "examples"}},
 	{what: "github.com/glebarez/", to: []string{"storage", "examples"}},
 	{what: module + "/internal/fault", to: []string{"access/accesstest", "audit/audittest", "audit/sinktest", "audit/watchtest", "crypto/cryptotest", "session/sessiontest", "storage/storagetest", "internal/fault"}},
-	{what: "github.com/casbin/", to: []string{"access/rbac"}},
+	{what: "github.com/casbin/", to: []string{"access/policy"}},
 	{what: "github.com/stretchr/testify"},
 }
 

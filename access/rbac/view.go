@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rbac
+
+import (
+	"context"
+	"slices"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/policy"
+)
+
+// A view is a version of the rules as one scope sees it. It is pinned to the
+// scope, so that the principal's roles are looked up once.
+type view struct {
+	*version
+	tenant string
+	kind   access.Kind
+	roles  []held
+}
+
+// A held role is one that the rows name.
+type held struct {
+	name    string // with r:
+	subject policy.Subject
+}
+
+// A question is what is asked for a view's principal, in the own tenant.
+type question struct {
+	action  access.Action
+	typ     string
+	purpose access.Purpose
+}
+
+// pin returns the view of the scope.
+func (e *Engine) pin(s *access.Scope) (*view, error) {
+	if e == nil {
+		return nil, errNoPolicy
+	}
+	if v, _ := s.Pin(e, func() any { return newView(e.current.Load(), s.Principal()) }).(*view); v != nil {
+		return v, nil
+	}
+	return nil, errNoPolicy
+}
+
+func newView(v *version, who access.Principal) *view {
+	if v == nil {
+		return nil
+	}
+	out := &view{version: v, tenant: who.Tenant, kind: who.Kind}
+	for _, role := range v.assigned.active(who).Roles {
+		out.add(role)
+	}
+	return out
+}
+
+// add gives a view another role.
+func (v *view) add(role string) {
+	name := "r:" + role
+	if !v.version.roles[name] || slices.ContainsFunc(v.roles, func(h held) bool { return h.name == name }) {
+		return
+	}
+	subject, err := v.compiled.Subject(name, v.tenant)
+	if err != nil {
+		return // no admitted model's request has fewer fields
+	}
+	v.roles = append(v.roles, held{name, subject})
+}
+
+// as returns the view that who has, of the version that principal sees by v.
+func (v *view) as(principal, who access.Principal) *view {
+	if who.ID != principal.ID || who.Tenant != principal.Tenant || who.Kind != principal.Kind {
+		return newView(v.version, who)
+	}
+	out := v
+	for _, role := range who.Roles {
+		if slices.Contains(principal.Roles, role) {
+			continue
+		}
+		if out == v {
+			more := *v
+			more.roles = slices.Clone(v.roles)
+			out = &more
+		}
+		out.add(role)
+	}
+	return out
+}
+
+// decide answers q. It allocates nothing unless a denial has a nearest miss.
+func (v *view) decide(q question) (access.Verdict, error) {
+	if access.CheckName(string(q.action)) != nil || access.CheckName(q.typ) != nil {
+		return access.Verdict{Code: access.DenyInvalid}, nil
+	}
+	if v.kind == access.Patient || v.kind == access.Proxy {
+		return access.Verdict{Code: access.DenySubject}, nil // only a relation could tell whose record is theirs
+	}
+	out, err := v.ask(q, byIndex)
+	if err != nil || out.Code != access.DenyNoRule {
+		return out, err
+	}
+	near := q
+	for _, near.purpose = range v.purposes {
+		if near.purpose == q.purpose {
+			continue
+		}
+		if o, err := v.ask(near, byIndex); err != nil {
+			return access.Verdict{}, err
+		} else if o.Allow {
+			out.Code = access.DenyPurpose
+			out.Near = "for " + string(near.purpose) + ", by " + o.Rule
+			break
+		}
+	}
+	return out, nil
+}
+
+// An asker puts a question for one role.
+type asker func(v *view, role int, q question) (policy.Decision, error)
+
+func byIndex(v *view, role int, q question) (policy.Decision, error) {
+	return v.roles[role].subject.Decide(q.typ, string(q.action), string(q.purpose))
+}
+
+func byCasbin(v *view, role int, q question) (policy.Decision, error) {
+	return v.casbin(v.roles[role].name, v.tenant, q.typ, string(q.action), string(q.purpose))
+}
+
+// ask puts q for each role: a denying row of any role wins, else the first
+// allowing one. A rule for a purpose is one for its kinds too, but for those of
+// emergency access, which a rule has to name.
+func (v *view) ask(q question, by asker) (access.Verdict, error) {
+	out := access.Verdict{Code: access.DenyNoRule}
+	for emergency := q.purpose.Emergency(); q.purpose != ""; q.purpose = q.purpose.Parent() {
+		for i := range v.roles {
+			d, err := by(v, i, q)
+			if err != nil {
+				return access.Verdict{}, err
+			}
+			if d.Rule == nil || d.Allow && out.Allow {
+				continue // no row decided, or an earlier role is allowed already
+			}
+			out = access.Verdict{
+				Allow: d.Allow,
+				Code:  access.AllowRule,
+				Rule:  d.Rule.String(),
+				Path:  v.path(v.tenant, v.roles[i].name, d.Rule.Fields[1]),
+			}
+			if !d.Allow {
+				out.Code = access.DenyRule
+				return out, nil
+			}
+			if !v.denies {
+				return out, nil
+			}
+		}
+		if emergency {
+			break
+		}
+	}
+	return out, nil
+}
+
+// A Difference is a question that Casbin and the compiled policy answer in two
+// ways. That is a fault of this SDK: report it. It names no patient.
+type Difference struct {
+	Decision string // the ID of the decision, in which it is denied
+	Roles    []string
+	Tenant   string
+	Action   access.Action
+	Type     string
+	Purpose  access.Purpose
+	Compiled access.Verdict
+	Casbin   access.Verdict
+	Err      error // what Casbin failed with; nil where it answered
+}
+
+// compare asks Casbin too. Where it answers in another way, nobody is told more
+// than a denial.
+func (v *view) compare(ctx context.Context, decision string, q question, got access.Verdict) access.Verdict {
+	if got.Code == access.DenyInvalid || got.Code == access.DenySubject {
+		return got // no row was asked
+	}
+	want, err := v.ask(q, byCasbin)
+	if err == nil && got.Allow == want.Allow && got.Rule == want.Rule {
+		return got
+	}
+	d := Difference{Decision: decision, Tenant: v.tenant, Action: q.action, Type: q.typ, Purpose: q.purpose, Compiled: got, Casbin: want, Err: err}
+	for _, h := range v.roles {
+		d.Roles = append(d.Roles, h.name[2:])
+	}
+	v.differs(ctx, d)
+	return access.Verdict{Code: access.DenyInvalid}
+}

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/part164/part164/access"
 )
@@ -104,7 +105,7 @@ func (a *asker) match(ways []branch, req access.Request, at []int, out []access.
 			case in[k] || r.ID == "" && r.Patient == "":
 				out[i] = b.verdict
 				continue
-			case out[i].Code == "" || out[i].Code == access.DenyNoRule || out[i].Code == access.DenyPurpose:
+			case vague(out[i].Code):
 				if out[i], err = a.why(b, r); err != nil {
 					return nil, err
 				}
@@ -114,6 +115,11 @@ func (a *asker) match(ways []branch, req access.Request, at []int, out []access.
 		left = next
 	}
 	return left, nil
+}
+
+// vague reports whether a denial says less than that of a way that exists.
+func vague(c access.Code) bool {
+	return c == "" || c == access.DenyNoRule || c == access.DenyPurpose || c == access.DenyGrant
 }
 
 // why names the stage of a branch that denies a record.
@@ -192,15 +198,20 @@ func (p *Point) Offer(ctx context.Context, action access.Action, resourceType st
 	if err != nil || a == nil || a.who.Kind != access.Human || a.purpose.Emergency() || a.admitted() != "" {
 		return access.OfferNone
 	}
-	allows := func(who access.Principal, purpose access.Purpose) bool {
-		v, err := p.cfg.Policy.Rule(ctx, who, action, resourceType, purpose)
-		return err == nil && v.Allow
+	rule := func(purpose access.Purpose, granted ...string) access.Verdict {
+		with := a.who
+		with.Roles = slices.Concat(with.Roles, granted)
+		v, err := p.cfg.Policy.Rule(ctx, with, action, resourceType, purpose)
+		if err != nil {
+			return access.Verdict{Code: access.DenyInvalid}
+		}
+		return v
 	}
-	own, err := p.cfg.Policy.Rule(ctx, a.who, action, resourceType, a.purpose)
+	own := rule(a.purpose)
 	switch {
-	case err != nil || final(own):
+	case final(own):
 		return access.OfferNone
-	case p.cfg.Grants != nil && allows(a.who, access.BreakGlass):
+	case p.cfg.Grants != nil && rule(access.BreakGlass).Allow:
 		return access.OfferBreakGlass
 	case own.Code == access.DenyPurpose:
 		return access.OfferPurpose
@@ -208,9 +219,7 @@ func (p *Point) Offer(ctx context.Context, action access.Action, resourceType st
 		return access.OfferNone
 	}
 	for _, role := range p.cfg.Grants.Requestable(a.who) {
-		with := a.who
-		with.Roles = append(with.Roles[:len(with.Roles):len(with.Roles)], role)
-		if allows(with, a.purpose) {
+		if rule(a.purpose, role).Allow {
 			return access.OfferGrant
 		}
 	}

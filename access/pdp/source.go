@@ -14,7 +14,8 @@ import (
 type Policy interface {
 	// Rule says what the rules say of action on records of resourceType for who
 	// and purpose, whoever the patient is: [access.AllowRule], or a denial with
-	// its code. One scope of ctx sees one version of the rules.
+	// its code. who is the principal of ctx, and may have roles of grants
+	// besides. One scope of ctx sees one version of the rules.
 	Rule(ctx context.Context, who access.Principal, action access.Action, resourceType string, purpose access.Purpose) (access.Verdict, error)
 
 	// Revision names the version that the scope of ctx sees; 0 where versions

@@ -259,6 +259,9 @@ next:
 		if shadow {
 			d.Verdicts[i] = v.compare(ctx, d.ID, ask, d.Verdicts[i])
 		}
+		if (v.kind == access.Patient || v.kind == access.Proxy) && d.Verdicts[i].Code != access.DenyInvalid {
+			d.Verdicts[i] = access.Verdict{Code: access.DenySubject} // only a relation could tell whose record is theirs: package pdp
+		}
 		if types < len(asked) {
 			asked[types] = i
 			types++

@@ -78,3 +78,12 @@ func (e *Engine) Revision(ctx context.Context) uint64 {
 	}
 	return p.revision
 }
+
+// Take puts the policy of another engine in force, as Replace does with one
+// that has still to be compiled. The zero Engine has none to take: the policy in
+// force stays.
+func (e *Engine) Take(from *Engine) {
+	if p := from.current.Load(); p != nil {
+		e.current.Store(p)
+	}
+}

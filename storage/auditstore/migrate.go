@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/storage/internal/goose"
 )
 
 // Migrations holds the tables as migrations in the format of goose, in
@@ -25,62 +26,14 @@ var Migrations embed.FS
 // where they are missing. It may be called at every start, by a user who may
 // create them; the app itself needs the rights of [Grants] only.
 func Migrate(ctx context.Context, db *gorm.DB) error {
-	statements, err := statements(db)
-	if err == nil {
-		var conn gorm.ConnPool
-		if conn, err = pool(db); err == nil {
-			for _, sql := range statements {
-				if _, err = conn.ExecContext(ctx, sql); err != nil {
-					break
-				}
-			}
-		}
+	err := errors.New("the database is nil")
+	if db != nil {
+		err = goose.Up(ctx, db, Migrations, "0001_audit_events.sql")
 	}
 	if err != nil {
 		return fmt.Errorf("auditstore: migrate: %w", err)
 	}
 	return nil
-}
-
-func pool(db *gorm.DB) (gorm.ConnPool, error) {
-	if db == nil {
-		return nil, errors.New("the database is nil")
-	}
-	return db.DB()
-}
-
-// statements reads the migration of the database's dialect.
-func statements(db *gorm.DB) ([]string, error) {
-	if db == nil {
-		return nil, errors.New("the database is nil")
-	}
-	text, err := Migrations.ReadFile("migrations/" + db.Name() + "/0001_audit_events.sql")
-	if err != nil {
-		return nil, fmt.Errorf("there is no migration for %s: use SQLite, PostgreSQL or MariaDB", db.Name())
-	}
-	up, _, _ := strings.Cut(string(text), "-- +goose Down")
-	_, up, _ = strings.Cut(up, "-- +goose Up\n")
-	var out []string
-	var whole strings.Builder
-	inside := false
-	for line := range strings.Lines(up) {
-		switch trimmed := strings.TrimSpace(line); {
-		case trimmed == "-- +goose StatementBegin":
-			inside = true
-		case trimmed == "-- +goose StatementEnd":
-			inside = false
-			out = append(out, whole.String())
-			whole.Reset()
-		case strings.HasPrefix(trimmed, "--") || trimmed == "":
-		default:
-			whole.WriteString(line)
-			if !inside && strings.HasSuffix(trimmed, ";") {
-				out = append(out, strings.TrimSuffix(strings.TrimSpace(whole.String()), ";"))
-				whole.Reset()
-			}
-		}
-	}
-	return out, nil
 }
 
 // Grants returns the statements that let a database user add and read events

@@ -30,7 +30,7 @@ func (l *line) check() error {
 		l.Count < 0:
 		return errors.New("the event has a value that no journal writes")
 	}
-	for _, id := range [...]string{l.Attempt, l.Decision, l.Request, l.About, l.Node, l.User} {
+	for _, id := range [...]string{l.Attempt, l.Decision, l.Request, l.About, l.Grant, l.Role, l.Node, l.User} {
 		if id != "" && !isID(id) {
 			return errors.New("the event has an ID that no journal writes")
 		}

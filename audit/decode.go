@@ -35,6 +35,8 @@ type line struct {
 	Citation   string          `json:"citation"`
 	About      string          `json:"about"`
 	Rule       string          `json:"rule"`
+	Grant      string          `json:"grant"`
+	Role       string          `json:"role"`
 	Root       string          `json:"root"`
 	Node       string          `json:"node"`
 	User       string          `json:"user"`
@@ -120,7 +122,7 @@ func decode(writer string, text []byte) (Stored, error) {
 		ID: eventID(writer, l.Seq), Seq: l.Seq, Time: l.Time, Type: l.Type, Outcome: l.Outcome, Reason: l.Reason,
 		Action: l.Action, Decision: l.Decision, Citation: l.Citation, Purpose: l.Purpose, Count: l.Count,
 		Attempt: l.Attempt, Node: l.Node, Part: l.Part, Parts: l.Parts,
-		Code: l.Code, Request: l.Request, About: l.About, Rule: l.Rule, User: l.User, UserKind: l.UserKind,
+		Code: l.Code, Request: l.Request, About: l.About, Rule: l.Rule, Grant: l.Grant, Role: l.Role, User: l.User, UserKind: l.UserKind,
 		Since: l.Since, Until: l.Until, Detail: l.Detail, Root: l.Root, KeyVersion: max(1, l.Key),
 		Actor: access.Principal{
 			ID: l.Actor.ID, Tenant: l.Actor.Tenant, Kind: l.Actor.Kind, Roles: l.Actor.Roles,

@@ -64,6 +64,8 @@ func (k *keyState) appendHead(b []byte, s *Stored) ([]byte, error) {
 	b = appendString(b, "citation", s.Citation)
 	b = appendString(b, "about", s.About)
 	b = appendString(b, "rule", s.Rule)
+	b = appendString(b, "grant", s.Grant)
+	b = appendString(b, "role", s.Role)
 	b = appendString(b, "root", s.Root)
 	b = appendString(b, "node", s.Node)
 	if s.User != "" {

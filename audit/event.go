@@ -13,43 +13,49 @@ type Type string
 
 // The event types.
 const (
-	Revealed      Type = "reveal"            // sealed PHI opened for a person or job
-	RevealFailed  Type = "reveal.failed"     // a cell did not open: wrong key, changed or misplaced bytes
-	Fetched       Type = "fetch"             // clear PHI returned by a statement
-	Searched      Type = "search"            // a search over PHI
-	Denied        Type = "denied"            // an access decision refused
-	WriteAttempt  Type = "write.attempt"     // a write is about to run
-	Committed     Type = "write.committed"   // its transaction committed
-	RolledBack    Type = "write.rolled_back" // its transaction, or its savepoint, rolled back
-	OutboxRefused Type = "outbox.refused"    // an outbox row that this trail never issued
-	Outside       Type = "outside"           // a statement that storage did not build, run with storage.Outside
-	KeyRotated    Type = "key.rotated"       // a KEK, tenant, index or subject key was replaced
-	Sealed        Type = "seal"              // a job sealed, moved or rebuilt cells: see Reason
-	Shredded      Type = "shred"             // a patient's keys were destroyed: see Outcome and Citation
-	Merged        Type = "merged"            // two records of one patient became one: see Reason
-	Checked       Type = "check"             // storage was held against the trail: Count defects
-	Restored      Type = "restored"          // an older copy of the database was found, or shreds were applied to it again
-	SignIn        Type = "signin"            // a session began
-	SignInFailed  Type = "signin.failed"     // a factor was refused
-	SignInLocked  Type = "signin.locked"     // refused by the throttle; aggregated
-	SessionEnded  Type = "session.ended"     // logoff, by whom or what: see Reason
-	FactorChanged Type = "factor.changed"    // an authenticator was bound, changed or removed
-	UserChanged   Type = "user.changed"      // a user was created, disabled or given other roles
-	PolicyChanged Type = "policy.change"     // the access policy is about to change: see Reason, and User where it is about one
-	PolicyRefused Type = "policy.refused"    // a stored access policy was not put in force: see Reason
-	Deviation     Type = "deviation"         // a documented deviation in force since Open
-	Reported      Type = "report"            // the trail itself was read
-	Disclosed     Type = "disclosed"         // PHI left the covered entity: see Disclosure, 45 CFR 164.528
-	Suspended     Type = "suspended"         // the right to an accounting was suspended until Until, 45 CFR 164.528(a)(2)
-	Alerted       Type = "alert"             // a watch rule fired: see Rule and User
-	Disposed      Type = "alert.disposed"    // what came of an alert: see About and Reason
-	Reviewed      Type = "reviewed"          // somebody signed off the trail from Since to Until, 45 CFR 164.308(a)(1)(ii)(D)
-	Adopted       Type = "adopted"           // a dead writer's journal is delivered by this one: see About, its last event, and Root
-	SinkOpened    Type = "sink.opened"       // a sink, Rule, began to take events; User is its recipient, a business associate for instance
-	Parked        Type = "parked"            // an event that a sink refuses for good was set aside: see About
-	Opened        Type = "journal.opened"    // a writer opened the journal
-	Recovered     Type = "journal.recovered" // an unacknowledged tail was dropped after a crash
-	Closed        Type = "journal.closed"    // a writer closed the journal
+	Revealed       Type = "reveal"            // sealed PHI opened for a person or job
+	RevealFailed   Type = "reveal.failed"     // a cell did not open: wrong key, changed or misplaced bytes
+	Fetched        Type = "fetch"             // clear PHI returned by a statement
+	Searched       Type = "search"            // a search over PHI
+	Denied         Type = "denied"            // an access decision refused
+	WriteAttempt   Type = "write.attempt"     // a write is about to run
+	Committed      Type = "write.committed"   // its transaction committed
+	RolledBack     Type = "write.rolled_back" // its transaction, or its savepoint, rolled back
+	OutboxRefused  Type = "outbox.refused"    // an outbox row that this trail never issued
+	Outside        Type = "outside"           // a statement that storage did not build, run with storage.Outside
+	KeyRotated     Type = "key.rotated"       // a KEK, tenant, index or subject key was replaced
+	Sealed         Type = "seal"              // a job sealed, moved or rebuilt cells: see Reason
+	Shredded       Type = "shred"             // a patient's keys were destroyed: see Outcome and Citation
+	Merged         Type = "merged"            // two records of one patient became one: see Reason
+	Checked        Type = "check"             // storage was held against the trail: Count defects
+	Restored       Type = "restored"          // an older copy of the database was found, or shreds were applied to it again
+	SignIn         Type = "signin"            // a session began
+	SignInFailed   Type = "signin.failed"     // a factor was refused
+	SignInLocked   Type = "signin.locked"     // refused by the throttle; aggregated
+	SessionEnded   Type = "session.ended"     // logoff, by whom or what: see Reason
+	FactorChanged  Type = "factor.changed"    // an authenticator was bound, changed or removed
+	UserChanged    Type = "user.changed"      // a user was created, disabled or given other roles
+	PolicyChanged  Type = "policy.change"     // the access policy is about to change: see Reason, and User where it is about one
+	PolicyRefused  Type = "policy.refused"    // a stored access policy was not put in force: see Reason
+	Deviation      Type = "deviation"         // a documented deviation in force since Open
+	Reported       Type = "report"            // the trail itself was read
+	Disclosed      Type = "disclosed"         // PHI left the covered entity: see Disclosure, 45 CFR 164.528
+	Suspended      Type = "suspended"         // the right to an accounting was suspended until Until, 45 CFR 164.528(a)(2)
+	Alerted        Type = "alert"             // a watch rule fired: see Rule and User
+	Disposed       Type = "alert.disposed"    // what came of an alert: see About and Reason
+	Reviewed       Type = "reviewed"          // somebody signed off the trail from Since to Until, 45 CFR 164.308(a)(1)(ii)(D)
+	GrantRequested Type = "grant.requested"   // a role was asked for, for a time: see Grant, Role and User, its holder
+	GrantApproved  Type = "grant.approved"    // by one; the last approval puts it in force from Since to Until
+	GrantRefused   Type = "grant.refused"     // a request was turned down
+	GlassBroken    Type = "grant.breakglass"  // emergency access to one patient began, 45 CFR 164.312(a)(2)(ii): from Since to Until
+	GrantEnded     Type = "grant.ended"       // it expired, was revoked or used up: see Reason
+	GrantReviewed  Type = "grant.reviewed"    // somebody else looked at what was done under it from Since to Until: see Reason
+	Adopted        Type = "adopted"           // a dead writer's journal is delivered by this one: see About, its last event, and Root
+	SinkOpened     Type = "sink.opened"       // a sink, Rule, began to take events; User is its recipient, a business associate for instance
+	Parked         Type = "parked"            // an event that a sink refuses for good was set aside: see About
+	Opened         Type = "journal.opened"    // a writer opened the journal
+	Recovered      Type = "journal.recovered" // an unacknowledged tail was dropped after a crash
+	Closed         Type = "journal.closed"    // a writer closed the journal
 
 	ClockOff          Type = "clock.off"           // the clock differs from another by Count milliseconds: see Reason
 	Gap               Type = "gap"                 // what happened from Since to Until was not recorded when it happened
@@ -115,6 +121,15 @@ const (
 	ReasonRepair      Reason = "repair"       // a defect is mended
 	ReasonShredded    Reason = "shredded"     // the patient's keys were destroyed: nothing opens any more
 	ReasonIncident    Reason = "incident"     // an incident is looked into
+	ReasonDuty        Reason = "duty"         // separation of duties
+
+	ReasonEmergency  Reason = "emergency"  // a medical emergency
+	ReasonIncapacity Reason = "incapacity" // the patient cannot answer for himself, and somebody has to know
+	ReasonCovering   Reason = "covering"   // for a colleague of the care team who is away
+	ReasonConsult    Reason = "consult"    // a colleague asks for a second opinion
+	ReasonTransfer   Reason = "transfer"   // the patient comes from another unit or facility
+	ReasonUnassigned Reason = "unassigned" // the care team is not entered yet
+	ReasonDisaster   Reason = "disaster"   // emergency mode operation, 45 CFR 164.308(a)(7)(ii)(C)
 
 	ReasonJoined  Reason = "joined"  // somebody joined the workforce
 	ReasonMoved   Reason = "moved"   // somebody has other duties
@@ -166,7 +181,9 @@ type Event struct {
 
 	About    string      // ID of another event that this one is about: the alert disposed of, the event parked
 	Rule     string      // the watch rule of an alert, or the sink that began or parked an event; an identifier
-	User     string      // ID, in the actor's tenant, of the principal whom an alert or a review is about
+	Grant    string      // ID of the grant that the event is about, or without which the access would have been denied; a UUID
+	Role     string      // the role of Grant, or that was asked for
+	User     string      // ID, in the actor's tenant, of the principal whom an alert, a review or a grant is about
 	UserKind access.Kind // of User, and required with it; a patient or proxy is written as a keyed pseudonym
 
 	// Since and Until are the period that the event is about: that of a

@@ -80,7 +80,7 @@ func full() audit.Event {
 	d := disclosed("r-1", "Recipient")
 	return audit.Event{
 		Type: audit.Disclosed, Outcome: audit.Success, Reason: audit.ReasonWritten, Action: access.Read, Code: access.AllowRule,
-		Decision: "0123456789abcdef0123456789abcdef", Count: 3, Citation: "164.512(i)", About: "j0123456789abcdef0123456789abcdef.7", Rule: "bulk", User: "u-5", UserKind: access.Human,
+		Decision: "0123456789abcdef0123456789abcdef", Count: 3, Citation: "164.512(i)", About: "j0123456789abcdef0123456789abcdef.7", Rule: "bulk", Grant: "0190163d-8694-739b-aea5-966c26f8ad90", Role: "records-clerk", User: "u-5", UserKind: access.Human,
 		Since: time.Unix(1, 0), Until: time.Unix(2, 0), Detail: d.Detail,
 		Disclosure: &audit.Disclosure{Basis: audit.ByResearch, Recipient: "university-1", Protocol: "irb-1", Frequency: audit.Monthly},
 		Objects: []audit.Object{{Type: "patient", Tenant: "t-1", Record: "r-1", Patient: "r-1", Version: 2,
@@ -223,7 +223,7 @@ func TestWhatStandsInALineAsItWasGiven(t *testing.T) {
 	t.Parallel()
 	want := map[string]bool{"request": true, "Hold.Actor": true}
 	for _, suffix := range []string{"", " of an attempt", " at sign-in"} {
-		for _, f := range []string{"Action", "Rule", "User", "Objects.Type", "Objects.Tenant", "Objects.Fields"} {
+		for _, f := range []string{"Action", "Rule", "Role", "User", "Objects.Type", "Objects.Tenant", "Objects.Fields"} {
 			want["Event."+f+suffix] = true
 		}
 	}

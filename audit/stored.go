@@ -31,6 +31,8 @@ type Stored struct {
 	Count    int
 	About    string
 	Rule     string
+	Grant    string
+	Role     string
 	User     string
 	UserKind access.Kind
 	Since    time.Time // UTC

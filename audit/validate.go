@@ -59,6 +59,16 @@ func (ev *Event) Validate() error {
 			return fmt.Errorf("%w: Decision %w", ErrEvent, err)
 		}
 	}
+	if ev.Grant != "" {
+		if err := access.CheckDecisionID(ev.Grant); err != nil {
+			return fmt.Errorf("%w: Grant %w", ErrEvent, err)
+		}
+	}
+	if ev.Role != "" {
+		if err := access.CheckID(ev.Role); err != nil {
+			return fmt.Errorf("%w: Role %w", ErrEvent, err)
+		}
+	}
 	if ev.User != "" {
 		if err := access.CheckID(ev.User); err != nil {
 			return fmt.Errorf("%w: User %w", ErrEvent, err)
@@ -125,6 +135,7 @@ func Stamp(ctx context.Context, ev Event) (Stored, error) {
 	s := Stored{
 		Type: ev.Type, Outcome: ev.Outcome, Reason: ev.Reason, Action: ev.Action, Decision: ev.Decision,
 		Citation: ev.Citation, Count: ev.Count, Objects: ev.Objects, Code: ev.Code, About: ev.About, Rule: ev.Rule,
+		Grant: ev.Grant, Role: ev.Role,
 		User: ev.User, UserKind: ev.UserKind, Since: ev.Since.UTC(), Until: ev.Until.UTC(), Request: access.RequestID(ctx),
 	}
 	if ev.Disclosure != nil {
@@ -187,7 +198,8 @@ func (t Type) known() bool {
 	case Revealed, RevealFailed, Fetched, Searched, Denied, WriteAttempt, Outside, SignIn, SignInFailed,
 		SignInLocked, SessionEnded, FactorChanged, UserChanged, PolicyChanged, PolicyRefused, Deviation, Reported,
 		KeyRotated, Sealed, Shredded, Merged, Checked, Restored,
-		Disclosed, Suspended, Alerted, Disposed, Reviewed, Parked, SinkOpened:
+		Disclosed, Suspended, Alerted, Disposed, Reviewed, Parked, SinkOpened,
+		GrantRequested, GrantApproved, GrantRefused, GlassBroken, GrantEnded, GrantReviewed:
 		return true
 	}
 	return t.own()
@@ -235,7 +247,8 @@ func (r Reason) known() bool {
 		ReasonIdle, ReasonAbsolute, ReasonRevoked, ReasonEnrolled, ReasonCreated, ReasonPolicy, ReasonMinimum,
 		ReasonConflict, ReasonCell, ReasonForged, ReasonUndone, ReasonKeyLocation, ReasonTransport, ReasonRelation,
 		ReasonDevelopment, ReasonUnsettled, ReasonLimit, ReasonHold, ReasonRetention, ReasonPending, ReasonMigration,
-		ReasonRotation, ReasonRebuild, ReasonRename, ReasonBackOut, ReasonMerge, ReasonUnmerge, ReasonRepair, ReasonIncident, ReasonShredded,
+		ReasonRotation, ReasonRebuild, ReasonRename, ReasonBackOut, ReasonMerge, ReasonUnmerge, ReasonRepair, ReasonIncident, ReasonShredded, ReasonDuty,
+		ReasonEmergency, ReasonIncapacity, ReasonCovering, ReasonConsult, ReasonTransfer, ReasonUnassigned, ReasonDisaster,
 		ReasonJoined, ReasonMoved, ReasonLeft, ReasonReview, ReasonAmended,
 		ReasonExplained, ReasonFalseAlarm, ReasonEscalated, ReasonViolation, ReasonCourt, ReasonRegulator, ReasonIndividual,
 		ReasonMistake, ReasonLitigation, ReasonOral, ReasonWritten, ReasonDatabase, ReasonWitness, ReasonDisk, ReasonSink,

@@ -102,7 +102,7 @@ func (a *asker) match(ways []branch, req access.Request, at []int, out []access.
 		var next []int
 		for k, i := range left {
 			switch r := rows[k]; {
-			case in[k] || r.ID == "" && r.Patient == "":
+			case (in[k] || r.ID == "" && r.Patient == "") && a.spend(b):
 				out[i] = b.verdict
 				continue
 			case vague(out[i].Code):
@@ -135,8 +135,11 @@ func (a *asker) why(b branch, r access.Resource) (access.Verdict, error) {
 	if b.conflict != nil {
 		duty.NotRecords = []access.Set{b.conflict}
 	}
-	related := access.DenySubject
-	if b.verdict.Code == access.AllowBreakGlass {
+	related, reached := access.DenySubject, b.related
+	if b.others != nil {
+		reached.NotRecords = []access.Set{b.others}
+	}
+	if b.verdict.Code == access.AllowBreakGlass || b.others != nil {
 		related = access.DenyGrant
 	}
 	for _, stage := range []struct {
@@ -144,7 +147,7 @@ func (a *asker) why(b branch, r access.Resource) (access.Verdict, error) {
 		code   access.Code
 		near   string
 	}{
-		{b.related, related, "with a relation to the patient"},
+		{reached, related, "with a relation to the patient"},
 		{restricted, access.DenyRestriction, "without the patient's restriction"},
 		{authorized, access.DenyConsent, "with the patient's authorization"},
 		{duty, access.DenyDuty, "by somebody else"},
@@ -156,6 +159,9 @@ func (a *asker) why(b branch, r access.Resource) (access.Verdict, error) {
 		if !in[0] {
 			return access.Verdict{Code: stage.code, Rule: b.verdict.Rule, Path: b.verdict.Path, Near: stage.near}, nil
 		}
+	}
+	if b.use != nil {
+		return access.Verdict{Code: access.DenyGrant, Rule: b.verdict.Rule, Path: b.verdict.Path, Near: "with a use of the grant left"}, nil
 	}
 	return access.Verdict{Code: access.DenySubject}, nil // it came within reach meanwhile: the next call sees it
 }
@@ -174,7 +180,11 @@ func (p *Point) Filter(ctx context.Context, action access.Action, resourceType s
 	if err == nil && open {
 		var more []branch
 		more, err = a.granted(action, resourceType)
-		ways = append(ways, more...)
+		for _, b := range more {
+			if a.spend(b) {
+				ways = append(ways, b)
+			}
+		}
 	}
 	if err != nil {
 		return access.Filter{}, fmt.Errorf("pdp: filter: %w", err)

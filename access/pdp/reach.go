@@ -33,6 +33,9 @@ type branch struct {
 	needed   bool          // an authorization
 	only     access.Set    // who gave it
 	conflict access.Set    // records that another person must deal with
+	others   access.Set    // records that the grant is not for
+
+	use func(ctx context.Context) error // counts a use of the grant
 }
 
 // filter is the branch as one.
@@ -47,8 +50,10 @@ func (b branch) filter() access.Filter {
 	if b.needed {
 		f.Only = append(slices.Clone(f.Only), b.only)
 	}
-	if b.conflict != nil {
-		f.NotRecords = []access.Set{b.conflict}
+	for _, s := range []access.Set{b.conflict, b.others} {
+		if s != nil {
+			f.NotRecords = append(f.NotRecords, s)
+		}
 	}
 	return f
 }
@@ -91,7 +96,7 @@ func (a *asker) granted(action access.Action, resourceType string) (ways []branc
 		a.asked = true
 	}
 	for _, g := range a.grants {
-		if !g.serves(a.purpose, a.now) {
+		if !g.serves(a.purpose, a.now) || g.Type != "" && g.Type != resourceType {
 			continue
 		}
 		b := branch{who: a.who}
@@ -108,9 +113,8 @@ func (a *asker) granted(action access.Action, resourceType string) (ways []branc
 		if g.BreakGlass {
 			b.verdict.Code = access.AllowBreakGlass
 		}
-		if b.related = a.related(); g.Patient != "" {
-			b.related = access.Filter{Tenant: a.who.Tenant, Subjects: []string{g.Patient}}
-		}
+		b.related = a.related()
+		g.limit(&b)
 		ok, err := a.conditions(&b, action, resourceType)
 		if err != nil {
 			return nil, err

@@ -71,8 +71,14 @@ type Grant struct {
 	BreakGlass bool             // emergency access: for Patient, and for emergency purposes only
 	Role       string           // the role that it brings; empty in emergency access
 	Patient    string           // the only patient for whom; empty: all whom the caller has a relation to
+	Type       string           // the only resource type; empty: all
+	Record     string           // the only record, of Type; empty: all
 	Purposes   []access.Purpose // for which; empty means none
 	Until      time.Time        // it ends then
+
+	// Use counts a use, before something is allowed by the grant; an error means
+	// that none is left. Nil: uses are not counted.
+	Use func(ctx context.Context) error
 }
 
 // serves reports whether the grant is live for purpose.

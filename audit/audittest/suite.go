@@ -24,7 +24,7 @@ func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audi
 	nurse := access.Principal{ID: "u-17", Tenant: "t-1", Kind: access.Human, Roles: []string{"nurse"}, Session: "s-9",
 		Assurance: 2, Addr: netip.MustParseAddr("192.0.2.7"), OnBehalf: "u-3", OnBehalfKind: access.Human}
 	as := func(t *testing.T) context.Context { return access.With(t.Context(), nurse, access.Treatment) }
-	const decision, alert = "0123456789abcdef0123456789abcdef", "j0123456789abcdef0123456789abcdef.7"
+	const decision, alert, grant = "0123456789abcdef0123456789abcdef", "j0123456789abcdef0123456789abcdef.7", "0190163d-8694-739b-aea5-966c26f8ad90"
 	reveal := audit.Event{Type: audit.Revealed, Outcome: audit.Success, Action: access.Read, Decision: decision, Objects: []audit.Object{
 		{Type: "patient", Record: "r-1", Patient: "r-1", Version: 3, Fields: []string{"name", "mrn"}},
 	}}
@@ -69,7 +69,7 @@ func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audi
 		disclosure := audit.Disclosure{Basis: audit.ByResearch, Recipient: "university-7", Protocol: "irb-12", Frequency: audit.Monthly}
 		ev := audit.Event{
 			Type: audit.Disclosed, Outcome: audit.Success, Reason: audit.ReasonWritten, Action: access.Read, Code: access.AllowRule,
-			Decision: decision, Objects: reveal.Objects, Count: 4, Citation: "164.512(i)(1)(i)", About: alert, Rule: "bulk",
+			Decision: decision, Objects: reveal.Objects, Count: 4, Citation: "164.512(i)(1)(i)", About: alert, Rule: "bulk", Grant: grant, Role: "records-clerk",
 			User: "u-5", UserKind: access.Human, Since: since, Until: since.AddDate(0, 4, 0).In(time.FixedZone("", 3600)), Disclosure: &disclosure,
 		}
 		if _, err := tr.Record(access.WithRequestID(as(t), "req-1"), ev); err != nil {
@@ -82,7 +82,7 @@ func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audi
 		}
 		s := got[0]
 		if s.Reason != audit.ReasonWritten || s.Code != access.AllowRule || s.Request != "req-1" || s.Count != 4 || s.Citation != ev.Citation ||
-			s.About != alert || s.Rule != "bulk" || s.User != "u-5" || s.UserKind != access.Human || s.Actor.OnBehalf != "u-3" ||
+			s.About != alert || s.Rule != "bulk" || s.Grant != grant || s.Role != "records-clerk" || s.User != "u-5" || s.UserKind != access.Human || s.Actor.OnBehalf != "u-3" ||
 			!s.Since.Equal(since) || !s.Until.Equal(since.AddDate(0, 4, 0)) || s.Until.Location() != time.UTC {
 			t.Errorf("kept %+v", s)
 		}
@@ -184,6 +184,8 @@ func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audi
 			"negative version":           object(func(o *audit.Object) { o.Version = -1 }),
 			"unknown code":               with(func(ev *audit.Event) { ev.Code = "DENY_JANE_ROE" }),
 			"free text as about":         with(func(ev *audit.Event) { ev.About = "the alert about Jane" }),
+			"free text as grant":         with(func(ev *audit.Event) { ev.Grant = "g-7" }),
+			"free text as role":          with(func(ev *audit.Event) { ev.Role = "Jane's neighbour" }),
 			"free text as rule":          with(func(ev *audit.Event) { ev.Rule = "Jane's neighbour" }),
 			"free text as user":          with(func(ev *audit.Event) { ev.User, ev.UserKind = "Jane Roe", access.Human }),
 			"phone as user":              with(func(ev *audit.Event) { ev.User, ev.UserKind = "617-555-0199", access.Human }),

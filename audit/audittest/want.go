@@ -51,7 +51,7 @@ func stored(want audit.Event) audit.Stored {
 	return audit.Stored{
 		Type: want.Type, Outcome: want.Outcome, Reason: want.Reason, Action: want.Action,
 		Decision: want.Decision, Citation: want.Citation, Count: want.Count, Objects: want.Objects, Actor: want.Actor,
-		Code: want.Code, About: want.About, Rule: want.Rule, User: want.User, UserKind: want.UserKind,
+		Code: want.Code, About: want.About, Rule: want.Rule, Grant: want.Grant, Role: want.Role, User: want.User, UserKind: want.UserKind,
 		Since: want.Since, Until: want.Until, Disclosure: want.Disclosure,
 	}
 }
@@ -59,7 +59,7 @@ func stored(want audit.Event) audit.Stored {
 func matches(ev audit.Stored, want audit.Event) bool {
 	if !is(ev.Type, want.Type) || !is(ev.Outcome, want.Outcome) || !is(ev.Reason, want.Reason) ||
 		!is(ev.Action, want.Action) || !is(ev.Decision, want.Decision) || !is(ev.Citation, want.Citation) ||
-		!is(ev.Code, want.Code) || !is(ev.About, want.About) || !is(ev.Rule, want.Rule) ||
+		!is(ev.Code, want.Code) || !is(ev.About, want.About) || !is(ev.Rule, want.Rule) || !is(ev.Grant, want.Grant) || !is(ev.Role, want.Role) ||
 		!is(ev.User, want.User) || !is(ev.UserKind, want.UserKind) ||
 		!want.Since.IsZero() && !want.Since.Equal(ev.Since) || !want.Until.IsZero() && !want.Until.Equal(ev.Until) ||
 		want.Disclosure != nil && (ev.Disclosure == nil || *ev.Disclosure != *want.Disclosure) ||
@@ -122,6 +122,8 @@ func describe(ev audit.Stored) string {
 	add("decision", ev.Decision, ev.Decision == "")
 	add("about", ev.About, ev.About == "")
 	add("rule", ev.Rule, ev.Rule == "")
+	add("grant", ev.Grant, ev.Grant == "")
+	add("role", ev.Role, ev.Role == "")
 	add("user", ev.User, ev.User == "")
 	if d := ev.Disclosure; d != nil {
 		add("basis", d.Basis, false)

@@ -89,6 +89,7 @@ func (e Encoder) cefRecord(dst []byte, l *audit.Line, subjects []string, part, p
 	labelled("flexString1", "correlation", correlation(l))
 	labelled("flexString2", "resourceTypes", within(types(l), 1023))
 	put("duid", l.User)
+	put("dpriv", l.Role)
 	put("cat", l.Rule)
 	put("deviceFacility", l.Node)
 	labelled("deviceCustomDate1", "since", millis(l.Since))

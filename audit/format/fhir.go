@@ -129,6 +129,9 @@ type shape struct {
 	profile string // of BALP, less Patient; "" where none describes it
 }
 
+// emergencyStarted is a code of DICOM PS3.16, CID 401.
+const emergencyStarted = "110127"
+
 // shapeOf returns the shape of the line. Attempts carry their patients, so a
 // write is reported with its attempt; what became of it follows as a
 // transaction that names the attempt.
@@ -169,11 +172,18 @@ func shapeOf(l *audit.Line) shape {
 		return dicom("110114", "User Authentication", "110123", "Logout")
 	case audit.FactorChanged:
 		return alert("110137", "User Security Attributes Changed")
-	case audit.UserChanged, audit.PolicyChanged:
+	case audit.GlassBroken:
+		return alert(emergencyStarted, "Emergency Override Started")
+	case audit.GrantEnded:
+		if l.Code == access.AllowBreakGlass {
+			return alert("110138", "Emergency Override Stopped")
+		}
+		return alert("110136", "Security Roles Changed")
+	case audit.UserChanged, audit.PolicyChanged, audit.GrantRequested, audit.GrantApproved, audit.GrantRefused:
 		return alert("110136", "Security Roles Changed")
 	case audit.Disclosed:
 		return shape{coding{sysDICOM, "110106", "Export"}, coding{sysLifecycle, "disclose", "Disclose Record Lifecycle Event"}, "R", "PrivacyDisclosure.Source"}
-	case audit.Reported, audit.Checked, audit.Reviewed, audit.Disposed, audit.DetailOpened:
+	case audit.Reported, audit.Checked, audit.Reviewed, audit.Disposed, audit.DetailOpened, audit.GrantReviewed:
 		return shape{coding{sysDICOM, "110101", "Audit Log Used"}, coding{}, "R", ""}
 	case audit.RevealFailed, audit.OutboxRefused, audit.PolicyRefused, audit.Restored, audit.Sealed, audit.Erased:
 		return alert("110135", "Object Security Attributes Changed")
@@ -230,8 +240,8 @@ func (e Encoder) auditEvent(l *audit.Line, s shape, id, patient string, objects 
 	if l.Purpose != "" {
 		out.PurposeOfEvent = []concept{{[]coding{{System: sysReason, Code: string(l.Purpose)}}}}
 	}
-	if breakGlass(l) {
-		out.Subtype = append(out.Subtype, coding{sysDICOM, "110127", "Emergency Override Started"})
+	if breakGlass(l) && s.subtype.Code != emergencyStarted {
+		out.Subtype = append(out.Subtype, coding{sysDICOM, emergencyStarted, "Emergency Override Started"})
 	}
 	out.Agent = e.agents(l, s, observer)
 	if s.profile == "Query" {
@@ -402,6 +412,8 @@ func recordEntity(l *audit.Line) entity {
 	out.Detail = add(out.Detail, "code", string(l.Code))
 	out.Detail = add(out.Detail, "about", l.About)
 	out.Detail = add(out.Detail, "rule", l.Rule)
+	out.Detail = add(out.Detail, "grant", l.Grant)
+	out.Detail = add(out.Detail, "role", l.Role)
 	out.Detail = add(out.Detail, "user", l.User)
 	out.Detail = add(out.Detail, "on-behalf-of", l.Actor.OnBehalf)
 	out.Detail = add(out.Detail, "since", instant(l.Since))

@@ -172,7 +172,7 @@ func event(l *audit.Line) bool {
 }
 
 // breakGlass reports whether the event was emergency access.
-func breakGlass(l *audit.Line) bool { return l.Purpose == access.BreakGlass }
+func breakGlass(l *audit.Line) bool { return l.Purpose.Emergency() }
 
 // appendJSON adds v as one line.
 func appendJSON(dst []byte, v any) ([]byte, error) {

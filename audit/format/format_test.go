@@ -74,6 +74,8 @@ func samples() map[string]audit.Line {
 		{"own-record", audit.Stored{Type: audit.Reported, Actor: patient, Purpose: access.PatientRequest, Since: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Until: time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC), Objects: []audit.Object{{Type: "report", Patient: patient.ID}}}},
 		{"opened", audit.Stored{Type: audit.Opened, Node: "node-1"}},
 		{"policy-change", audit.Stored{Type: audit.PolicyChanged, Action: access.Update, Reason: audit.ReasonMoved, Actor: nurse(), Purpose: access.SystemAdmin, Objects: []audit.Object{{Type: "policy", Record: "rRRRRRRRRRRRRRRRRRRR02", Version: 7, Fields: []string{"change"}, Digests: []string{"0123456789abcdef"}}, {Type: "approver", Record: "uUUUUUUUUUUUUUUUUUUU02"}}}},
+		{"grant-breakglass", audit.Stored{Type: audit.GlassBroken, Code: access.AllowBreakGlass, Reason: audit.ReasonEmergency, Grant: "0190163d-8694-739b-aea5-966c26f8ad90", Role: "physician", User: "u-17", UserKind: access.Human, Actor: nurse(), Purpose: access.BreakGlass, Since: time.Unix(1769940000, 0), Until: time.Unix(1769954400, 0), Objects: []audit.Object{record(1)}}},
+		{"grant-ended", audit.Stored{Type: audit.GrantEnded, Code: access.AllowGrant, Reason: audit.ReasonExpired, Grant: "0190163d-8694-739b-aea5-966c26f8ad91", Role: "records-clerk", User: "u-17", UserKind: access.Human}},
 	} {
 		out[s.name] = sample(uint64(i), s.Stored)
 	}

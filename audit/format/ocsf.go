@@ -103,6 +103,8 @@ type ocsfDetail struct {
 	Code       string          `json:"code,omitempty"`
 	About      string          `json:"about,omitempty"`
 	Rule       string          `json:"rule,omitempty"`
+	Grant      string          `json:"grant,omitempty"`
+	Role       string          `json:"role,omitempty"`
 	User       string          `json:"user,omitempty"`
 	OnBehalf   string          `json:"on_behalf_of,omitempty"`
 	Attempt    string          `json:"attempt,omitempty"`
@@ -179,6 +181,10 @@ func ocsfClass(l *audit.Line) (class, activity int, name string) {
 			return classUserAccess, 2, "Revoke Privileges"
 		}
 		return classUserAccess, 1, "Assign Privileges"
+	case audit.GlassBroken, audit.GrantApproved:
+		return classUserAccess, 1, "Assign Privileges"
+	case audit.GrantEnded:
+		return classUserAccess, 2, "Revoke Privileges"
 	case audit.PolicyChanged:
 		if l.Action == access.Delete {
 			return classUserAccess, 2, "Revoke Privileges"
@@ -225,6 +231,7 @@ func (e Encoder) ocsf(dst []byte, l *audit.Line) ([]byte, error) {
 		},
 	}
 	d := &out.Unmapped
+	d.Grant, d.Role = l.Grant, l.Role
 	d.Code, d.About, d.Rule, d.User, d.OnBehalf, d.Attempt = string(l.Code), l.About, l.Rule, l.User, l.Actor.OnBehalf, l.Attempt
 	d.Since, d.Until, d.Node, d.Root, d.Commitment = instant(l.Since), instant(l.Until), l.Node, l.Root, l.Detail
 	if x := l.Disclosure; x != nil {
@@ -282,8 +289,15 @@ func (e Encoder) ocsf(dst []byte, l *audit.Line) ([]byte, error) {
 		if r := records(l); class == classUserAccess && len(r) > 0 {
 			out.User = &ocsfUser{UID: r[0]}
 		}
+		if class == classUserAccess && l.Grant != "" {
+			out.User = &ocsfUser{UID: l.User}
+			out.User.TypeID, out.User.Type = userType(l.UserKind)
+		}
 		if class == classUserAccess { // required by some releases of the schema; the journal names none
 			out.Privileges = []string{"unknown"}
+			if l.Role != "" {
+				out.Privileges[0] = l.Role
+			}
 		}
 		out.Service = &ocsfEntity{Name: "part164"}
 	}
@@ -305,7 +319,7 @@ func userType(k access.Kind) (int, string) {
 
 // correlation is what ties the event to others.
 func correlation(l *audit.Line) string {
-	for _, id := range [...]string{l.Request, l.Attempt, l.About, l.Batch} {
+	for _, id := range [...]string{l.Request, l.Attempt, l.About, l.Batch, l.Grant} {
 		if id != "" {
 			return id
 		}
@@ -316,12 +330,13 @@ func correlation(l *audit.Line) string {
 // severity is 0 for what is ordinary, 1 low, 2 medium, 3 high.
 func severity(l *audit.Line) int {
 	switch l.Type {
-	case audit.RevealFailed, audit.OutboxRefused, audit.Restored, audit.Outside, audit.Alerted, audit.Gap, audit.ClockOff, audit.PolicyRefused:
+	case audit.RevealFailed, audit.OutboxRefused, audit.Restored, audit.Outside, audit.Alerted, audit.Gap, audit.ClockOff, audit.PolicyRefused, audit.GlassBroken:
 		return 3
-	case audit.Denied, audit.SignInLocked, audit.PolicyChanged, audit.Deviation, audit.Shredded, audit.Recovered, audit.Parked, audit.Adopted,
+	case audit.Denied, audit.SignInLocked, audit.PolicyChanged, audit.GrantApproved, audit.Deviation, audit.Shredded, audit.Recovered, audit.Parked, audit.Adopted,
 		audit.Purged, audit.Erased, audit.DetailOpened, audit.JournalKeyRotated:
 		return 2
-	case audit.SignInFailed, audit.UserChanged, audit.FactorChanged, audit.RolledBack, audit.KeyRotated:
+	case audit.SignInFailed, audit.UserChanged, audit.FactorChanged, audit.RolledBack, audit.KeyRotated,
+		audit.GrantRequested, audit.GrantRefused, audit.GrantEnded, audit.GrantReviewed:
 		return 1
 	}
 	if breakGlass(l) {

@@ -74,7 +74,7 @@ func kinds() map[string]audit.Line {
 	base := out["read"]
 	for _, typ := range []audit.Type{
 		audit.Revealed, audit.Fetched, audit.Searched, audit.WriteAttempt, audit.Committed, audit.RolledBack, audit.Denied, audit.SignIn,
-		audit.SignInFailed, audit.SignInLocked, audit.SessionEnded, audit.FactorChanged, audit.UserChanged, audit.PolicyChanged, audit.PolicyRefused, audit.Disclosed, audit.Reported,
+		audit.SignInFailed, audit.SignInLocked, audit.SessionEnded, audit.FactorChanged, audit.UserChanged, audit.PolicyChanged, audit.PolicyRefused, audit.GrantRequested, audit.GrantApproved, audit.GrantRefused, audit.GlassBroken, audit.GrantEnded, audit.GrantReviewed, audit.Disclosed, audit.Reported,
 		audit.Checked, audit.Reviewed, audit.Disposed, audit.DetailOpened, audit.RevealFailed, audit.OutboxRefused, audit.Restored, audit.Sealed,
 		audit.Erased, audit.Outside, audit.Alerted, audit.Opened, audit.Recovered, audit.Adopted, audit.SinkOpened, audit.Closed, audit.Gap,
 		audit.Parked, audit.Shredded, audit.Merged, audit.Purged, audit.JournalKeyRotated, audit.ClockOff, audit.Deviation, "a.type.of.tomorrow",
@@ -192,7 +192,7 @@ var cefLengths = map[string]int{
 	"cs1": 4000, "cs1Label": 1023, "cs2": 4000, "cs2Label": 1023, "cs3": 4000, "cs3Label": 1023, "cs4": 4000, "cs4Label": 1023,
 	"cs5": 4000, "cs5Label": 1023, "cs6": 4000, "cs6Label": 1023, "destinationServiceName": 1023, "deviceCustomDate1": 0,
 	"deviceCustomDate1Label": 1023, "deviceCustomDate2": 0, "deviceCustomDate2Label": 1023, "deviceExternalId": 255, "deviceFacility": 1023,
-	"duid": 1023, "dvchost": 100, "externalId": 40, "flexString1": 1023, "flexString1Label": 128, "flexString2": 1023,
+	"dpriv": 1023, "duid": 1023, "dvchost": 100, "externalId": 40, "flexString1": 1023, "flexString1Label": 128, "flexString2": 1023,
 	"flexString2Label": 128, "outcome": 63, "reason": 1023, "requestContext": 2048, "rt": 0, "spriv": 1023, "src": 16, "suid": 1023,
 }
 

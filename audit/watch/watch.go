@@ -197,7 +197,7 @@ func (w *Watcher) count(ev *audit.Stored) (found []Alert) {
 		alert(Export, n)
 	}
 	glass := Alert{Rule: BreakGlass, Event: ev.ID, Time: ev.Time, Tenant: ev.Actor.Tenant, Actor: ev.Actor, Count: 1}
-	if ev.Purpose == access.BreakGlass && ev.Part <= 1 && !w.told.has(&glass) {
+	if ev.Purpose.Emergency() && ev.Part <= 1 && !w.told.has(&glass) {
 		w.pending = append(w.pending, emergency{alert: glass})
 		if len(w.pending) > w.cfg.MaxPending {
 			w.keep(w.pending[0].alert)

@@ -47,6 +47,8 @@ var floors = []floor{
 	{dir: "session", level: 2},
 	{dir: "access/rbac", level: 2},
 	{dir: "access/pdp", level: 2},
+	{dir: "access/grant", level: 2},
+	{dir: "access/duty", level: 2},
 	{dir: "access/httpaccess", level: 3},
 	{dir: "access/grpcaccess", level: 3},
 	{dir: "access/egress", level: 3},

@@ -111,7 +111,7 @@ func of(ctx context.Context, r *report.Reporter, q Query) (*Report, error) {
 			entries[id] = at
 			out.Entries = append(out.Entries, Entry{
 				Event: id, Time: ev.Time, Type: ev.Type, Outcome: string(ev.Outcome), Reason: ev.Reason,
-				Who: trail.Who(ctx, ev.Actor), Purpose: ev.Purpose, Emergency: ev.Purpose == access.BreakGlass,
+				Who: trail.Who(ctx, ev.Actor), Purpose: ev.Purpose, Emergency: ev.Purpose.Emergency(),
 			})
 		}
 		e := &out.Entries[at]

@@ -5,7 +5,6 @@ package review
 import (
 	"slices"
 
-	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/report"
 )
@@ -32,18 +31,19 @@ type Activity struct {
 func signals() []audit.Type {
 	return []audit.Type{audit.RevealFailed, audit.Outside, audit.Shredded, audit.Restored, audit.SignInLocked, audit.UserChanged, audit.PolicyChanged, audit.PolicyRefused, audit.Deviation,
 		audit.Alerted, audit.OutboxRefused, audit.Recovered, audit.ClockOff, audit.Gap, audit.Erased, audit.Held, audit.Released, audit.Purged,
-		audit.JournalKeyRotated, audit.Parked}
+		audit.JournalKeyRotated, audit.Parked, audit.GlassBroken, audit.GrantApproved}
 }
 
 // activity are the events that are counted.
 func activity() []audit.Type {
 	return append(signals(), audit.Revealed, audit.Fetched, audit.Searched, audit.Denied, audit.WriteAttempt, audit.Disclosed, audit.Suspended, audit.Reported,
-		audit.Reviewed, audit.Disposed, audit.DetailOpened, audit.SignIn, audit.SignInFailed, audit.FactorChanged, audit.KeyRotated, audit.Sealed, audit.Merged, audit.Checked)
+		audit.Reviewed, audit.Disposed, audit.DetailOpened, audit.SignIn, audit.SignInFailed, audit.FactorChanged, audit.KeyRotated, audit.Sealed, audit.Merged, audit.Checked,
+		audit.GrantRequested, audit.GrantRefused, audit.GrantEnded, audit.GrantReviewed)
 }
 
 // wantsLook reports whether an event does, by itself.
 func wantsLook(ev *audit.Stored) bool {
-	return ev.Purpose == access.BreakGlass || slices.Contains(signals(), ev.Type) ||
+	return ev.Purpose.Emergency() || slices.Contains(signals(), ev.Type) ||
 		ev.Outcome == audit.Failure && ev.Type != audit.Denied && ev.Type != audit.SignInFailed
 }
 
@@ -57,7 +57,7 @@ func sees(t audit.Type) bool {
 
 // count adds an event and returns the series of the chart that it belongs to.
 func (a *Activity) count(ev *audit.Stored) int {
-	if ev.Purpose == access.BreakGlass {
+	if ev.Purpose.Emergency() {
 		a.Emergency++
 	}
 	switch {

@@ -119,7 +119,7 @@ func (rev *Report) count(ctx context.Context, trail *report.Trail) error {
 		rev.chart.Add(ev.Time, a.count(&ev.Stored))
 		if wantsLook(&ev.Stored) {
 			rev.Signals = append(rev.Signals, Signal{Event: ev.ID, Time: ev.Time, Type: ev.Type, Reason: ev.Reason, Who: a.Who, Rule: ev.Rule, Count: ev.Count,
-				Emergency: ev.Purpose == access.BreakGlass})
+				Emergency: ev.Purpose.Emergency()})
 			if ev.User != "" {
 				rev.Signals[len(rev.Signals)-1].About = trail.Who(ctx, access.Principal{ID: ev.User, Kind: ev.UserKind})
 			}

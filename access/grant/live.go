@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package grant
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/pdp"
+)
+
+var _ pdp.Grants = (*Desk)(nil)
+
+// Live implements [pdp.Grants]: what who has in force, as the Store has it now,
+// in one look-up in an index. So a broken glass is in force on every node at
+// once, and what is revoked is not from the next decision on.
+func (d *Desk) Live(ctx context.Context, who access.Principal, now time.Time) ([]pdp.Grant, error) {
+	if who.Kind != access.Human || who.OnBehalf != "" { // a grant is for a person, by their own account
+		return nil, nil
+	}
+	now = now.UTC().Round(0)
+	grants, err := d.cfg.Store.Live(ctx, who.Tenant, who.ID, now)
+	if err != nil {
+		return nil, err
+	}
+	var live []pdp.Grant
+	for i := range grants {
+		g := &grants[i]
+		if g.At(now) != Active || g.From.After(now.Add(skew)) { // a clock was set back to before it began
+			continue
+		}
+		l := pdp.Grant{ID: g.ID, Patient: g.Patient, Type: g.Type, Record: g.Record, Purposes: g.Purposes, Until: g.Until}
+		if l.BreakGlass = g.Kind == BreakGlass; !l.BreakGlass { // the caller's own roles do in an emergency
+			l.Role = g.Role
+		}
+		if g.MaxUses > 0 {
+			l.Use = func(ctx context.Context) error { return d.use(ctx, g.ID) }
+		}
+		live = append(live, l)
+	}
+	return live, nil
+}
+
+// Requestable implements [pdp.Grants].
+func (d *Desk) Requestable(who access.Principal) []string {
+	if who.Kind != access.Human || who.OnBehalf != "" {
+		return nil
+	}
+	own := who.Roles
+	if d.cfg.Roles != nil {
+		var err error
+		if own, err = d.cfg.Roles(context.Background(), who); err != nil {
+			return nil
+		}
+	}
+	var out []string
+	for i := range d.cfg.Elevations {
+		if e := &d.cfg.Elevations[i]; overlap(e.Requesters, own) && !slices.Contains(own, e.Role) {
+			out = append(out, e.Role)
+		}
+	}
+	return out
+}
+
+type usesKey struct{ desk *Desk }
+
+// uses are the grants that a scope has used.
+type uses struct {
+	mu   sync.Mutex
+	used map[string]bool
+}
+
+// use counts one use of a grant, for the scope of ctx: what one request does for
+// one purpose is one use, however many records it touches.
+func (d *Desk) use(ctx context.Context, id string) error {
+	s, err := access.From(ctx)
+	if err != nil {
+		return err
+	}
+	u := s.Pin(usesKey{d}, func() any { return &uses{used: make(map[string]bool)} }).(*uses)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.used[id] {
+		return nil
+	}
+	ok, err := d.cfg.Store.Use(ctx, s.Principal().Tenant, id, d.now())
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("%w: no use is left", ErrState)
+	}
+	u.used[id] = true
+	return nil
+}

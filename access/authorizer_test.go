@@ -104,6 +104,7 @@ func TestPurposeIsA(t *testing.T) {
 			t.Errorf("%s is a kind of %q, want %q", p, p.Parent(), parent)
 		}
 	}
+	seen := make(map[string]bool)
 	for _, p := range access.Purposes() {
 		for _, q := range access.Purposes() {
 			want := p == q
@@ -113,6 +114,11 @@ func TestPurposeIsA(t *testing.T) {
 			if p.IsA(q) != want {
 				t.Errorf("%s.IsA(%s) = %v", p, q, !want)
 			}
+		}
+		if d := p.Display(); d == "" || d == string(p) || seen[d] {
+			t.Errorf("%s is displayed as %q", p, d)
+		} else {
+			seen[d] = true
 		}
 		if p.Emergency() != (p == "ETREAT" || p == "BTG") {
 			t.Errorf("%s.Emergency() = %v", p, p.Emergency())

@@ -8,7 +8,7 @@ const (
 	Treatment                Purpose = "TREAT"   // treatment; 45 CFR 164.501
 	ClinicalTrial            Purpose = "CLINTRL" // clinical trial
 	CareCoordination         Purpose = "COC"     // coordination of care
-	EmergencyTreatment       Purpose = "ETREAT"  // emergency Treatment
+	EmergencyTreatment       Purpose = "ETREAT"  // emergency treatment
 	BreakGlass               Purpose = "BTG"     // break the glass; emergency access, 45 CFR 164.312(a)(2)(ii)
 	EmergencyRoom            Purpose = "ERTREAT" // emergency room treatment
 	PopulationHealth         Purpose = "POPHLTH" // population health
@@ -39,7 +39,7 @@ const (
 	OutcomeMeasure          Purpose = "HOUTCOMS"   // health outcome measure
 	ProgramReporting        Purpose = "HPRGRP"     // health program reporting
 	QualityImprovement      Purpose = "HQUALIMP"   // health quality improvement
-	SystemAdmin             Purpose = "HSYSADMIN"  // health system administration; administration of the systems
+	SystemAdmin             Purpose = "HSYSADMIN"  // health system administration, of the systems themselves
 	Labeling                Purpose = "LABELING"   // labeling
 	MetadataManagement      Purpose = "METAMGT"    // metadata management
 	MemberAdmin             Purpose = "MEMADMIN"   // member administration
@@ -124,4 +124,136 @@ func (p Purpose) parent() (parent Purpose, ok bool) {
 		return ClinicalTrialResearch, true
 	}
 	return "", false
+}
+
+// Display returns what HL7 calls the purpose, in words; of what is none, the code
+// itself.
+func (p Purpose) Display() string {
+	switch p {
+	case Treatment:
+		return "treatment"
+	case ClinicalTrial:
+		return "clinical trial"
+	case CareCoordination:
+		return "coordination of care"
+	case EmergencyTreatment:
+		return "emergency treatment"
+	case BreakGlass:
+		return "emergency access (break the glass)"
+	case EmergencyRoom:
+		return "emergency room treatment"
+	case PopulationHealth:
+		return "population health"
+	case TreatmentDecisionSupport:
+		return "decision support assisted treatment decision"
+	case Payment:
+		return "healthcare payment"
+	case ClaimAttachment:
+		return "claim attachment"
+	case CoverageAuthorization:
+		return "coverage authorization"
+	case Coverage:
+		return "coverage under policy or program"
+	case EligibilityDetermination:
+		return "eligibility determination"
+	case EligibilityVerification:
+		return "eligibility verification"
+	case Enrollment:
+		return "enrollment"
+	case MilitaryDischarge:
+		return "military discharge"
+	case RemittanceAdvice:
+		return "remittance advice"
+	case PaymentDecisionSupport:
+		return "decision support assisted payment decision"
+	case Operations:
+		return "healthcare operations"
+	case CareManagement:
+		return "care management"
+	case Donation:
+		return "donation"
+	case FraudDetection:
+		return "fraud"
+	case Government:
+		return "government"
+	case Accreditation:
+		return "health accreditation"
+	case Compliance:
+		return "health compliance"
+	case Decedent:
+		return "decedent"
+	case Directory:
+		return "directory"
+	case DeliveryManagement:
+		return "healthcare delivery management"
+	case Legal:
+		return "legal"
+	case OutcomeMeasure:
+		return "health outcome measure"
+	case ProgramReporting:
+		return "health program reporting"
+	case QualityImprovement:
+		return "health quality improvement"
+	case SystemAdmin:
+		return "health system administration"
+	case Labeling:
+		return "labeling"
+	case MetadataManagement:
+		return "metadata management"
+	case MemberAdmin:
+		return "member administration"
+	case MilitaryCommand:
+		return "military command"
+	case PatientAdmin:
+		return "patient administration"
+	case PatientSafety:
+		return "patient safety"
+	case PerformanceMeasure:
+		return "performance measure"
+	case RecordManagement:
+		return "records management"
+	case SystemDevelopment:
+		return "system development"
+	case TestHealthData:
+		return "test health data"
+	case Training:
+		return "training"
+	case MachineLearningTraining:
+		return "machine learning training"
+	case PatientRequest:
+		return "patient requested"
+	case FamilyRequest:
+		return "family requested"
+	case PowerOfAttorney:
+		return "power of attorney"
+	case SupportNetwork:
+		return "support network"
+	case PublicHealth:
+		return "public health"
+	case Disaster:
+		return "disaster"
+	case Threat:
+		return "threat"
+	case Research:
+		return "healthcare research"
+	case BiomedicalResearch:
+		return "biomedical research"
+	case ClinicalTrialResearch:
+		return "clinical trial research"
+	case ClinicalTrialWithoutCare:
+		return "clinical trial research without patient care"
+	case ClinicalTrialWithCare:
+		return "clinical trial research with patient care"
+	case PreclinicalTrialResearch:
+		return "preclinical trial research"
+	case DiseaseSpecificResearch:
+		return "disease specific healthcare research"
+	case AncestryResearch:
+		return "population origins or ancestry healthcare research"
+	case TranslationalResearch:
+		return "translational healthcare research"
+	case Marketing:
+		return "healthcare marketing"
+	}
+	return string(p)
 }

@@ -127,16 +127,3 @@ func minimumRules() []minimize.Rule {
 func importer() access.Principal {
 	return access.Principal{ID: "importer", Tenant: tenant, Kind: access.Service, Roles: []string{"importer"}}
 }
-
-// purposeNames are what the pages call the purposes of use.
-var purposeNames = map[access.Purpose]string{
-	access.Treatment:          "Treatment",
-	access.EmergencyTreatment: "Emergency treatment",
-	access.Payment:            "Payment",
-	access.Compliance:         "Review of access",
-	access.Operations:         "Health care operations",
-	access.RecordManagement:   "Record management",
-	access.SystemAdmin:        "System administration",
-	access.PatientRequest:     "Patient request",
-	access.BreakGlass:         "Emergency access",
-}

@@ -131,12 +131,12 @@ func (a *app) render(w http.ResponseWriter, r *http.Request, status int, name st
 		p.Login, p.Roles = a.login(ctx, who.ID), strings.Join(who.Roles, ", ")
 	}
 	if s, err := access.From(ctx); err == nil {
-		p.Purpose, p.PurposeName = s.Purpose(), purposeNames[s.Purpose()]
+		p.Purpose, p.PurposeName = s.Purpose(), s.Purpose().Display()
 	}
 	if choice, _ := ctx.Value(choiceKey{}).([]access.Purpose); len(choice) > 1 {
 		p.Purposes = map[access.Purpose]string{}
 		for _, c := range choice {
-			p.Purposes[c] = purposeNames[c]
+			p.Purposes[c] = c.Display()
 		}
 		p.Here = "/patients"
 		if r.Method == http.MethodGet {

@@ -73,8 +73,7 @@ func chartOf(d *document.Document) (template.HTML, error) {
 type seen struct {
 	*Patient // nil on the patient's own page
 	*accesses.Report
-	Chart    template.HTML
-	Purposes map[access.Purpose]string
+	Chart template.HTML
 }
 
 // accessOf settles what is under way, and asks who saw a record. That somebody
@@ -105,7 +104,7 @@ func (a *app) ownPage(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *app) showAccess(w http.ResponseWriter, r *http.Request, id string, p *Patient) {
-	body := seen{Patient: p, Purposes: purposeNames}
+	body := seen{Patient: p}
 	var err error
 	if body.Report, err = a.accessOf(r.Context(), id); err == nil {
 		body.Chart, err = chartOf(body.Report.Document())

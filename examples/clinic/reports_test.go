@@ -38,7 +38,7 @@ func TestPatientSeesWhoSawTheirRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	ans, err = patient.get("/mine")
-	if err := ans.with(err, "<td>nurse</td>", ">reveal<", "<td>Treatment</td>", "<td>the patient</td>", "<svg"); err != nil {
+	if err := ans.with(err, "<td>nurse</td>", ">reveal<", "<td>treatment</td>", "<td>the patient</td>", "<svg"); err != nil {
 		t.Error(err)
 	}
 	ans, err = patient.get("/mine/page")

@@ -333,7 +333,7 @@ func (v *visit) withhold() error {
 
 func (v *visit) purpose() error {
 	a, err := v.nurse.get(v.path)
-	if err := a.with(err, "Purpose: <strong>Treatment</strong>"); err != nil {
+	if err := a.with(err, "Purpose: <strong>treatment</strong>"); err != nil {
 		return err
 	}
 	if a, err = v.officer.get(v.path + "/audit"); err != nil || !strings.Contains(a.body, `<option value="HCOMPL" selected>`) {
@@ -478,16 +478,16 @@ func (v *visit) event(words ...string) error {
 
 func (v *visit) audit() error {
 	return errors.Join(
-		v.event("<td>nurse</td>", ">reveal<", "<td>Treatment</td>", "SSN"),
+		v.event("<td>nurse</td>", ">reveal<", "<td>treatment</td>", "SSN"),
 		v.event("<td>nurse</td>", ">write.attempt<", "City"),
-		v.event("<td>billing</td>", ">reveal<", "<td>Payment</td>"))
+		v.event("<td>billing</td>", ">reveal<", "<td>healthcare payment</td>"))
 }
 
 func (v *visit) report() error {
 	if _, err := v.events(); err != nil {
 		return err
 	}
-	return v.event("<td>officer</td>", ">report<", "<td>Review of access</td>")
+	return v.event("<td>officer</td>", ">report<", "<td>health compliance</td>")
 }
 
 func (v *visit) signOut() error {

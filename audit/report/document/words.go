@@ -25,33 +25,8 @@ func Count(n int, one, many string) string {
 
 // Purpose says a purpose of use in words.
 func Purpose(p access.Purpose) string {
-	switch p {
-	case "":
+	if p == "" {
 		return "none stated"
-	case access.Treatment:
-		return "treatment"
-	case access.EmergencyTreatment:
-		return "treatment in an emergency"
-	case access.BreakGlass:
-		return "emergency access"
-	case access.CareManagement:
-		return "care management"
-	case access.Payment:
-		return "payment"
-	case access.Operations:
-		return "health care operations"
-	case access.Compliance:
-		return "review of access"
-	case access.RecordManagement:
-		return "record management"
-	case access.SystemAdmin:
-		return "system administration"
-	case access.PatientRequest:
-		return "patient request"
-	case access.PublicHealth:
-		return "public health"
-	case access.Research:
-		return "research"
 	}
-	return string(p)
+	return p.Display()
 }

@@ -56,6 +56,7 @@ type Engine struct {
 
 // A version is one state of the rules, immutable.
 type version struct {
+	model    string
 	rows     []policy.Row
 	compiled *policy.Policy
 	roles    map[string]bool  // every role that the rows name
@@ -125,7 +126,7 @@ func load(cfg Config) (*version, error) {
 	if err := checkRows(l, rows); err != nil {
 		return nil, err
 	}
-	v := &version{rows: rows, compiled: compiled, roles: make(map[string]bool), purposes: purposes(rows), paths: paths(rows), loaded: cfg.Now(), revision: cfg.Revision,
+	v := &version{model: cfg.Model, rows: rows, compiled: compiled, roles: make(map[string]bool), purposes: purposes(rows), paths: paths(rows), loaded: cfg.Now(), revision: cfg.Revision,
 		shadow: uint64(cfg.Shadow), differs: cfg.Differs, casbin: compiled.Casbin}
 	if v.assigned, err = newAssigned(cfg); err != nil {
 		return nil, err
@@ -214,12 +215,20 @@ func (e *Engine) Rule(ctx context.Context, who access.Principal, action access.A
 	if err != nil {
 		return access.Verdict{Code: access.DenyInvalid}, err
 	}
-	out, err := v.as(scope.Principal(), who).decide(question{action, resourceType, purpose})
+	v = v.as(scope.Principal(), who)
+	ask := question{action, resourceType, purpose}
+	out, err := v.decide(ask)
 	if err != nil {
 		return access.Verdict{Code: access.DenyInvalid}, err
 	}
+	if e.shadows(v.version) {
+		out = v.compare(ctx, "", ask, out)
+	}
 	return out, nil
 }
+
+// shadows reports whether Casbin is asked too this time.
+func (e *Engine) shadows(v *version) bool { return v.shadow > 0 && e.checks.Add(1)%v.shadow == 0 }
 
 // Check decides a batch. The policy is asked once for each resource type,
 // however long the batch is.
@@ -233,7 +242,7 @@ func (e *Engine) Check(ctx context.Context, req access.Request) (access.Decision
 		return invalid(req), err
 	}
 	d := access.Decision{ID: decisionID(), Verdicts: make([]access.Verdict, len(req.Resources)), Revision: v.revision}
-	shadow := v.shadow > 0 && e.checks.Add(1)%v.shadow == 0
+	shadow := e.shadows(v.version)
 	var asked [8]int // the resources whose types were asked about, as many as fit
 	types := 0
 next:

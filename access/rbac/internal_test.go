@@ -181,6 +181,19 @@ func TestShadowDeniesWhatDiffers(t *testing.T) {
 	}
 }
 
+// Rule is asked by the decision point, which asks the rest.
+func TestShadowOfRule(t *testing.T) {
+	t.Parallel()
+	var told []Difference
+	e := with(t, Config{Shadow: 1, Differs: func(_ context.Context, d Difference) { told = append(told, d) }}, func(v *version) {
+		v.casbin = func(...string) (policy.Decision, error) { return policy.Decision{}, nil }
+	})
+	v, err := e.Rule(access.With(context.Background(), nurse, access.Treatment), nurse, access.Read, "patient", access.Treatment)
+	if err != nil || v.Allow || v.Code != access.DenyInvalid || len(told) != 1 || !told[0].Compiled.Allow || told[0].Decision != "" {
+		t.Errorf("Rule = %+v, %v; told %+v", v, err, told)
+	}
+}
+
 func TestShadowNeedsSomebodyToTell(t *testing.T) {
 	t.Parallel()
 	for _, cfg := range []Config{{Shadow: 1}, {Shadow: -1, Differs: func(context.Context, Difference) {}}} {

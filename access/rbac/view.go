@@ -161,7 +161,7 @@ func (v *view) ask(q question, by asker) (access.Verdict, error) {
 // A Difference is a question that Casbin and the compiled policy answer in two
 // ways. That is a fault of this SDK: report it. It names no patient.
 type Difference struct {
-	Decision string // the ID of the decision, in which it is denied
+	Decision string // the ID of the decision, in which it is denied; empty from Rule
 	Roles    []string
 	Tenant   string
 	Action   access.Action
@@ -175,7 +175,7 @@ type Difference struct {
 // compare asks Casbin too. Where it answers in another way, nobody is told more
 // than a denial.
 func (v *view) compare(ctx context.Context, decision string, q question, got access.Verdict) access.Verdict {
-	if got.Code == access.DenyInvalid || got.Code == access.DenySubject {
+	if got.Code == access.DenyInvalid {
 		return got // no row was asked
 	}
 	want, err := v.ask(q, byCasbin)

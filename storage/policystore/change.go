@@ -108,7 +108,7 @@ func (s *Store) Init(ctx context.Context, first Rows, reference string) (uint64,
 	}}
 	revision, err := w.run(ctx)
 	if errors.Is(err, errThere) {
-		return s.Revision(), nil
+		return s.Current(), nil
 	}
 	return revision, err
 }

@@ -59,6 +59,11 @@ type Config struct {
 	// of duties, for instance. It may be called more than once for a change.
 	Validate func(ctx context.Context, tx *gorm.DB, after Rows) error
 
+	// Shadow and Differs are those of rbac.Config: one in so many checks is
+	// decided by Casbin itself as well.
+	Shadow  int
+	Differs func(context.Context, rbac.Difference)
+
 	// Holders end what a user holds in other tables, in the transaction of
 	// [Store.Terminate].
 	Holders []Holder
@@ -147,6 +152,9 @@ func (c *Config) validate() error {
 		if err := d.Validate(); err != nil {
 			return fmt.Errorf("Config.Deviations: %w", err)
 		}
+	}
+	if c.Shadow < 0 || c.Shadow > 0 && c.Differs == nil {
+		return errors.New("Config.Shadow is negative, or Config.Differs is nil beside it")
 	}
 	for i, h := range c.Holders {
 		if h == nil {

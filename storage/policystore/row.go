@@ -268,7 +268,7 @@ func (s *state) apply(edits []edit) ([]row, error) {
 
 // config is the policy as rbac takes it.
 func (s *state) config(cfg *Config) rbac.Config {
-	out := rbac.Config{Model: cfg.Model, Assigned: !cfg.PrincipalRoles, Revision: s.revision, Now: cfg.Now}
+	out := rbac.Config{Model: cfg.Model, Assigned: !cfg.PrincipalRoles, Revision: s.revision, Shadow: cfg.Shadow, Differs: cfg.Differs, Now: cfg.Now}
 	var rules, users int
 	for i := range s.rows {
 		switch s.rows[i].kind {

@@ -114,9 +114,13 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Revision returns that of the policy in force in this process; 0 where there
-// is none.
-func (s *Store) Revision() uint64 { return s.revision.Load() }
+// Current returns the revision of the policy in force in this process; 0 where
+// there is none.
+func (s *Store) Current() uint64 { return s.revision.Load() }
+
+// Revision returns that of the policy that decides in the scope of ctx; 0 where
+// there is no scope or no policy.
+func (s *Store) Revision(ctx context.Context) uint64 { return s.engine.Revision(ctx) }
 
 // Deviations returns those of Config and those of the policy in force.
 func (s *Store) Deviations() []access.Deviation {
@@ -126,9 +130,35 @@ func (s *Store) Deviations() []access.Deviation {
 // String returns the policy in force as a table for people.
 func (s *Store) String() string { return s.engine.String() }
 
+// Rule says what the policy says of action on records of resourceType for who
+// and purpose, as rbac.Engine does, so that a Store is the Policy of a
+// pdp.Point.
+func (s *Store) Rule(ctx context.Context, who access.Principal, action access.Action, resourceType string, purpose access.Purpose) (access.Verdict, error) {
+	ok, err := s.ready(ctx, purpose)
+	switch {
+	case err != nil:
+		return access.Verdict{Code: access.DenyInvalid}, err
+	case !ok:
+		return access.Verdict{Code: access.DenyStale}, nil
+	case s.revision.Load() == 0:
+		return access.Verdict{Code: access.DenyNoRule}, nil
+	}
+	return s.engine.Rule(ctx, who, action, resourceType, purpose)
+}
+
+// purposeOf is that of the scope of ctx; empty where there is none, which the
+// engine denies.
+func purposeOf(ctx context.Context) access.Purpose {
+	scope, err := access.From(ctx)
+	if err != nil {
+		return ""
+	}
+	return scope.Purpose()
+}
+
 // Check implements [access.Authorizer].
 func (s *Store) Check(ctx context.Context, req access.Request) (access.Decision, error) {
-	ok, err := s.ready(ctx)
+	ok, err := s.ready(ctx, purposeOf(ctx))
 	switch {
 	case err != nil:
 		return denied(req, access.DenyInvalid), err
@@ -142,7 +172,7 @@ func (s *Store) Check(ctx context.Context, req access.Request) (access.Decision,
 
 // Filter implements [access.Authorizer].
 func (s *Store) Filter(ctx context.Context, action access.Action, resourceType string) (access.Filter, error) {
-	ok, err := s.ready(ctx)
+	ok, err := s.ready(ctx, purposeOf(ctx))
 	refuse := func(c access.Code) (access.Filter, error) {
 		return access.Filter{}, &access.DeniedError{Action: action, Resource: resourceType, Code: c, Decision: decisionID()}
 	}
@@ -157,18 +187,13 @@ func (s *Store) Filter(ctx context.Context, action access.Action, resourceType s
 	return s.engine.Filter(ctx, action, resourceType)
 }
 
-// ready reports whether the policy in force may decide in the scope of ctx, and
-// waits for it where ctx asks for that. Without a scope the engine denies.
-func (s *Store) ready(ctx context.Context) (bool, error) {
+// ready reports whether the policy in force may decide for a purpose, and waits
+// for it where ctx asks for that.
+func (s *Store) ready(ctx context.Context, purpose access.Purpose) (bool, error) {
 	if !s.opened.Load() {
 		return false, ErrClosed
 	}
-	scope, err := access.From(ctx)
-	if err != nil {
-		return true, nil
-	}
-	switch scope.Purpose() {
-	case access.BreakGlass, access.EmergencyTreatment:
+	if purpose.Emergency() {
 		return true, nil // the last policy decides: an emergency does not wait for a database
 	}
 	if s.fresh.late() {

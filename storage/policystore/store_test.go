@@ -299,8 +299,8 @@ func TestAChangeOfAnotherProcessComesIntoForce(t *testing.T) {
 		}
 		eventually(t, "the revocation in the other process", func() bool { return fay(second) == access.DenyNoRule })
 		third := w.join(t, nil)
-		if got := fay(third); third.Revision() != 3 || got != access.DenyNoRule {
-			t.Errorf("a process that starts: revision %d, %s", third.Revision(), got)
+		if got := fay(third); third.Current() != 3 || got != access.DenyNoRule {
+			t.Errorf("a process that starts: revision %d, %s", third.Current(), got)
 		}
 		if err := storage.Settle(t.Context(), w.db.DB); err != nil {
 			t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -30,7 +31,8 @@ type Principal struct {
 	Tenant    string     // the covered entity whose records these are; opaque like ID
 	Kind      Kind       // empty denies
 	Roles     []string   // the roles held in Tenant, 64 at most; empty means none
-	Session   string     // identifies the sign-in, not secret; empty for services
+	Purposes  []Purpose  // what it may act for, 32 at most: these and kinds of them, emergency purposes by name only; empty means all that its roles are allowed
+	Session   string     // identifies the sign-in, or the API key of a service; not secret
 	Assurance int        // authenticator assurance level 1 to 3, NIST SP 800-63B; 0 means not authenticated by this SDK
 	AuthTime  time.Time  // when the newest factor was verified; zero for services
 	Addr      netip.Addr // the caller's address; the zero Addr where there is none
@@ -49,6 +51,8 @@ type Principal struct {
 // maxRoles bounds the roles of a principal: they stand in every line of its
 // events. A workforce member holds a handful.
 const maxRoles = 64
+
+const maxPurposes = 32
 
 // ErrPrincipal is wrapped by every error that says what is wrong with a
 // Principal.
@@ -74,6 +78,14 @@ func (p Principal) Validate() error {
 			return fmt.Errorf("access: %w: Roles: a role %w", ErrPrincipal, err)
 		}
 	}
+	if len(p.Purposes) > maxPurposes {
+		return fmt.Errorf("access: %w: Purposes has more than %d", ErrPrincipal, maxPurposes)
+	}
+	for _, u := range p.Purposes {
+		if !u.Valid() {
+			return fmt.Errorf("access: %w: Purposes has an unknown one", ErrPrincipal)
+		}
+	}
 	if p.Session != "" {
 		if err := CheckID(p.Session); err != nil {
 			return fmt.Errorf("access: %w: Session %w", ErrPrincipal, err)
@@ -86,6 +98,14 @@ func (p Principal) Validate() error {
 		return fmt.Errorf("access: %w: Assurance is not 0 to 3", ErrPrincipal)
 	}
 	return nil
+}
+
+// MayActFor reports whether p.Purposes has purpose, or a purpose that it is a
+// kind of. Of an emergency purpose no other is meant.
+func (p Principal) MayActFor(purpose Purpose) bool {
+	return len(p.Purposes) == 0 || slices.ContainsFunc(p.Purposes, func(q Purpose) bool {
+		return purpose == q || !purpose.Emergency() && purpose.IsA(q)
+	})
 }
 
 func (p *Principal) checkBehalf() error {

@@ -14,6 +14,7 @@ import (
 var (
 	ErrNoPrincipal = errors.New("access: no principal in the context: sign in, or call access.With")
 	ErrNoPurpose   = errors.New("access: no purpose of use in the context: map the route with httpaccess.Require, or call access.ForPurpose")
+	ErrPurpose     = errors.New("access: the principal may not act for this purpose: see Principal.Purposes")
 	ErrScopeEnded  = errors.New("access: the scope has ended: call access.With or access.ForPurpose for the next request")
 )
 
@@ -43,10 +44,13 @@ type scopeKey struct{}
 // is denied with [ErrNoPurpose]. A bad principal or an unknown purpose gives a
 // context in which everything is denied with that reason.
 func With(ctx context.Context, p Principal, purpose Purpose) context.Context {
-	p.Roles = append([]string(nil), p.Roles...)
+	p.Roles, p.Purposes = append([]string(nil), p.Roles...), append([]Purpose(nil), p.Purposes...)
 	s := &Scope{principal: p, purpose: purpose, done: ctx.Done(), err: p.Validate()}
 	if s.err == nil {
 		s.err = checkPurpose(purpose)
+	}
+	if s.err == nil && !p.MayActFor(purpose) {
+		s.err = ErrPurpose
 	}
 	return context.WithValue(ctx, scopeKey{}, s)
 }
@@ -77,7 +81,7 @@ func Job(ctx context.Context, p Principal, purpose Purpose) (context.Context, fu
 }
 
 // From returns the scope in ctx, or why there is none that may act:
-// [ErrNoPrincipal], [ErrNoPurpose], [ErrScopeEnded], or what is wrong with
+// [ErrNoPrincipal], [ErrNoPurpose], [ErrPurpose], [ErrScopeEnded], or what is wrong with
 // the principal or purpose. A nil ctx has no principal.
 func From(ctx context.Context) (*Scope, error) {
 	if ctx == nil {
@@ -107,10 +111,10 @@ func PrincipalFrom(ctx context.Context) (Principal, bool) {
 	return s.Principal(), true
 }
 
-// Principal returns who acts. Its Roles are the caller's to keep.
+// Principal returns who acts. Its Roles and Purposes are the caller's to keep.
 func (s *Scope) Principal() Principal {
 	p := s.principal
-	p.Roles = append([]string(nil), p.Roles...)
+	p.Roles, p.Purposes = append([]string(nil), p.Roles...), append([]Purpose(nil), p.Purposes...)
 	return p
 }
 

@@ -49,6 +49,7 @@ var floors = []floor{
 	{dir: "access/pdp", level: 2},
 	{dir: "access/grant", level: 2},
 	{dir: "access/duty", level: 2},
+	{dir: "access/machine", level: 2},
 	{dir: "access/httpaccess", level: 3},
 	{dir: "access/grpcaccess", level: 3},
 	{dir: "access/egress", level: 3},
@@ -75,6 +76,8 @@ var confinements = []confinement{
 	{what: "github.com/glebarez/", to: []string{"storage", "examples"}},
 	{what: module + "/internal/fault", to: []string{"access/accesstest", "audit/audittest", "audit/sinktest", "audit/watchtest", "crypto/cryptotest", "session/sessiontest", "storage/storagetest", "internal/fault"}},
 	{what: "github.com/casbin/", to: []string{"access/policy"}},
+	{what: module + "/internal/fault", to: []string{"access/accesstest", "access/machine/machinetest", "audit/audittest", "audit/sinktest", "audit/watchtest", "crypto/cryptotest", "session/sessiontest", "storage/storagetest", "internal/fault"}},
+	{what: "github.com/casbin/", to: []string{"access/rbac"}},
 	{what: "github.com/stretchr/testify"},
 }
 

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package machinestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/logger"
+
+	"github.com/part164/part164/access/machine"
+)
+
+// Store is a machine.Store in a database. Make it with [New]; it is safe for
+// concurrent use.
+type Store struct{ db *gorm.DB }
+
+var _ machine.Store = (*Store)(nil)
+
+// New returns the store in db, whose tables [Migrate] made. Statements are not
+// logged.
+func New(db *gorm.DB) *Store { return &Store{quiet(db)} }
+
+// quiet returns db without its logger and without a transaction around each
+// single statement.
+func quiet(db *gorm.DB) *gorm.DB {
+	return db.Session(&gorm.Session{NewDB: true, Logger: logger.Discard, SkipDefaultTransaction: true})
+}
+
+// CreateKey implements machine.Store.
+func (s *Store) CreateKey(ctx context.Context, k machine.Key) error {
+	return s.again(ctx, "create key", func(db *gorm.DB) error { return insert(db, &k) })
+}
+
+func insert(db *gorm.DB, k *machine.Key) error {
+	done := db.Clauses(clause.OnConflict{DoNothing: true}).Create(rowOf(k))
+	if done.Error == nil && done.RowsAffected == 0 {
+		return machine.ErrExists
+	}
+	return done.Error
+}
+
+// Key implements machine.Store.
+func (s *Store) Key(ctx context.Context, keyID string) (machine.Key, error) {
+	var rows []keyRow
+	err := s.again(ctx, "read key", func(db *gorm.DB) error {
+		return db.Where("id = ?", id(keyID)).Limit(1).Find(&rows).Error
+	})
+	if err != nil {
+		return machine.Key{}, err
+	}
+	if len(rows) == 0 {
+		return machine.Key{}, machine.ErrNotFound
+	}
+	return rows[0].key()
+}
+
+// Keys implements machine.Store.
+func (s *Store) Keys(ctx context.Context, tenant string) ([]machine.Key, error) {
+	var rows []keyRow
+	err := s.again(ctx, "list keys", func(db *gorm.DB) error {
+		return db.Where("tenant = ?", id(tenant)).Order("created, id").Find(&rows).Error
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out []machine.Key
+	for i := range rows {
+		k, err := rows[i].key()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, k)
+	}
+	return out, nil
+}
+
+// RotateKey implements machine.Store. The old key's row is changed first: other
+// rotations and revocations of it queue there.
+func (s *Store) RotateKey(ctx context.Context, tenant, keyID string, next machine.Key, until, at time.Time) error {
+	return s.again(ctx, "rotate key", func(db *gorm.DB) error {
+		return db.Transaction(func(tx *gorm.DB) error {
+			old := tx.Model(&keyRow{}).
+				Where("id = ? AND tenant = ? AND revoked = 0 AND next_key = ''", id(keyID), id(tenant)).
+				Where("created <= ? AND expires > ?", nanos(at), nanos(at)).
+				Updates(map[string]any{
+					"next_key": id(next.ID),
+					"expires":  gorm.Expr("CASE WHEN expires > ? THEN ? ELSE expires END", nanos(until), nanos(until)),
+				})
+			if old.Error != nil {
+				return old.Error
+			}
+			if old.RowsAffected == 0 {
+				return machine.ErrNotFound
+			}
+			return insert(tx, &next)
+		})
+	})
+}
+
+// RevokeKey implements machine.Store.
+func (s *Store) RevokeKey(ctx context.Context, tenant, keyID string, at time.Time) (ok bool, err error) {
+	err = s.again(ctx, "revoke key", func(db *gorm.DB) error {
+		done := db.Model(&keyRow{}).Where("id = ? AND tenant = ? AND revoked = 0", id(keyID), id(tenant)).Update("revoked", nanos(at))
+		ok = done.RowsAffected > 0
+		return done.Error
+	})
+	return ok && err == nil, err
+}
+
+// RevokeService implements machine.Store. A rotation that had begun inserts a key
+// that the statement may not have seen; it holds the row of one that the statement
+// waits for, so that the next round finds the new one.
+func (s *Store) RevokeService(ctx context.Context, tenant, service string, at time.Time) (n int, err error) {
+	for {
+		var more int64
+		err := s.again(ctx, "revoke service", func(db *gorm.DB) error {
+			done := db.Model(&keyRow{}).Where("tenant = ? AND service = ? AND revoked = 0", id(tenant), id(service)).Update("revoked", nanos(at))
+			more = done.RowsAffected
+			return done.Error
+		})
+		if err != nil || more == 0 {
+			return n, err
+		}
+		n += int(more)
+	}
+}
+
+// TouchKey implements machine.Store.
+func (s *Store) TouchKey(ctx context.Context, keyID string, at time.Time) error {
+	return s.again(ctx, "touch key", func(db *gorm.DB) error {
+		return db.Model(&keyRow{}).Where("id = ? AND last_used < ?", id(keyID), nanos(at)).Update("last_used", nanos(at)).Error
+	})
+}
+
+// RevokeCertificate implements machine.Store.
+func (s *Store) RevokeCertificate(ctx context.Context, cert machine.CertificateID, at time.Time) error {
+	return s.again(ctx, "revoke certificate", func(db *gorm.DB) error {
+		return db.Clauses(clause.OnConflict{DoNothing: true}).Create(&revokedRow{ID: id(cert.String()), Revoked: nanos(at)}).Error
+	})
+}
+
+// CertificateRevoked implements machine.Store.
+func (s *Store) CertificateRevoked(ctx context.Context, certs ...machine.CertificateID) (bool, error) {
+	if len(certs) == 0 {
+		return false, nil
+	}
+	ids := make([]id, len(certs))
+	for i, c := range certs {
+		ids[i] = id(c.String())
+	}
+	var n int64
+	err := s.again(ctx, "look up certificate", func(db *gorm.DB) error {
+		return db.Model(&revokedRow{}).Where("id IN ?", ids).Count(&n).Error
+	})
+	return n > 0, err
+}
+
+// maxRetries bounds how often a deadlock's victim tries again. Each time at least
+// one other statement went through.
+const maxRetries = 100
+
+// again runs f until it is no deadlock's victim.
+func (s *Store) again(ctx context.Context, what string, f func(db *gorm.DB) error) error {
+	err := f(s.db.WithContext(ctx))
+	for range maxRetries {
+		if !rolledBack(err) || ctx.Err() != nil {
+			break
+		}
+		err = f(s.db.WithContext(ctx))
+	}
+	if err == nil || errors.Is(err, machine.ErrNotFound) || errors.Is(err, machine.ErrExists) {
+		return err
+	}
+	return fmt.Errorf("machinestore: %s: %w", what, err)
+}
+
+// rolledBack reports whether the database undid a statement to resolve a deadlock
+// or a conflict, so that it can run again: SQLSTATE 40001 and 40P01, which
+// MariaDB's driver gives in its text only.
+func rolledBack(err error) bool {
+	if err == nil {
+		return false
+	}
+	var state interface{ SQLState() string }
+	if errors.As(err, &state) {
+		return state.SQLState() == "40001" || state.SQLState() == "40P01"
+	}
+	return strings.Contains(err.Error(), "Error 1213 (40001)")
+}

@@ -50,6 +50,7 @@ var floors = []floor{
 	{dir: "access/grant", level: 2},
 	{dir: "access/duty", level: 2},
 	{dir: "access/machine", level: 2},
+	{dir: "access/cmd", level: 3},
 	{dir: "access/httpaccess", level: 3},
 	{dir: "access/grpcaccess", level: 3},
 	{dir: "access/egress", level: 3},

@@ -284,7 +284,7 @@ func (p *plugin) associate(db *gorm.DB, m *model, tx *txConn, on clause.OnConfli
 		}
 	}
 	if on.DoNothing && len(refs) > 0 {
-		there, err := p.identities(ctx, tx.Tx, m, access.Read, refs)
+		there, err := p.identities(p.asking(ctx, tx), tx.Tx, m, access.Read, refs)
 		if err != nil {
 			_ = db.AddError(err)
 			return
@@ -442,7 +442,11 @@ func (o *op) inherit(rv reflect.Value) error {
 // identities looks up records by ID as far as they are in reach: which patient
 // each is about, and its version.
 func (p *plugin) identities(ctx context.Context, conn gorm.ConnPool, m *model, action access.Action, ids []string) (map[string]*row, error) {
-	f, err := p.filter(ctx, action, m)
+	f, err := p.filter(p.asking(ctx, conn), action, m)
+	if err != nil {
+		return nil, err
+	}
+	inReach, err := p.reach(m, f, clause.CurrentTable, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -459,7 +463,7 @@ func (p *plugin) identities(ctx context.Context, conn gorm.ConnPool, m *model, a
 		found := reflect.New(reflect.SliceOf(m.typ))
 		db := p.own(ctx, conn).Model(reflect.New(m.typ).Interface()).Unscoped().Select(columns).
 			Where(clause.IN{Column: clause.Column{Table: clause.CurrentTable, Name: columns[0]}, Values: list})
-		for _, e := range reach(m, f) {
+		for _, e := range inReach {
 			db = db.Where(e)
 		}
 		if err := db.Find(found.Interface()).Error; err != nil {

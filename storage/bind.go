@@ -64,7 +64,7 @@ func Bind(ctx context.Context, db *gorm.DB, rows any) error {
 	if m == nil {
 		return &RefusedError{Op: "bind", Table: parsed.Table, Why: "the model has no PHI", Mend: "its rows need no binding"}
 	}
-	b := &binder{plugin: p, ctx: ctx, m: m}
+	b := &binder{plugin: p, ctx: p.asking(ctx, db.Statement.ConnPool), m: m}
 	if err := b.collect(db, rv, rows); err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func (r *reading) joined(stmt *gorm.Statement) error {
 		switch {
 		case j.Expression == nil && l == nil && !r.phi(strings.ToLower(j.Table.Name)):
 		case j.Expression == nil && l != nil && j.Table.Alias == "" && inwards(j.Type):
-			exprs, err := r.linkReach(stmt.Context, access.Read, l)
+			exprs, err := r.linkReach(r.ctx, access.Read, l, &r.q.own)
 			if err != nil {
 				return err
 			}
@@ -92,11 +92,15 @@ func (r *reading) joined(stmt *gorm.Statement) error {
 		case r.phi(strings.ToLower(j.alias)):
 			return r.refuse("a joined table called as a table with PHI", "give it another name")
 		}
-		f, err := r.filter(stmt.Context, access.Read, m)
+		f, err := r.filter(r.ctx, access.Read, m)
 		if err != nil {
 			return err
 		}
-		t := &joined{model: m, path: j.path, name: j.Name, alias: j.alias, on: reach(m, f), clear: m.clear}
+		on, err := r.reach(m, f, clause.CurrentTable, &r.q.own)
+		if err != nil {
+			return err
+		}
+		t := &joined{model: m, path: j.path, name: j.Name, alias: j.alias, on: on, clear: m.clear}
 		if len(j.Selects)+len(j.Omits) > 0 {
 			t.limit(stmt, j.Selects, j.Omits)
 		}

@@ -87,14 +87,18 @@ func (l *link) refuse(op, why, mend string) error {
 }
 
 // linkReach is the condition that both ends of a row are in reach.
-func (p *plugin) linkReach(ctx context.Context, action access.Action, l *link) ([]inReach, error) {
+func (p *plugin) linkReach(ctx context.Context, action access.Action, l *link, own *ownTexts) ([]inReach, error) {
 	var out []inReach
 	for column, m := range l.ends {
 		f, err := p.filter(ctx, action, m)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, inReach{clause.Column{Table: l.table, Name: column}, m, reachOf(m, f, m.table)})
+		where, err := p.reach(m, f, m.table, own)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, inReach{clause.Column{Table: l.table, Name: column}, m, where})
 	}
 	return out, nil
 }
@@ -120,8 +124,9 @@ func (e inReach) Build(b clause.Builder) {
 
 // checkLink looks at the text of a statement on a join table: it names the
 // tables of its ends as often as storage put them there, and no other.
-func (p *plugin) checkLink(l *link, exprs []inReach) func(string) error {
+func (p *plugin) checkLink(l *link, exprs []inReach, own *ownTexts) func(string) error {
 	return func(query string) error {
+		query = own.without(query)
 		allowed := map[string]int{}
 		for _, e := range exprs {
 			allowed[e.m.bare()]++
@@ -150,7 +155,8 @@ func (p *plugin) checkLink(l *link, exprs []inReach) func(string) error {
 // queryLink runs a SELECT on a join table.
 func (p *plugin) queryLink(db *gorm.DB, l *link, next func(*gorm.DB)) {
 	stmt := db.Statement
-	exprs, err := p.linkReach(stmt.Context, access.Read, l)
+	own := &ownTexts{}
+	exprs, err := p.linkReach(p.asking(stmt.Context, stmt.ConnPool), access.Read, l, own)
 	if err != nil {
 		_ = db.AddError(err)
 		return
@@ -160,7 +166,7 @@ func (p *plugin) queryLink(db *gorm.DB, l *link, next func(*gorm.DB)) {
 		stmt.AddClause(clause.Where{Exprs: []clause.Expression{e}})
 	}
 	before := stmt.ConnPool
-	stmt.ConnPool = &built{ConnPool: inner(before), check: p.checkLink(l, exprs)}
+	stmt.ConnPool = &built{ConnPool: inner(before), check: p.checkLink(l, exprs, own)}
 	next(db)
 	stmt.ConnPool = before
 	db.Error = p.clean("query", l.table, db.Error)
@@ -182,11 +188,12 @@ func (p *plugin) writeLink(db *gorm.DB, l *link, kind access.Action, next func(*
 
 func (p *plugin) runLink(db *gorm.DB, l *link, tx *txConn, kind access.Action, next func(*gorm.DB)) error {
 	stmt := db.Statement
-	ctx := stmt.Context
+	ctx := p.asking(stmt.Context, tx)
 	if kind == access.Update {
 		return l.refuse("update", "a row of a join table would link other records", "delete the link and create another")
 	}
-	exprs, err := p.linkReach(ctx, access.Read, l)
+	own := &ownTexts{}
+	exprs, err := p.linkReach(ctx, access.Read, l, own)
 	if err != nil {
 		return err
 	}
@@ -209,7 +216,7 @@ func (p *plugin) runLink(db *gorm.DB, l *link, tx *txConn, kind access.Action, n
 		}
 	} else {
 		rows := reflect.New(reflect.SliceOf(stmt.Schema.ModelType))
-		q := p.own(ctx, &built{ConnPool: tx.Tx, check: p.checkLink(l, exprs)}).Table(l.table).Model(reflect.New(stmt.Schema.ModelType).Interface())
+		q := p.own(ctx, &built{ConnPool: tx.Tx, check: p.checkLink(l, exprs, own)}).Table(l.table).Model(reflect.New(stmt.Schema.ModelType).Interface())
 		where, ok := stmt.Clauses["WHERE"].Expression.(clause.Where)
 		if ok && len(where.Exprs) > 0 {
 			q = q.Where(brackets{where})
@@ -274,7 +281,7 @@ func (p *plugin) runLink(db *gorm.DB, l *link, tx *txConn, kind access.Action, n
 		}
 	}
 	before := stmt.ConnPool
-	stmt.ConnPool = &built{ConnPool: tx.Tx, check: p.checkLink(l, exprs)}
+	stmt.ConnPool = &built{ConnPool: tx.Tx, check: p.checkLink(l, exprs, own)}
 	next(db)
 	stmt.ConnPool = before
 	return nil

@@ -266,7 +266,7 @@ func (l *listing) sorted(ctx context.Context, q *gorm.DB, candidates reflect.Val
 		rows[i] = r
 		resources[i] = access.Resource{Type: l.m.name, ID: r.record, Patient: r.subject, Tenant: r.tenant}
 	}
-	d, err := l.p.cfg.Access.Check(ctx, access.Request{Action: access.Read, Resources: resources})
+	d, err := l.p.cfg.Access.Check(l.p.asking(ctx, q.Statement.ConnPool), access.Request{Action: access.Read, Resources: resources})
 	if err != nil {
 		return nil, fmt.Errorf("storage: list %s: %w", l.m.table, err)
 	}

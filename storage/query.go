@@ -29,6 +29,7 @@ type search struct {
 	terms   int      // things asked for, of all of them
 	warn    bool     // the principal nears its limit of searches
 	narrow  bool     // a Match must hold of every row, so that only what it finds needs reading
+	own     ownTexts // of the sets in reach
 }
 
 // scope puts what the app wrote in brackets and adds the rows in reach:
@@ -48,12 +49,17 @@ func (p *plugin) scope(db *gorm.DB, m *model, q *search) error {
 	if len(q.fields) > 0 {
 		action = access.Search
 	}
-	f, err := p.filter(stmt.Context, action, m)
+	f, err := p.filter(p.asking(stmt.Context, stmt.ConnPool), action, m)
 	if err != nil {
 		return err
 	}
+	exprs, err := p.reachBy(m, f, q)
+	if err != nil {
+		return err
+	}
+	q.own.collectFrom(stmt)
 	bracket(stmt)
-	stmt.AddClause(clause.Where{Exprs: p.reach(m, f, q)})
+	stmt.AddClause(clause.Where{Exprs: exprs})
 	return nil
 }
 
@@ -113,31 +119,6 @@ func (b brackets) Build(builder clause.Builder) {
 		_ = stmt.AddError(&RefusedError{Op: "query", Table: stmt.Table, Why: "a condition has " + notPlain, Mend: "pass values as parameters"})
 	}
 	stmt.WriteByte(')')
-}
-
-// reach is a Filter as SQL.
-func reach(m *model, f access.Filter) []clause.Expression { return reachOf(m, f, clause.CurrentTable) }
-
-func reachOf(m *model, f access.Filter, table string) []clause.Expression {
-	col := func(name string) clause.Column { return clause.Column{Table: table, Name: name} }
-	if f.Tenant == "" {
-		return []clause.Expression{clause.Expr{SQL: "1 = 0"}}
-	}
-	tenant := clause.Eq{Column: col(m.schema.LookUpField("TenantID").DBName), Value: f.Tenant}
-	if f.AllSubjects {
-		return []clause.Expression{tenant}
-	}
-	subject := m.schema.PrioritizedPrimaryField
-	if m.subject != nil {
-		subject = m.subject
-	} else if !m.own {
-		return []clause.Expression{clause.Expr{SQL: "1 = 0"}} // about nobody, and only some patients are in reach
-	}
-	ids := make([]any, len(f.Subjects))
-	for i, s := range f.Subjects {
-		ids[i] = s
-	}
-	return []clause.Expression{tenant, clause.IN{Column: col(subject.DBName), Values: ids}}
 }
 
 // beforeColumn reports whether a text goes on with the name of a column: ".*"

@@ -84,7 +84,7 @@ func (p *plugin) prepare(db *gorm.DB, next func(*gorm.DB), rows bool) *reading {
 		p.unbuilt(db, next)
 		return nil
 	}
-	r := &reading{plugin: p, ctx: stmt.Context, main: m, q: newSearch(db)}
+	r := &reading{plugin: p, ctx: p.asking(stmt.Context, stmt.ConnPool), main: m, q: newSearch(db)}
 	if err := r.joined(stmt); err != nil {
 		p.refuseQuery(db, err)
 		return nil
@@ -192,6 +192,7 @@ func (r *reading) check(query string) error {
 	if r.main != nil {
 		main = r.main.bare()
 	}
+	query = r.q.own.without(query)
 	allowed := map[string]int{"phi_index": r.q.selects}
 	for t, n := range r.allowed {
 		allowed[t] = n

@@ -113,15 +113,20 @@ func narrow(exprs []clause.Expression) bool {
 	return found
 }
 
-// reach is reach for a statement that may search. SQLite gathers no statistics
+// reachBy is reach for a statement that may search. SQLite gathers no statistics
 // by itself: it would rather read all rows of the tenant by their index than
-// the few that the search has found. A plus before a column keeps it from that.
-func (p *plugin) reach(m *model, f access.Filter, q *search) []clause.Expression {
-	out := reach(m, f)
-	if tenant, ok := out[0].(clause.Eq); ok && q.narrow && p.db.Name() == "sqlite" {
+// the few that the search, or a set of patients, has found. A plus before a
+// column keeps it from that.
+func (p *plugin) reachBy(m *model, f access.Filter, q *search) ([]clause.Expression, error) {
+	out, err := p.reach(m, f, clause.CurrentTable, &q.own)
+	if err != nil {
+		return nil, err
+	}
+	few := q.narrow || !f.AllSubjects && !f.Nobody && len(f.Or) == 0
+	if tenant, ok := out[0].(clause.Eq); ok && few && p.db.Name() == "sqlite" {
 		out[0] = clause.Expr{SQL: "+? = ?", Vars: []any{tenant.Column, tenant.Value}}
 	}
-	return out
+	return out, nil
 }
 
 func (p *plugin) resolveAll(db *gorm.DB, m *model, q *search, exprs []clause.Expression) ([]clause.Expression, error) {

@@ -215,7 +215,7 @@ func (o *op) allowTo(action access.Action) error {
 	for i, r := range o.rows {
 		resources[i] = access.Resource{Type: o.m.name, ID: r.record, Patient: r.subject, Tenant: r.tenant}
 	}
-	d, err := o.cfg.Access.Check(o.ctx, access.Request{Action: action, Resources: resources})
+	d, err := o.cfg.Access.Check(o.asking(o.ctx, o.tx), access.Request{Action: action, Resources: resources})
 	if err == nil && d.AllowAll(len(resources)) {
 		return nil
 	}
@@ -571,10 +571,15 @@ func (o *op) lock(ids []string) (reflect.Value, error) {
 	if err := o.resolve(o.db, o.m, q); err != nil {
 		return none, err
 	}
-	f, err := o.filter(o.ctx, o.action, o.m)
+	f, err := o.filter(o.asking(o.ctx, o.tx), o.action, o.m)
 	if err != nil {
 		return none, err
 	}
+	inReach, err := o.reachBy(o.m, f, q)
+	if err != nil {
+		return none, err
+	}
+	q.own.collectFrom(stmt)
 	var where []clause.Expression
 	if c, ok := stmt.Clauses["WHERE"]; ok {
 		if w, ok := c.Expression.(clause.Where); ok && len(w.Exprs) > 0 {
@@ -596,7 +601,7 @@ func (o *op) lock(ids []string) (reflect.Value, error) {
 	if stmt.Unscoped {
 		db = db.Unscoped()
 	}
-	for _, e := range append(where, o.reach(o.m, f, q)...) {
+	for _, e := range append(where, inReach...) {
 		db = db.Where(e)
 	}
 	err = db.Clauses(clause.Locking{Strength: "UPDATE"}).Order(clause.OrderByColumn{Column: clause.Column{Table: clause.CurrentTable, Name: o.m.schema.PrioritizedPrimaryField.DBName}}).

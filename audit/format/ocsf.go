@@ -342,5 +342,8 @@ func severity(l *audit.Line) int {
 	if breakGlass(l) {
 		return 3
 	}
+	if l.Type == audit.RelationChanged || l.Type == audit.DirectiveChanged {
+		return 1
+	}
 	return 0
 }

@@ -51,6 +51,8 @@ var floors = []floor{
 	{dir: "access/duty", level: 2},
 	{dir: "access/machine", level: 2},
 	{dir: "access/cmd", level: 3},
+	{dir: "access/relation", level: 2},
+	{dir: "access/directive", level: 2},
 	{dir: "access/httpaccess", level: 3},
 	{dir: "access/grpcaccess", level: 3},
 	{dir: "access/egress", level: 3},

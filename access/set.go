@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package access
+
+import "context"
+
+// A Union is the set of those who belong to any of its sets. storage turns it
+// into SQL where it does so for each. The zero Union is the empty set.
+type Union []Set
+
+// Has implements [Set].
+func (u Union) Has(ctx context.Context, tenant string, ids []string) ([]bool, error) {
+	out := make([]bool, len(ids))
+	for _, s := range u {
+		in, err := has(ctx, s, tenant, ids)
+		if err != nil {
+			return nil, err
+		}
+		for i := range out {
+			out[i] = out[i] || in[i]
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package accessstore
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+)
+
+// maxRetries bounds how often a deadlock's victim tries again. Each time at
+// least one other statement went through.
+const maxRetries = 100
+
+// transaction runs f in a transaction of its own, again where the database has
+// undone it in favour of another. f may run more than once.
+func (s *Store) transaction(ctx context.Context, f func(tx *gorm.DB) error) error {
+	err := quiet(s.db).WithContext(ctx).Transaction(f)
+	for range maxRetries {
+		if !inTheWay(err) || ctx.Err() != nil {
+			break
+		}
+		err = quiet(s.db).WithContext(ctx).Transaction(f)
+	}
+	return err
+}
+
+// inTheWay reports whether the database undid a transaction to resolve a
+// deadlock or a conflict: SQLSTATE 40001 and 40P01, which MariaDB's driver gives
+// in its text only.
+func inTheWay(err error) bool {
+	if err == nil {
+		return false
+	}
+	var state interface{ SQLState() string }
+	if errors.As(err, &state) {
+		return state.SQLState() == "40001" || state.SQLState() == "40P01"
+	}
+	return strings.Contains(err.Error(), "Error 1213 (40001)")
+}
+
+// within is the condition that the ID in a column is that of a row of a table
+// for which a condition holds. MariaDB would compare the IDs of an IN as the
+// column does, in any case, although these are bytes.
+func within(db *gorm.DB, column clause.Column, id, table, where string, vars []any) clause.Expression {
+	sql := "? IN (SELECT " + id + " FROM " + table + " WHERE " + where + ")"
+	if db.Name() == "mysql" {
+		sql = "EXISTS (SELECT 1 FROM " + table + " WHERE " + id + " = CAST(? AS BINARY) AND " + where + ")"
+	}
+	return clause.Expr{SQL: sql, Vars: append([]any{column}, vars...)}
+}
+
+// chunk is how many IDs one statement asks about.
+const chunk = 1000
+
+// has answers Has by a SELECT of one column of IDs, which ask narrows down to
+// those that it is given.
+func has(ids []string, ask func(some []key) ([]key, error)) ([]bool, error) {
+	there := map[key]bool{}
+	for from := 0; from < len(ids); from += chunk {
+		var some []key
+		for _, id := range ids[from:min(from+chunk, len(ids))] {
+			if id != "" {
+				some = append(some, key(id))
+			}
+		}
+		if len(some) == 0 {
+			continue
+		}
+		found, err := ask(some)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range found {
+			there[id] = true
+		}
+	}
+	out := make([]bool, len(ids))
+	for i, id := range ids {
+		out[i] = id != "" && there[key(id)]
+	}
+	return out, nil
+}

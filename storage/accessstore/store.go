@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package accessstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+	"gorm.io/gorm/schema"
+)
+
+// A Store keeps what access decisions rest on. Make it with [New]; it is safe
+// for concurrent use.
+type Store struct{ db *gorm.DB }
+
+// New returns the store in db, whose tables [Migrate] made.
+func New(db *gorm.DB) *Store { return &Store{db} }
+
+// Migrate creates the tables, or adds what a newer version needs. It may be
+// called at every start.
+func Migrate(ctx context.Context, db *gorm.DB) error {
+	if err := quiet(db).WithContext(ctx).AutoMigrate(tables()...); err != nil {
+		return fmt.Errorf("accessstore: migrate: %w", err)
+	}
+	return nil
+}
+
+// tables are the rows of all tables, in the order in which they are made.
+func tables() []any {
+	return []any{
+		&relationRow{},
+	}
+}
+
+// quiet returns db without its logger, since arguments are IDs of patients, and
+// without a transaction around each single statement.
+func quiet(db *gorm.DB) *gorm.DB {
+	return db.Session(&gorm.Session{NewDB: true, Logger: logger.Discard, SkipDefaultTransaction: true})
+}
+
+// key is an identifier of up to 64 ASCII bytes that is compared byte by byte
+// on every database: MariaDB's collations would take "u-1", "U-1" and "u-1 "
+// for one.
+type key string
+
+// GormDataType implements gorm's schema interface.
+func (key) GormDataType() string { return "access_key" }
+
+// GormDBDataType implements gorm's migrator interface.
+func (key) GormDBDataType(db *gorm.DB, _ *schema.Field) string {
+	if db.Name() == "mysql" {
+		return "varbinary(64)"
+	}
+	return "varchar(64)"
+}
+
+// Times are microseconds since 1970, so that every database compares them alike,
+// and so that the years 1 to 9999 have room.
+
+// forever stands for the end of what has none.
+const forever = int64(1<<63 - 1)
+
+func micros(t time.Time) int64 { return t.UnixMicro() }
+
+func fromMicros(n int64) time.Time { return time.UnixMicro(n).UTC() }
+
+// untilMicros and fromUntil are of an end, where the zero time is none.
+func untilMicros(t time.Time) int64 {
+	if t.IsZero() {
+		return forever
+	}
+	return micros(t)
+}
+
+func fromUntil(n int64) time.Time {
+	if n == forever {
+		return time.Time{}
+	}
+	return fromMicros(n)
+}

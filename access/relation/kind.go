@@ -24,21 +24,20 @@ const (
 	Participant        Kind = "PART"    // takes part in an encounter in another way
 	PrimaryCare        Kind = "PCP"     // primary care physician
 	CareTeam           Kind = "CRTM"    // member of the patient's care team (FHIR CareTeam.participant); the code is of this SDK
-	Self               Kind = "ONESELF" // the patient's own account
 	Representative     Kind = "PERSREP" // personal representative, 45 CFR 164.502(g); the code is of this SDK
 )
 
 // Kinds returns all of them.
 func Kinds() []Kind {
 	return []Kind{Attending, Admitting, Consulting, Referring, Discharging, PrimaryPerformer, SecondaryPerformer, Participant,
-		PrimaryCare, CareTeam, Self, Representative}
+		PrimaryCare, CareTeam, Representative}
 }
 
 // known reports whether k is one of the kinds.
 func (k Kind) known() bool {
 	switch k {
 	case Attending, Admitting, Consulting, Referring, Discharging, PrimaryPerformer, SecondaryPerformer, Participant,
-		PrimaryCare, CareTeam, Self, Representative:
+		PrimaryCare, CareTeam, Representative:
 		return true
 	}
 	return false
@@ -54,17 +53,14 @@ func (k Kind) ofEncounter() bool {
 	return false
 }
 
-// holds reports whether a principal of a kind may have relations of k: a
-// patient's account is the patient's, a proxy's its patient's, and nobody else's
-// is either.
+// holds reports whether a principal of a kind may have relations of k. A patient
+// needs none to its own record.
 func (k Kind) holds(of access.Kind) bool {
 	switch of {
-	case access.Patient:
-		return k == Self
 	case access.Proxy:
 		return k == Representative
 	case access.Human, access.Service:
-		return k.known() && k != Self && k != Representative
+		return k.known() && k != Representative
 	}
 	return false
 }

@@ -278,10 +278,7 @@ func (r *Relations) caller(ctx context.Context) (access.Principal, error) {
 
 func (r *Relations) event(n Relation, action access.Action, reason audit.Reason) audit.Event {
 	kind := access.Human
-	switch n.Kind {
-	case Self:
-		kind = access.Patient
-	case Representative:
+	if n.Kind == Representative {
 		kind = access.Proxy
 	}
 	return audit.Event{Type: audit.RelationChanged, Outcome: audit.Success, Action: action, Reason: reason, Rule: string(n.Kind),

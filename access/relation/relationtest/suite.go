@@ -210,7 +210,7 @@ func testList(t *testing.T, st relation.Store) {
 		{"t-1", relation.Query{Patient: "P-1"}, nil},
 		{"t-1", relation.Query{Principal: "u-1"}, []string{"r-1", "r-3"}},
 		{"t-1", relation.Query{Patient: "p-1", Principal: "u-1"}, []string{"r-1"}},
-		{"t-1", relation.Query{Kinds: []relation.Kind{relation.Attending, relation.Self}}, []string{"r-2"}},
+		{"t-1", relation.Query{Kinds: []relation.Kind{relation.Attending, relation.Referring}}, []string{"r-2"}},
 		{"t-1", relation.Query{ID: "r-4"}, nil},
 		{"t-2", relation.Query{}, []string{"r-4"}},
 		{"t-3", relation.Query{}, nil},

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package directive
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/part164/part164/access"
+)
+
+// ErrNotFound means that there is no such directive in the tenant.
+var ErrNotFound = errors.New("directive: not found")
+
+// A Store keeps directives. [NewMemory] and storage/accessstore are ones.
+// Implementations are safe for concurrent use; the conformance suite is
+// directivetest.TestStore.
+type Store interface {
+	// Add keeps a new directive, which is valid and whose times are whole
+	// microseconds in UTC. record is called once it is known that it will be
+	// kept and before anybody can see it; an error of it is Add's, and nothing
+	// is kept.
+	Add(ctx context.Context, d Directive, record func(context.Context) error) error
+
+	// Change replaces Until, Ended and Void of a directive by what change makes
+	// of it, or returns [ErrNotFound] or change's error. It calls record as Add
+	// does, with what it will keep. Changes of one directive queue: none is lost.
+	Change(ctx context.Context, tenant, id string, change func(*Directive) error, record func(context.Context, Directive) error) error
+
+	// List returns the directives of a patient, or the one with an ID where that
+	// is not empty, the oldest ID first, void ones too.
+	List(ctx context.Context, tenant, patient, id string) ([]Directive, error)
+
+	// Patients returns the patients with a directive that the question is about
+	// and that names no record, of the tenant only.
+	Patients(q Ask) access.Set
+
+	// Records returns the records that such directives name.
+	Records(q Ask) access.Set
+}
+
+// A Memory is a [Store] in memory, for tests and small programs. Make it with
+// [NewMemory]; it is safe for concurrent use.
+type Memory struct {
+	mu  sync.RWMutex
+	all map[[2]string]*Directive // by tenant and ID
+	of  map[[2]string][]*Directive
+}
+
+// NewMemory returns an empty store.
+func NewMemory() *Memory {
+	return &Memory{all: map[[2]string]*Directive{}, of: map[[2]string][]*Directive{}}
+}
+
+// clone returns a directive that shares no list.
+func (d Directive) clone() Directive {
+	d.Principals, d.Roles, d.Purposes, d.Types = slices.Clone(d.Principals), slices.Clone(d.Roles), slices.Clone(d.Purposes), slices.Clone(d.Types)
+	return d
+}
+
+// Add implements [Store].
+func (m *Memory) Add(ctx context.Context, d Directive, record func(context.Context) error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	id := [2]string{d.Tenant, d.ID}
+	if m.all[id] != nil {
+		return errors.New("directive: the ID is taken")
+	}
+	if err := record(ctx); err != nil {
+		return err
+	}
+	d = d.clone()
+	patient := [2]string{d.Tenant, d.Patient}
+	m.all[id] = &d
+	m.of[patient] = append(m.of[patient], &d)
+	return nil
+}
+
+// Change implements [Store].
+func (m *Memory) Change(ctx context.Context, tenant, id string, change func(*Directive) error, record func(context.Context, Directive) error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	kept := m.all[[2]string{tenant, id}]
+	if kept == nil {
+		return ErrNotFound
+	}
+	d := kept.clone()
+	if err := change(&d); err != nil {
+		return err
+	}
+	will := kept.clone()
+	will.Until, will.Ended, will.Void = d.Until, d.Ended, d.Void
+	if err := record(ctx, will); err != nil {
+		return err
+	}
+	kept.Until, kept.Ended, kept.Void = d.Until, d.Ended, d.Void
+	return nil
+}
+
+// List implements [Store].
+func (m *Memory) List(ctx context.Context, tenant, patient, id string) ([]Directive, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	var out []Directive
+	if id != "" {
+		if d := m.all[[2]string{tenant, id}]; d != nil && (patient == "" || patient == d.Patient) {
+			out = append(out, d.clone())
+		}
+		return out, nil
+	}
+	for _, d := range m.of[[2]string{tenant, patient}] {
+		out = append(out, d.clone())
+	}
+	slices.SortFunc(out, func(a, b Directive) int { return strings.Compare(a.ID, b.ID) })
+	return out, nil
+}
+
+// Patients implements [Store]. storage cannot tell it in SQL.
+func (m *Memory) Patients(q Ask) access.Set { return memorySet{m, q, false} }
+
+// Records implements [Store]. storage cannot tell it in SQL.
+func (m *Memory) Records(q Ask) access.Set { return memorySet{m, q, true} }
+
+type memorySet struct {
+	m       *Memory
+	q       Ask
+	records bool
+}
+
+// Has implements [access.Set].
+func (s memorySet) Has(ctx context.Context, tenant string, ids []string) ([]bool, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	out := make([]bool, len(ids))
+	if tenant != s.q.Tenant {
+		return out, nil
+	}
+	s.m.mu.RLock()
+	defer s.m.mu.RUnlock()
+	there := map[string]bool{}
+	if s.records {
+		for _, d := range s.m.all {
+			if d.Record != "" && s.q.About(*d) {
+				there[d.Record] = true
+			}
+		}
+	} else {
+		for _, id := range ids {
+			there[id] = slices.ContainsFunc(s.m.of[[2]string{tenant, id}], func(d *Directive) bool { return d.Record == "" && s.q.About(*d) })
+		}
+	}
+	for i, id := range ids {
+		out[i] = id != "" && there[id]
+	}
+	return out, nil
+}

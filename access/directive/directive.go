@@ -74,10 +74,10 @@ type Ending string
 
 // The endings.
 const (
-	Revoked Ending = "revoked" // in writing: an authorization (164.508(b)(5)), or a restriction (164.522(a)(2)(i))
-	Oral    Ending = "oral"    // a restriction: the individual agreed orally, and that is documented (164.522(a)(2)(ii))
+	Revoked  Ending = "revoked" // in writing: an authorization (164.508(b)(5)), or a restriction (164.522(a)(2)(i))
+	Oral     Ending = "oral"    // a restriction: the individual agreed orally, and that is documented (164.522(a)(2)(ii))
 	Occurred Ending = "event"   // the event occurred that ends an authorization
-	Lifted  Ending = "lifted"  // a hold: whoever ordered it has lifted it
+	Lifted   Ending = "lifted"  // a hold: whoever ordered it has lifted it
 )
 
 // maxList bounds each list of a directive: a paper names a few.

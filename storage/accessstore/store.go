@@ -32,6 +32,7 @@ func Migrate(ctx context.Context, db *gorm.DB) error {
 func tables() []any {
 	return []any{
 		&relationRow{},
+		&directiveRow{}, &termRow{},
 	}
 }
 

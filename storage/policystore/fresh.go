@@ -15,7 +15,7 @@ import (
 type freshness struct {
 	cfg     *Config
 	success atomic.Pointer[time.Time] // the beginning of the last poll that succeeded
-	tried   atomic.Pointer[time.Time] // the end of the last poll
+	tried   atomic.Pointer[time.Time] // the beginning of the last poll that ended
 	wake    chan struct{}
 
 	mu    sync.Mutex
@@ -41,27 +41,32 @@ func (f *freshness) age(t *time.Time) time.Duration {
 func (f *freshness) stale() bool { return f.age(f.success.Load()) > f.cfg.MaxStale }
 
 // timeout bounds one read of the revision.
-func (f *freshness) timeout() time.Duration { return max(f.cfg.Poll, time.Second) }
+func (f *freshness) timeout() time.Duration { return min(max(f.cfg.Poll, time.Second), 5*time.Second) }
 
-// late reports whether a poll should have ended long ago: the process was
-// stopped, or starved.
-func (f *freshness) late() bool { return f.age(f.tried.Load()) > 2*f.cfg.Poll+f.timeout() }
+// late reports whether no poll has begun and ended for longer than two of them
+// take where the database does not answer: this process was stopped, or starved.
+func (f *freshness) late() bool { return f.age(f.tried.Load()) > 2*(f.cfg.Poll+f.timeout()) }
 
-// await asks for a poll now and waits for its end, for Config.Wait at most.
+// await asks for a poll now and waits for its end, for Config.Wait at most. One
+// that began before this process stood still does not count.
 func (f *freshness) await(ctx context.Context) {
-	f.mu.Lock()
-	ended := f.ended
-	f.mu.Unlock()
-	if !f.late() {
-		return
-	}
-	f.kick()
 	timer := time.NewTimer(f.cfg.Wait)
 	defer timer.Stop()
-	select {
-	case <-ended:
-	case <-ctx.Done():
-	case <-timer.C:
+	for {
+		f.mu.Lock()
+		ended := f.ended
+		f.mu.Unlock()
+		if !f.late() {
+			return
+		}
+		f.kick()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		}
 	}
 }
 
@@ -73,15 +78,15 @@ func (f *freshness) kick() {
 	}
 }
 
-func (f *freshness) succeeded(began time.Time) { f.end(&began, nil) }
-func (f *freshness) failed(err error)          { f.end(nil, err) }
+func (f *freshness) succeeded(began time.Time) {
+	f.success.Store(&began)
+	f.end(began, nil)
+}
 
-func (f *freshness) end(began *time.Time, err error) {
-	if began != nil {
-		f.success.Store(began)
-	}
-	now := f.cfg.Now()
-	f.tried.Store(&now)
+func (f *freshness) failed(began time.Time, err error) { f.end(began, err) }
+
+func (f *freshness) end(began time.Time, err error) {
+	f.tried.Store(&began)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.err = err

@@ -33,7 +33,7 @@ func (s *Store) poll(ctx context.Context) {
 				s.cfg.Log.Warn("policystore: the policy could not be brought up to date", zap.Error(err))
 				s.refuse(err)
 			}
-			s.fresh.failed(err)
+			s.fresh.failed(start, err)
 		} else if err == nil {
 			s.fresh.succeeded(start)
 		}

@@ -91,42 +91,48 @@ func (s *Store) ChangeAccount(ctx context.Context, tenant, userID string, ch ses
 	if ch.Disabled != nil {
 		set["disabled"] = *ch.Disabled
 	}
-	const what = "change account"
 	var ended []session.Session
-	err := s.transaction(ctx, what, func(in *Store) error {
-		ok, err := in.update(ctx, what, tenant, userID, set, "")
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return session.ErrNotFound
-		}
-		mine := in.db.Where("tenant = ? AND user_id = ?", key(tenant), key(userID)).Session(&gorm.Session{})
-		if err := mine.Delete(&pendingRow{}).Error; err != nil {
-			return err
-		}
-		var live []sessionRow
-		if err := mine.Where("ended = 0").Find(&live).Error; err != nil {
-			return err
-		}
-		ended = nil
-		for i := range live {
-			ses, err := live[i].session()
-			if err != nil {
-				return err
-			}
-			ses.Ended, ses.Reason = at, audit.ReasonRevoked
-			if ok, err = in.End(ctx, ses.ID, at, ses.Reason); err != nil {
-				return err
-			}
-			if ok {
-				ended = append(ended, ses)
-			}
-		}
-		return nil
+	err := s.transaction(ctx, changeAccount, func(in *Store) (err error) {
+		ended, err = in.change(ctx, tenant, userID, set, at)
+		return err
 	})
 	if err != nil {
 		return nil, err
+	}
+	return ended, nil
+}
+
+const changeAccount = "change account"
+
+// change is ChangeAccount inside a transaction.
+func (s *Store) change(ctx context.Context, tenant, userID string, set map[string]any, at time.Time) (ended []session.Session, err error) {
+	ok, err := s.update(ctx, changeAccount, tenant, userID, set, "")
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, session.ErrNotFound
+	}
+	mine := s.db.Where("tenant = ? AND user_id = ?", key(tenant), key(userID)).Session(&gorm.Session{})
+	if err := mine.Delete(&pendingRow{}).Error; err != nil {
+		return nil, err
+	}
+	var live []sessionRow
+	if err := mine.Where("ended = 0").Find(&live).Error; err != nil {
+		return nil, err
+	}
+	for i := range live {
+		ses, err := live[i].session()
+		if err != nil {
+			return nil, err
+		}
+		ses.Ended, ses.Reason = at, audit.ReasonRevoked
+		if ok, err = s.End(ctx, ses.ID, at, ses.Reason); err != nil {
+			return nil, err
+		}
+		if ok {
+			ended = append(ended, ses)
+		}
 	}
 	return ended, nil
 }

@@ -77,10 +77,8 @@ func (c confinement) String() string {
 var confinements = []confinement{
 	{what: "gorm.io/", to: []string{"storage", "examples"}},
 	{what: "github.com/glebarez/", to: []string{"storage", "examples"}},
-	{what: module + "/internal/fault", to: []string{"access/accesstest", "audit/audittest", "audit/sinktest", "audit/watchtest", "crypto/cryptotest", "session/sessiontest", "storage/storagetest", "internal/fault"}},
-	{what: "github.com/casbin/", to: []string{"access/policy"}},
 	{what: module + "/internal/fault", to: []string{"access/accesstest", "access/machine/machinetest", "audit/audittest", "audit/sinktest", "audit/watchtest", "crypto/cryptotest", "session/sessiontest", "storage/storagetest", "internal/fault"}},
-	{what: "github.com/casbin/", to: []string{"access/rbac"}},
+	{what: "github.com/casbin/", to: []string{"access/policy"}},
 	{what: "github.com/stretchr/testify"},
 }
 

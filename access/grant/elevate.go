@@ -131,17 +131,15 @@ func (e *Elevation) fill(g *Grant) error {
 	return nil
 }
 
-// exclusive asks Config.Duties about the holder's live elevations and g's.
+// exclusive asks Config.Duties about the holder's elevations, those in force and
+// those that are about to be, and g's.
 func (d *Desk) exclusive(ctx context.Context, g *Grant) error {
-	live, err := d.cfg.Store.Live(ctx, g.Tenant, g.Holder, d.now())
+	roles, err := d.Elevated(ctx, g.Tenant, g.Holder)
 	if err != nil {
 		return err
 	}
-	roles := []string{g.Role}
-	for i := range live {
-		if live[i].Kind == JIT && !slices.Contains(roles, live[i].Role) {
-			roles = append(roles, live[i].Role)
-		}
+	if !slices.Contains(roles, g.Role) {
+		roles = append(roles, g.Role)
 	}
 	return d.cfg.Duties(ctx, g.Tenant, g.Holder, roles)
 }

@@ -97,3 +97,21 @@ func (d *Desk) use(ctx context.Context, id string) error {
 	u.used[id] = true
 	return nil
 }
+
+// Elevated returns the roles that a principal has by elevations in force, or that
+// are approved and about to be: for separation of duties (duty.Config), and for
+// the recurring review of who holds what.
+func (d *Desk) Elevated(ctx context.Context, tenant, principal string) ([]string, error) {
+	held, err := d.cfg.Store.List(ctx, Query{Tenant: tenant, Holder: principal, Kind: JIT, States: []State{Approved, Active}})
+	if err != nil {
+		return nil, err
+	}
+	var roles []string
+	now := d.now()
+	for i := range held {
+		if held[i].open(now) && !slices.Contains(roles, held[i].Role) {
+			roles = append(roles, held[i].Role)
+		}
+	}
+	return roles, nil
+}

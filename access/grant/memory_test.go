@@ -13,3 +13,8 @@ func TestMemoryKeepsTheContract(t *testing.T) {
 	t.Parallel()
 	granttest.TestStore(t, func(*testing.T) grant.Store { return grant.NewMemory() })
 }
+
+func TestDeskOnMemory(t *testing.T) {
+	t.Parallel()
+	granttest.TestDesk(t, func(*testing.T) grant.Store { return grant.NewMemory() })
+}

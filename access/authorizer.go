@@ -47,6 +47,7 @@ type Verdict struct {
 	Rule  string   // the deciding rule, for auditors; empty when none
 	Path  []string // role path from the principal to the rule, for auditors; not to be changed
 	Grant string   // ID of the grant without which it would be denied; empty where none was needed
+	Role  string   // the role that the grant brings, by which the minimum necessary is measured too; empty where it brings none
 	Near  string   // of a denial: what would have allowed it, for auditors; never for the caller
 }
 

@@ -46,15 +46,17 @@ func ExamplePolicy_WriteTo() {
 		log.Fatal(err)
 	}
 	// Output:
-	// minimum necessary policy 6dd502cc063e7b25be23171ff646711d: what is not listed is withheld
+	// minimum necessary policy 3e922f5109587298e9d96742cba813ac: what is not listed is withheld
 	// ROLE             PURPOSE        VIEW        WRITE   CLASSES
 	// admin            HSYSADMIN      withhold    no      every class
 	// billing          HPAYMT         reveal      no      name, street, city, county, zip, date, dob, mrn, operational
 	// billing          HPAYMT         mask        no      phone, ssn
 	// billing          HPAYMT         reveal      change  plan, account
+	// nurse            BTG            reveal      no      name, street, city, county, zip, date, dob, age, phone, fax, email, mrn, device, photo, uid, clinical, allergy, medication, problem, sensitive, text, operational
 	// nurse            ETREAT, TREAT  reveal      change  name, street, city, county, zip, date, dob, age, phone, fax, email, mrn, clinical, allergy
 	// nurse            ETREAT, TREAT  mask        set     ssn
 	// nurse            ETREAT, TREAT  reveal      no      plan, device, photo, uid, medication, problem, sensitive, text, operational
+	// physician        BTG            reveal      no      name, street, city, county, zip, date, dob, age, phone, fax, email, mrn, device, photo, uid, clinical, allergy, medication, problem, sensitive, text, operational
 	// physician        ETREAT, TREAT  reveal      change  name, street, city, county, zip, date, dob, age, phone, fax, email, mrn, device, photo, uid, clinical, allergy, medication, problem, sensitive, text, operational
 	// physician        ETREAT, TREAT  mask        change  ssn
 	// physician        ETREAT, TREAT  reveal      no      plan

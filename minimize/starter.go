@@ -2,7 +2,11 @@
 
 package minimize
 
-import "github.com/part164/part164/access"
+import (
+	"slices"
+
+	"github.com/part164/part164/access"
+)
 
 // Starter returns a policy for physician, nurse, billing, privacy-officer and
 // admin: print it, edit its [Policy.Rules], replace it. It is a start, not
@@ -20,14 +24,16 @@ import "github.com/part164/part164/access"
 //   - admin: nothing. Running a system needs no PHI.
 func Starter() *Policy {
 	treat := []access.Purpose{access.Treatment, access.EmergencyTreatment}
+	emergency := []access.Purpose{access.BreakGlass} // looking only
 	payment := []access.Purpose{access.Payment}
 	demographics := []Class{Name, Street, City, County, ZIP, DOB, Age, Phone, Fax, Email, MRN}
 	nursing := []Class{Allergy, Clinical, Date}
+	clinical := []Class{Medication, Problem, Sensitive, Text, Operational, Device, Photo, UID}
 	p, err := New([]Rule{
 		{Role: "physician", Purposes: treat, View: Reveal, Right: Change, Classes: demographics},
 		{Role: "physician", Purposes: treat, View: Reveal, Right: Change, Classes: nursing},
 		{Role: "physician", Purposes: treat, View: Reveal, Right: Change,
-			Classes: []Class{Medication, Problem, Sensitive, Text, Operational, Device, Photo, UID}},
+			Classes: clinical},
 		{Role: "physician", Purposes: treat, View: Reveal, Classes: []Class{Plan}},
 		{Role: "physician", Purposes: treat, View: Mask, Right: Change, Classes: []Class{SSN}},
 
@@ -36,6 +42,9 @@ func Starter() *Policy {
 		{Role: "nurse", Purposes: treat, View: Reveal,
 			Classes: []Class{Medication, Problem, Sensitive, Text, Operational, Device, Photo, UID, Plan}},
 		{Role: "nurse", Purposes: treat, View: Mask, Right: Set, Classes: []Class{SSN}},
+
+		{Role: "physician", Purposes: emergency, View: Reveal, Classes: slices.Concat(demographics, nursing, clinical)},
+		{Role: "nurse", Purposes: emergency, View: Reveal, Classes: slices.Concat(demographics, nursing, clinical)},
 
 		{Role: "billing", Purposes: payment, View: Reveal,
 			Classes: []Class{Name, DOB, Street, City, County, ZIP, MRN, Date, Operational}},

@@ -282,7 +282,7 @@ func (f *Files) mayPut(ctx context.Context, rec *fileRecord) (string, error) {
 		return "", err
 	}
 	v := &rights{}
-	o.right(v, m.sealed[0], minimize.Set)
+	o.right(v, o.rows[0], m.sealed[0], minimize.Set)
 	return tenant, o.rightsErr(v)
 }
 

@@ -388,6 +388,7 @@ func (r *reading) record(c *recording, counted int) error {
 			_, rerr := r.cfg.Audit.Record(r.ctx, ev)
 			return errors.Join(err, rerr)
 		}
+		byGrant(&ev, d)
 	}
 	if _, err := r.cfg.Audit.Record(r.ctx, ev); err != nil {
 		return errors.Join(errors.New("storage: query: nothing was read"), err)

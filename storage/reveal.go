@@ -69,6 +69,7 @@ type record struct {
 	*row
 	at      func() *row
 	allowed bool
+	role    string // of the grant that it is allowed by
 	fields  []string
 }
 
@@ -297,8 +298,9 @@ func (b *batch) reveal() error {
 	}
 	denied := 0
 	for i, r := range b.records {
-		r.allowed = d.Allow(i) && r.tenant == who.Tenant
-		if !r.allowed {
+		if r.allowed = d.Allow(i) && r.tenant == who.Tenant; r.allowed {
+			r.role = d.Verdicts[i].Role
+		} else {
 			denied++
 		}
 	}
@@ -307,24 +309,29 @@ func (b *batch) reveal() error {
 		return errors.Join(err, b.recordDenied(codeOf(err), d.ID))
 	}
 	policy := minimize.Pin(b.scope, p.cfg.Minimize)
-	views := map[minimize.Class]minimize.View{}
+	type seen struct {
+		class minimize.Class
+		role  string
+	}
+	views := map[seen]minimize.View{}
 	for i := range b.found {
 		s := &b.found[i]
 		if s.field == nil {
 			continue
 		}
-		class := s.field.class(b.ctx)
-		v, ok := views[class]
+		r := b.records[s.record]
+		by := seen{s.field.class(b.ctx), r.role}
+		v, ok := views[by]
 		if !ok {
-			v = policy.View(who.Roles, b.scope.Purpose(), class)
-			views[class] = v
+			v = policy.View(withRole(who, r.role), b.scope.Purpose(), by.class)
+			views[by] = v
 		}
 		s.view = v
-		if r := b.records[s.record]; r.allowed && v != minimize.Withhold && s.c != nil && (s.c.raw != nil || s.c.isOlder()) {
+		if r.allowed && v != minimize.Withhold && s.c != nil && (s.c.raw != nil || s.c.isOlder()) {
 			r.fields = append(r.fields, s.field.Name)
 		}
 	}
-	if err := b.record(d.ID, denied); err != nil {
+	if err := b.record(d, denied); err != nil {
 		return err
 	}
 	keys, err := b.keys()
@@ -359,8 +366,8 @@ func (r *record) object() audit.Object {
 }
 
 // record makes the reveal durable before anything is opened.
-func (b *batch) record(decision string, denied int) error {
-	ev := audit.Event{Type: audit.Revealed, Outcome: audit.Success, Action: access.Read, Decision: decision, Objects: make([]audit.Object, len(b.records))}
+func (b *batch) record(d access.Decision, denied int) error {
+	ev := audit.Event{Type: audit.Revealed, Outcome: audit.Success, Action: access.Read, Decision: d.ID, Objects: make([]audit.Object, len(b.records))}
 	if denied > 0 {
 		ev.Outcome, ev.Reason = audit.Partial, audit.ReasonPolicy
 	}
@@ -370,6 +377,7 @@ func (b *batch) record(decision string, denied int) error {
 		}
 		ev.Objects[i] = r.object()
 	}
+	byGrant(&ev, d)
 	if _, err := b.p.cfg.Audit.Record(b.ctx, ev); err != nil {
 		return fmt.Errorf("storage: reveal: nothing was opened: %w", err)
 	}

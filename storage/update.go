@@ -244,7 +244,7 @@ func (o *op) compare(set []assignment, stored reflect.Value) (clause.Set, error)
 					return nil, o.m.refuse("update", "it changes the subject "+a.Name, "create the record anew for the other; duplicate patients are merged with storage.RunJob")
 				}
 				if a.phi != nil {
-					o.right(v, a.phi, needed(clearText(old) == "" && reflect.ValueOf(old).IsZero()))
+					o.right(v, r, a.phi, needed(clearText(old) == "" && reflect.ValueOf(old).IsZero()))
 					v.input(a.phi, minimize.CheckChange(a.phi.tag.Class, clearText(old), clearText(a.value)))
 					o.changes[r] = append(o.changes[r], change{a.phi, a.Name, nil})
 				} else {
@@ -263,7 +263,7 @@ func (o *op) compare(set []assignment, stored reflect.Value) (clause.Set, error)
 						continue
 					}
 				}
-				o.right(v, a.phi, minimize.Change)
+				o.right(v, r, a.phi, minimize.Change)
 				o.changes[r] = append(o.changes[r], change{a.phi, a.Name, nil})
 				o.drop[r] = append(o.drop[r], a.phi.logical)
 				assign(a, nil)
@@ -295,7 +295,7 @@ func (o *op) compare(set []assignment, stored reflect.Value) (clause.Set, error)
 						return nil, err
 					}
 				}
-				o.right(v, a.phi, needed(old == nil && !has))
+				o.right(v, r, a.phi, needed(old == nil && !has))
 				v.input(a.phi, o.checkChange(a.phi, r, a.sealed, old, inputText(plain)))
 				if err := o.index(r, a.phi, plain); err != nil {
 					return nil, err
@@ -356,7 +356,7 @@ func (o *op) sealingKeys(set []assignment) (map[string]*crypto.Key, error) {
 // of it.
 func (o *op) checkChange(f *field, r *row, s sealedField, old *cell, input string) error {
 	class := f.tag.Class
-	view := o.policy.View(o.scope.Principal().Roles, o.scope.Purpose(), class)
+	view := o.policy.View(withRole(o.scope.Principal(), o.roles[r]), o.scope.Purpose(), class)
 	if old == nil || view == minimize.Withhold || view == minimize.Reveal {
 		return minimize.CheckInput(class, input)
 	}

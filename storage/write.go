@@ -43,6 +43,9 @@ type op struct {
 	indexKeys []*crypto.IndexKey // the tenant's, once a token was made
 	formerly  []indexRow         // unique tokens that no other record may have under a field's other name
 	asked     asked
+
+	decisions []access.Decision // that allowed it
+	roles     map[*row]string   // of the grants that it is allowed by; nil where none was needed
 }
 
 // A sealing is a cell to write to one of several rows.
@@ -217,6 +220,15 @@ func (o *op) allowTo(action access.Action) error {
 	}
 	d, err := o.cfg.Access.Check(o.asking(o.ctx, o.tx), access.Request{Action: action, Resources: resources})
 	if err == nil && d.AllowAll(len(resources)) {
+		for i, r := range o.rows {
+			if role := d.Verdicts[i].Role; role != "" {
+				if o.roles == nil {
+					o.roles = make(map[*row]string)
+				}
+				o.roles[r] = role
+			}
+		}
+		o.decisions = append(o.decisions, d)
 		return nil
 	}
 	if err == nil {
@@ -239,8 +251,8 @@ type rights struct {
 	denied, masked []string
 }
 
-func (o *op) right(v *rights, f *field, need minimize.Right) {
-	if o.policy.Right(o.scope.Principal().Roles, o.scope.Purpose(), f.class(o.ctx)) < need {
+func (o *op) right(v *rights, r *row, f *field, need minimize.Right) {
+	if o.policy.Right(withRole(o.scope.Principal(), o.roles[r]), o.scope.Purpose(), f.class(o.ctx)) < need {
 		v.denied = append(v.denied, f.Name)
 	}
 }
@@ -278,6 +290,10 @@ func (o *op) attempt() error {
 			obj.Digests = append(obj.Digests, digest(c.raw))
 		}
 		ev.Objects = append(ev.Objects, obj)
+	}
+	for _, d := range o.decisions {
+		ev.Decision = d.ID
+		byGrant(&ev, d)
 	}
 	return o.propose(o.ctx, o.tx, o.m.table, ev)
 }
@@ -423,7 +439,7 @@ func (p *plugin) create(o *op) (bool, error) {
 			case !c.isFresh():
 				return false, o.m.refuse("create", "field "+f.Name+" holds a sealed value of another record, or was not selected", "reveal it and storage.Seal its value")
 			}
-			o.right(v, f, minimize.Set)
+			o.right(v, r, f, minimize.Set)
 			todo = append(todo, pending{r, s, f})
 		}
 		for _, f := range o.m.clear {
@@ -431,7 +447,7 @@ func (p *plugin) create(o *op) (bool, error) {
 			if zero || columns != nil && !columns[f.DBName] {
 				continue
 			}
-			o.right(v, f, minimize.Set)
+			o.right(v, r, f, minimize.Set)
 			v.input(f, minimize.CheckInput(f.tag.Class, clearText(val)))
 			o.changes[r] = append(o.changes[r], change{f, f.Name, nil})
 		}

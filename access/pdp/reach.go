@@ -109,7 +109,7 @@ func (a *asker) granted(action access.Action, resourceType string) (ways []branc
 		if !b.verdict.Allow {
 			continue
 		}
-		b.verdict.Grant, b.verdict.Code = g.ID, access.AllowGrant
+		b.verdict.Grant, b.verdict.Role, b.verdict.Code = g.ID, g.Role, access.AllowGrant
 		if g.BreakGlass {
 			b.verdict.Code = access.AllowBreakGlass
 		}

@@ -271,6 +271,9 @@ next:
 		if (v.kind == access.Patient || v.kind == access.Proxy) && d.Verdicts[i].Code != access.DenyInvalid {
 			d.Verdicts[i] = access.Verdict{Code: access.DenySubject} // only a relation could tell whose record is theirs: package pdp
 		}
+		if d.Verdicts[i].Allow && scope.Purpose() == access.BreakGlass {
+			d.Verdicts[i] = access.Verdict{Code: access.DenyGrant} // package pdp knows who broke the glass
+		}
 		if types < len(asked) {
 			asked[types] = i
 			types++

@@ -170,7 +170,7 @@ func TestPurposesHaveKinds(t *testing.T) {
 		{"coder", access.Enrollment, access.AllowRule},
 		{"coder", access.Payment, access.DenyPurpose},
 		{"coder", access.ClaimAttachment, access.DenyPurpose},
-		{"root", access.BreakGlass, access.AllowRule},
+		{"root", access.BreakGlass, access.DenyGrant}, // a rule is not enough
 	} {
 		if got := verdict(t, e, accesstest.As(t, t.Context(), tt.role, tt.purpose), access.Read, "patient"); got.Code != tt.want || got.Allow != (tt.want == access.AllowRule) {
 			t.Errorf("%s for %s: %+v, want %s", tt.role, tt.purpose, got, tt.want)
@@ -507,10 +507,12 @@ func ExampleStarter() {
 	fmt.Print(rbac.Starter())
 	// Output:
 	// role             may                        on                                                                   for                  in tenant
-	// physician        read search create update  patient encounter condition observation medication allergy document  TREAT ETREAT         *
-	// nurse            read search update         patient                                                              TREAT                *
-	// nurse            read search                encounter condition medication document                              TREAT                *
-	// nurse            read search create update  observation allergy                                                  TREAT                *
+	// physician        read                       patient encounter condition observation medication allergy document  TREAT ETREAT BTG     *
+	// physician        search create update       patient encounter condition observation medication allergy document  TREAT ETREAT         *
+	// nurse            read                       patient encounter condition observation medication allergy document  TREAT BTG            *
+	// nurse            search update              patient                                                              TREAT                *
+	// nurse            search                     encounter condition medication document                              TREAT                *
+	// nurse            search create update       observation allergy                                                  TREAT                *
 	// billing          read search                patient encounter                                                    HPAYMT               *
 	// privacy-officer  read                       patient audit                                                        HCOMPL HOPERAT       *
 	// privacy-officer  search                     patient                                                              HCOMPL               *

@@ -31,6 +31,10 @@ func StarterRules() []Rule {
 		{Role: "nurse", Resources: []string{"patient"}, Actions: []access.Action{access.Update}, // demographics: minimize holds the fields
 			Purposes: []access.Purpose{access.Treatment}},
 
+		// What emergency access shows, and no more: package pdp asks for a grant.
+		{Role: "physician", Resources: chart, Actions: []access.Action{access.Read}, Purposes: []access.Purpose{access.BreakGlass}},
+		{Role: "nurse", Resources: chart, Actions: []access.Action{access.Read}, Purposes: []access.Purpose{access.BreakGlass}},
+
 		{Role: "billing", Resources: []string{"patient", "encounter"}, Actions: look, Purposes: []access.Purpose{access.Payment}},
 
 		{Role: "privacy-officer", Resources: []string{"patient", "audit"}, Actions: look, Purposes: []access.Purpose{access.Compliance}},

@@ -2,7 +2,10 @@
 
 package access
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // A Union is the set of those who belong to any of its sets. storage turns it
 // into SQL where it does so for each. The zero Union is the empty set.
@@ -19,6 +22,18 @@ func (u Union) Has(ctx context.Context, tenant string, ids []string) ([]bool, er
 		for i := range out {
 			out[i] = out[i] || in[i]
 		}
+	}
+	return out, nil
+}
+
+// AllBut is the set of everybody, or every record, but those with the IDs.
+type AllBut []string
+
+// Has implements [Set].
+func (but AllBut) Has(_ context.Context, _ string, ids []string) ([]bool, error) {
+	out := make([]bool, len(ids))
+	for i, id := range ids {
+		out[i] = id != "" && !slices.Contains(but, id)
 	}
 	return out, nil
 }

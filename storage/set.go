@@ -120,7 +120,7 @@ func (r *reacher) part(f access.Filter) (clause.Expression, error) {
 	if f.Nobody {
 		about = append(about, r.nobody())
 	}
-	about = append(about, r.listed(f.Subjects))
+	about = append(about, r.among(r.subject, f.Subjects))
 	for _, s := range f.In {
 		e, err := r.member(r.subject, f.Tenant, s)
 		if err != nil {
@@ -159,23 +159,24 @@ func (r *reacher) nobody() clause.Expression {
 	return clause.Expr{SQL: "(? IS NULL OR ? = '')", Vars: []any{*r.subject, *r.subject}}
 }
 
-// listed is that a row is about one of some patients. MariaDB would find them by
-// their IDs in other cases too, and with spaces behind them.
-func (r *reacher) listed(subjects []string) clause.Expression {
+// among is that the ID in a column is one of some; nil is a column that rows do
+// not have. MariaDB would find them in other cases too, and with spaces behind
+// them.
+func (r *reacher) among(column *clause.Column, some []string) clause.Expression {
 	var ids []any
-	for _, s := range subjects {
+	for _, s := range some {
 		if s != "" {
 			ids = append(ids, s)
 		}
 	}
-	if r.subject == nil || len(ids) == 0 {
+	if column == nil || len(ids) == 0 {
 		return never()
 	}
-	in := clause.IN{Column: *r.subject, Values: ids}
+	in := clause.IN{Column: *column, Values: ids}
 	if r.p.db.Name() != "mysql" {
 		return in
 	}
-	return allOf([]clause.Expression{in, clause.Expr{SQL: "CAST(? AS BINARY) IN ?", Vars: []any{*r.subject, ids}}})
+	return allOf([]clause.Expression{in, clause.Expr{SQL: "CAST(? AS BINARY) IN ?", Vars: []any{*column, ids}}})
 }
 
 // member is that the ID in a column belongs to a set; column is nil where rows
@@ -190,6 +191,12 @@ func (r *reacher) member(column *clause.Column, tenant string, s access.Set) (cl
 			}
 		}
 		return anyOf(parts), nil
+	}
+	if but, ok := s.(access.AllBut); ok {
+		if column == nil {
+			return never(), nil
+		}
+		return allOf([]clause.Expression{r.somebody(*column), not(r.among(column, but))}), nil
 	}
 	set, ok := s.(SetCondition)
 	switch {
@@ -208,11 +215,16 @@ func (r *reacher) member(column *clause.Column, tenant string, s access.Set) (cl
 	if e == nil {
 		return nil, r.m.refuse("query", fmt.Sprintf("the authorizer's Filter has a %T without a condition", s), "return one from Condition, such as 1 = 0 for the empty set")
 	}
-	var in clause.Expression = setTerm{e, r.own}
-	if column == r.subject && !r.m.own {
-		in = allOf([]clause.Expression{clause.Expr{SQL: "? IS NOT NULL AND ? <> ''", Vars: []any{*column, *column}}, in})
+	return allOf([]clause.Expression{r.somebody(*column), setTerm{e, r.own}}), nil
+}
+
+// somebody is that a column holds an ID: that of a record, and so of a patient's
+// own, always does.
+func (r *reacher) somebody(column clause.Column) clause.Expression {
+	if column == r.id {
+		return always()
 	}
-	return in, nil
+	return clause.Expr{SQL: "? IS NOT NULL AND ? <> ''", Vars: []any{column, column}}
 }
 
 // A constant is a condition that holds of every row or of none.

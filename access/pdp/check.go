@@ -129,8 +129,11 @@ func (a *asker) why(b branch, r access.Resource) (access.Verdict, error) {
 	if b.not != nil {
 		restricted.NotIn = []access.Set{b.not}
 	}
+	if b.sealed != nil {
+		restricted.NotRecords = []access.Set{b.sealed}
+	}
 	if b.needed {
-		authorized = branch{related: everybody, needed: true, only: b.only}.filter()
+		authorized = branch{related: everybody, needed: true, only: b.only, foreign: b.foreign}.filter()
 	}
 	if b.conflict != nil {
 		duty.NotRecords = []access.Set{b.conflict}
@@ -193,11 +196,11 @@ func (p *Point) Filter(ctx context.Context, action access.Action, resourceType s
 		denied.Code = none.Code
 		return access.Filter{}, denied
 	}
-	f := ways[0].filter()
-	for _, b := range ways[1:] {
-		f.Or = append(f.Or, b.filter())
+	var all []access.Filter
+	for _, b := range ways {
+		all = append(all, b.filters()...)
 	}
-	return f, nil
+	return either(all), nil
 }
 
 // Offer implements [access.Offerer]: emergency access where a rule for it would

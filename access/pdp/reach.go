@@ -30,31 +30,49 @@ type branch struct {
 
 	related  access.Filter // whom the caller has to do with
 	not      access.Set    // who restricts it
+	sealed   access.Set    // records that are restricted
 	needed   bool          // an authorization
-	only     access.Set    // who gave it
+	only     []access.Set  // who gave it: in each
+	foreign  access.Set    // records that need it; nil: every one
 	conflict access.Set    // records that another person must deal with
 	others   access.Set    // records that the grant is not for
 
 	use func(ctx context.Context) error // counts a use of the grant
 }
 
-// filter is the branch as one.
-func (b branch) filter() access.Filter {
+// filters are the branch's, each of which is a way.
+func (b branch) filters() []access.Filter {
 	f := b.related
-	if b.needed && b.only == nil {
-		return access.Filter{Tenant: f.Tenant} // nobody gave it
-	}
 	if b.not != nil {
 		f.NotIn = []access.Set{b.not}
 	}
-	if b.needed {
-		f.Only = append(slices.Clone(f.Only), b.only)
-	}
-	for _, s := range []access.Set{b.conflict, b.others} {
+	for _, s := range []access.Set{b.sealed, b.conflict, b.others} {
 		if s != nil {
 			f.NotRecords = append(f.NotRecords, s)
 		}
 	}
+	if !b.needed {
+		return []access.Filter{f}
+	}
+	out := []access.Filter{{Tenant: f.Tenant}} // nobody gave it
+	if len(b.only) > 0 {
+		out[0] = f
+		out[0].Only = slices.Concat(f.Only, b.only)
+	}
+	if b.foreign != nil {
+		f.NotRecords = slices.Concat(f.NotRecords, []access.Set{b.foreign})
+		out = append(out, f)
+	}
+	return out
+}
+
+// filter is the branch as one.
+func (b branch) filter() access.Filter { return either(b.filters()) }
+
+// either is what any of the filters reaches.
+func either(ways []access.Filter) access.Filter {
+	f := ways[0]
+	f.Or = ways[1:]
 	return f
 }
 
@@ -162,9 +180,9 @@ func (a *asker) conditions(b *branch, action access.Action, resourceType string)
 		// What is needed to treat an emergency may be used in spite of a
 		// restriction, 45 CFR 164.522(a)(1)(iii).
 		if b.verdict.Code != access.AllowBreakGlass {
-			b.not = d.Restricted(b.who, a.purpose, resourceType, a.now)
+			b.not, b.sealed = d.Restricted(b.who, a.purpose, resourceType, a.now)
 		}
-		b.needed, b.only = d.Authorized(b.who, a.purpose, resourceType, a.now)
+		b.needed, b.only, b.foreign = d.Authorized(b.who, a.purpose, resourceType, a.now)
 	}
 	if a.cfg.Duties == nil {
 		return true, nil

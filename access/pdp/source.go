@@ -34,13 +34,16 @@ type Relations interface {
 // concurrent use.
 type Directives interface {
 	// Restricted returns the patients who restrict, at now, what who may see of
-	// resourceType for purpose (45 CFR 164.522(a)). Nil means none.
-	Restricted(who access.Principal, purpose access.Purpose, resourceType string, now time.Time) access.Set
+	// resourceType for purpose (45 CFR 164.522(a)), and the single records that
+	// are restricted so. Nil means none.
+	Restricted(who access.Principal, purpose access.Purpose, resourceType string, now time.Time) (patients, records access.Set)
 
 	// Authorized reports whether resourceType may be used for purpose with the
-	// patient's consent or authorization only (45 CFR 164.506(b), 164.508), and
-	// returns the patients who gave it. Needed with a nil set denies.
-	Authorized(who access.Principal, purpose access.Purpose, resourceType string, now time.Time) (needed bool, of access.Set)
+	// patient's consent or authorization only (45 CFR 164.506(b), 164.508). Then
+	// it returns the patients who gave it, who are in each of the sets, and the
+	// records that who may not use without it: others are free, as to whoever
+	// wrote them. Without sets nobody gave it, and nil is every record.
+	Authorized(who access.Principal, purpose access.Purpose, resourceType string, now time.Time) (needed bool, of []access.Set, records access.Set)
 }
 
 // Duties know what one person must not do to one record. They are safe for

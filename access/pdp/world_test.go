@@ -28,12 +28,15 @@ type world struct {
 	restricted map[string][]string // patients who restrict a principal
 	needs      []string            // types that need an authorization
 	authorized []string            // patients who gave it
-	wrote      map[string][]string // records that a principal must not touch
-	apart      []string            // roles that nobody may hold together
-	grants     []pdp.Grant
-	roles      []string // requestable
-	fail       string   // the source that fails
-	stale      bool     // but for who has a grant
+	foreign    []string            // records that need one; nil: every one
+
+	restrictedRecords []string            // that anybody restricts
+	wrote             map[string][]string // records that a principal must not touch
+	apart             []string            // roles that nobody may hold together
+	grants            []pdp.Grant
+	roles             []string // requestable
+	fail              string   // the source that fails
+	stale             bool     // but for who has a grant
 }
 
 var errSource = errors.New("the source is down")
@@ -98,21 +101,28 @@ func (w *world) Related(who access.Principal, _ access.Purpose, _ time.Time) acc
 	return nil
 }
 
-func (w *world) Restricted(who access.Principal, _ access.Purpose, _ string, _ time.Time) access.Set {
-	if ids, ok := w.restricted[who.ID]; ok || w.fail == "restrictions" {
-		return idSet{ids, w.fail == "restrictions"}
+func (w *world) Restricted(who access.Principal, _ access.Purpose, _ string, _ time.Time) (patients, records access.Set) {
+	if len(w.restrictedRecords) > 0 {
+		records = idSet{w.restrictedRecords, false}
 	}
-	return nil
+	if ids, ok := w.restricted[who.ID]; ok || w.fail == "restrictions" {
+		patients = idSet{ids, w.fail == "restrictions"}
+	}
+	return patients, records
 }
 
-func (w *world) Authorized(_ access.Principal, _ access.Purpose, resourceType string, _ time.Time) (bool, access.Set) {
+func (w *world) Authorized(_ access.Principal, _ access.Purpose, resourceType string, _ time.Time) (bool, []access.Set, access.Set) {
 	if !slices.Contains(w.needs, resourceType) {
-		return false, nil
+		return false, nil, nil
+	}
+	var foreign access.Set
+	if w.foreign != nil {
+		foreign = idSet{w.foreign, false}
 	}
 	if w.authorized == nil && w.fail == "" {
-		return true, nil
+		return true, nil, foreign
 	}
-	return true, idSet{w.authorized, w.fail == "authorizations"}
+	return true, []access.Set{idSet{w.authorized, w.fail == "authorizations"}}, foreign
 }
 
 func (w *world) Conflicting(_ context.Context, who access.Principal, action access.Action, _ string, _ time.Time) (bool, access.Set, error) {

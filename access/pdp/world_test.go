@@ -255,6 +255,12 @@ func TestRandomWorlds(t *testing.T) {
 		if rnd.IntN(3) == 0 {
 			w.needs, w.authorized = []string{pick(types...)}, some("p-", 5)
 		}
+		if rnd.IntN(3) == 0 {
+			w.foreign = append([]string{}, some("r-", 4)...)
+		}
+		if rnd.IntN(4) == 0 {
+			w.restrictedRecords = some("r-", 4)
+		}
 		if rnd.IntN(2) == 0 {
 			w.wrote["u-1"] = some("r-", 4)
 		}
@@ -356,7 +362,10 @@ func (w *world) reads(cfg pdp.Config, who access.Principal, action access.Action
 		if action == access.Review && slices.Contains(w.wrote[who.ID], r.ID) {
 			return false
 		}
-		if slices.Contains(w.needs, r.Type) && !in(w.authorized, r.Patient) {
+		if slices.Contains(w.needs, r.Type) && !in(w.authorized, r.Patient) && (w.foreign == nil || slices.Contains(w.foreign, r.ID)) {
+			return false
+		}
+		if !emergency && slices.Contains(w.restrictedRecords, r.ID) {
 			return false
 		}
 		if !emergency && in(w.restricted[who.ID], r.Patient) {

@@ -33,6 +33,7 @@ func tables() []any {
 	return []any{
 		&relationRow{},
 		&directiveRow{}, &termRow{},
+		&grantRow{}, &stepRow{}, &lockRow{},
 	}
 }
 

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package accessstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/part164/part164/access/grant"
+)
+
+// Grants returns the store of grants.
+func (s *Store) Grants() grant.Store { return grants{s.db} }
+
+type grants struct{ db *gorm.DB }
+
+const (
+	byID    = "tenant = ? AND id = ?"
+	inForce = "state = 'active' AND until_at > ? AND (max_uses = 0 OR uses < max_uses)" // takes the time
+)
+
+func locked() clause.Locking { return clause.Locking{Strength: clause.LockingStrengthUpdate} }
+
+// Create implements [grant.Store].
+func (s grants) Create(ctx context.Context, g grant.Grant, keep func(grant.Grant) bool) (out grant.Grant, made bool, err error) {
+	g.Version = 1
+	err = s.transaction(ctx, "create grant", func(ctx context.Context, tx *gorm.DB) error {
+		for {
+			row := grantRowOf(&g)
+			done := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
+			if done.Error != nil {
+				return done.Error
+			}
+			if done.RowsAffected > 0 {
+				out, made = g, true
+				return addSteps(tx, &g, 0, g.Steps)
+			}
+			var old grantRow
+			found := tx.Clauses(locked()).Where("open_key = ?", *row.OpenKey).Limit(1).Find(&old)
+			if found.Error != nil {
+				return found.Error
+			}
+			if found.RowsAffected == 0 {
+				var same int64
+				if err := tx.Model(&grantRow{}).Where(byID, row.Tenant, row.ID).Count(&same).Error; err != nil {
+					return err
+				}
+				if same > 0 {
+					return &ownError{fmt.Errorf("accessstore: create grant: there is one with this ID")}
+				}
+				continue // it lost its key meanwhile
+			}
+			if was := old.grant(); keep(was) {
+				out, made = was, false
+				return nil
+			}
+			if err := tx.Model(&grantRow{}).Where(byID, old.Tenant, old.ID).Update("open_key", nil).Error; err != nil {
+				return err
+			}
+		}
+	})
+	if err != nil {
+		return grant.Grant{}, false, err
+	}
+	return out, made, nil
+}
+
+func addSteps(tx *gorm.DB, g *grant.Grant, from int, steps []grant.Step) error {
+	for i := range steps {
+		row := stepRowOf(g.Tenant, g.ID, from+i, &steps[i])
+		if err := tx.Create(&row).Error; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Grant implements [grant.Store].
+func (s grants) Grant(ctx context.Context, tenant, id string) (grant.Grant, error) {
+	out, err := s.read(ctx, "read grant", s.on(ctx).Where(byID, key(tenant), key(id)).Limit(1))
+	if err != nil {
+		return grant.Grant{}, err
+	}
+	if len(out) == 0 {
+		return grant.Grant{}, grant.ErrNotFound
+	}
+	return out[0], nil
+}
+
+// read returns the grants that q selects, with their steps.
+func (s grants) read(ctx context.Context, what string, q *gorm.DB) ([]grant.Grant, error) {
+	var rows []grantRow
+	if err := q.Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("accessstore: %s: %w", what, err)
+	}
+	out := make([]grant.Grant, len(rows))
+	at := make(map[[2]key]int, len(rows))
+	byTenant := make(map[key][]key)
+	for i := range rows {
+		out[i] = rows[i].grant()
+		at[[2]key{rows[i].Tenant, rows[i].ID}] = i
+		byTenant[rows[i].Tenant] = append(byTenant[rows[i].Tenant], rows[i].ID)
+	}
+	for tenant, ids := range byTenant {
+		var steps []stepRow
+		if err := s.on(ctx).Where("tenant = ? AND grant_id IN ?", tenant, ids).Order("grant_id, n").Find(&steps).Error; err != nil {
+			return nil, fmt.Errorf("accessstore: %s: %w", what, err)
+		}
+		for i := range steps {
+			g := &out[at[[2]key{tenant, steps[i].GrantID}]]
+			g.Steps = append(g.Steps, steps[i].step())
+		}
+	}
+	return out, nil
+}
+
+// Change implements [grant.Store]. A check queues at the tenant's lock.
+func (s grants) Change(ctx context.Context, g grant.Grant, step *grant.Step, check func(context.Context) error) (ok bool, err error) {
+	row := grantRowOf(&g)
+	err = s.transaction(ctx, "change grant", func(ctx context.Context, tx *gorm.DB) error {
+		ok = false
+		if check != nil {
+			if err := lockTenant(tx, row.Tenant); err != nil {
+				return err
+			}
+			if err := check(ctx); err != nil {
+				return &ownError{err}
+			}
+		}
+		done := tx.Model(&grantRow{}).Where(byID+" AND version = ?", row.Tenant, row.ID, row.Version).Updates(map[string]any{
+			"state": row.State, "from_at": row.From, "until_at": row.Until, "ended": row.Ended, "review_by": row.ReviewBy,
+			"reviewed": row.Reviewed, "finding": row.Finding, "alert_at": row.AlertAt, "version": row.Version + 1,
+		})
+		if done.Error != nil {
+			return done.Error
+		}
+		var there int64
+		if done.RowsAffected == 0 {
+			if err := tx.Model(&grantRow{}).Where(byID, row.Tenant, row.ID).Count(&there).Error; err != nil || there > 0 {
+				return err
+			}
+			return &ownError{grant.ErrNotFound}
+		}
+		ok = true
+		if step == nil {
+			return nil
+		}
+		if err := tx.Model(&stepRow{}).Where("tenant = ? AND grant_id = ?", row.Tenant, row.ID).Count(&there).Error; err != nil {
+			return err
+		}
+		return addSteps(tx, &g, int(there), []grant.Step{*step})
+	})
+	return ok && err == nil, err
+}
+
+// lockTenant waits until no other transaction holds the tenant's lock, and holds
+// it until tx ends.
+func lockTenant(tx *gorm.DB, tenant key) error {
+	if err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&lockRow{tenant}).Error; err != nil {
+		return err
+	}
+	return tx.Clauses(locked()).Where("tenant = ?", tenant).Take(&lockRow{}).Error
+}
+
+// Use implements [grant.Store], in one statement. Inside a transaction the use
+// counts with it.
+func (s grants) Use(ctx context.Context, tenant, id string, at time.Time) (bool, error) {
+	return s.exec(ctx, "use grant", func(db *gorm.DB) *gorm.DB {
+		return db.Model(&grantRow{}).Where(byID+" AND "+inForce, key(tenant), key(id), nanos(at)).Update("uses", gorm.Expr("uses + 1"))
+	})
+}
+
+// Settle implements [grant.Store]. The grant's row is locked first: of two steps
+// that are settled at once the later one sees that nothing is owed any more.
+func (s grants) Settle(ctx context.Context, tenant, id string, n int) error {
+	return s.transaction(ctx, "settle grant", func(ctx context.Context, tx *gorm.DB) error {
+		if done := tx.Clauses(locked()).Select("id").Where(byID, key(tenant), key(id)).Limit(1).Find(&grantRow{}); done.Error != nil {
+			return done.Error
+		}
+		step := tx.Model(&stepRow{}).Where("tenant = ? AND grant_id = ? AND n = ?", key(tenant), key(id), n).Session(&gorm.Session{})
+		var there int64
+		if err := step.Count(&there).Error; err != nil {
+			return err
+		}
+		if there == 0 {
+			return &ownError{grant.ErrNotFound}
+		}
+		if err := step.Update("owed", 0).Error; err != nil {
+			return err
+		}
+		return tx.Model(&grantRow{}).
+			Where(byID+" AND state = 'approved' AND NOT EXISTS (SELECT 1 FROM phi_grant_steps AS s WHERE s.tenant = ? AND s.grant_id = ? AND s.owed <> 0)",
+				key(tenant), key(id), key(tenant), key(id)).
+			Updates(map[string]any{"state": key(grant.Active), "version": gorm.Expr("version + 1")}).Error
+	})
+}
+
+// Live implements [grant.Store].
+func (s grants) Live(ctx context.Context, tenant, holder string, at time.Time) ([]grant.Grant, error) {
+	var rows []grantRow
+	err := s.on(ctx).Where("tenant = ? AND holder = ? AND "+inForce, key(tenant), key(holder), nanos(at)).Order("created, id").Find(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("accessstore: live grants: %w", err)
+	}
+	out := make([]grant.Grant, len(rows))
+	for i := range rows {
+		out[i] = rows[i].grant()
+	}
+	return out, nil
+}
+
+// List implements [grant.Store].
+func (s grants) List(ctx context.Context, q grant.Query) ([]grant.Grant, error) {
+	db := s.on(ctx).Where("tenant = ?", key(q.Tenant)).Order("created DESC, id DESC")
+	for _, c := range []struct {
+		column string
+		value  key
+	}{{"holder", key(q.Holder)}, {"role", key(q.Role)}, {"kind", key(q.Kind)}} {
+		if c.value != "" {
+			db = db.Where(c.column+" = ?", c.value)
+		}
+	}
+	if len(q.States) > 0 {
+		var states []key
+		for _, s := range q.States {
+			states = append(states, key(s))
+		}
+		db = db.Where("state IN ?", states)
+	}
+	if q.ToReview {
+		db = db.Where("review_by <> 0 AND reviewed = 0")
+	}
+	if !q.Since.IsZero() {
+		db = db.Where("created >= ?", nanos(q.Since))
+	}
+	if q.Limit <= 0 {
+		q.Limit = 1000
+	}
+	return s.read(ctx, "list grants", db.Limit(q.Limit))
+}
+
+// Owed implements [grant.Store].
+func (s grants) Owed(ctx context.Context, before, at time.Time, limit int) ([]grant.Grant, error) {
+	const what = "owed steps"
+	const due = "owed <> 0 AND owed <= ?"
+	var of []stepRow
+	if err := s.on(ctx).Distinct("tenant", "grant_id").Where(due, nanos(before)).Limit(limit).Find(&of).Error; err != nil {
+		return nil, fmt.Errorf("accessstore: %s: %w", what, err)
+	}
+	var out []grant.Grant
+	for _, r := range of {
+		err := s.transaction(ctx, what, func(ctx context.Context, tx *gorm.DB) error {
+			mine := tx.Model(&stepRow{}).Where("tenant = ? AND grant_id = ?", r.Tenant, r.GrantID).Session(&gorm.Session{})
+			var rows []stepRow
+			if err := mine.Clauses(locked()).Where(due, nanos(before)).Find(&rows).Error; err != nil || len(rows) == 0 {
+				return err
+			}
+			if err := mine.Where("owed <> 0").Update("owed", nanos(at)).Error; err != nil {
+				return err
+			}
+			g, err := s.Grant(ctx, string(r.Tenant), string(r.GrantID))
+			if err == nil {
+				out = append(out, g)
+			}
+			return err
+		})
+		if err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// Alerts implements [grant.Store]. Each row is claimed by a conditional
+// statement of its own, so that nodes do not wait for each other.
+func (s grants) Alerts(ctx context.Context, at, again time.Time, limit int) ([]grant.Grant, error) {
+	const what = "due alerts"
+	due, err := s.read(ctx, what, s.on(ctx).Where("alert_at <> 0 AND alert_at <= ?", nanos(at)).Order("alert_at").Limit(limit))
+	var out []grant.Grant
+	for i := range due {
+		ok, err := s.realert(ctx, what, due[i].Tenant, due[i].ID, due[i].AlertAt, again)
+		if err != nil {
+			return out, err
+		}
+		if ok {
+			due[i].AlertAt = again
+			out = append(out, due[i])
+		}
+	}
+	return out, err
+}
+
+// Alerted implements [grant.Store].
+func (s grants) Alerted(ctx context.Context, tenant, id string, again, next time.Time) error {
+	_, err := s.realert(ctx, "settle alert", tenant, id, again, next)
+	return err
+}
+
+func (s grants) realert(ctx context.Context, what, tenant, id string, old, at time.Time) (bool, error) {
+	return s.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
+		return db.Model(&grantRow{}).Where(byID+" AND alert_at = ?", key(tenant), key(id), nanos(old)).Update("alert_at", nanos(at))
+	})
+}
+
+// Over implements [grant.Store].
+func (s grants) Over(ctx context.Context, at time.Time, limit int) ([]grant.Grant, error) {
+	return s.read(ctx, "grants that are over", s.on(ctx).
+		Where("state IN ('requested', 'approved', 'active') AND (until_at <= ? OR max_uses > 0 AND uses >= max_uses)", nanos(at)).Order("until_at").Limit(limit))
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package accessstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/part164/part164/storage"
+)
+
+// grantsTx is where a context carries the transaction of a store of grants.
+type grantsTx struct{ db *gorm.DB }
+
+// on returns the database for ctx: the open transaction of the store, or of who
+// asks, where ctx is that of one.
+func (s grants) on(ctx context.Context) *gorm.DB {
+	if tx, ok := ctx.Value(grantsTx{s.db}).(*gorm.DB); ok {
+		return tx.WithContext(ctx)
+	}
+	return quiet(storage.Within(ctx, s.db)).WithContext(ctx)
+}
+
+// transaction runs f in a transaction, within the one of ctx where there is one.
+// f may run more than once. The context that f gets is that of the transaction.
+func (s grants) transaction(ctx context.Context, what string, f func(ctx context.Context, tx *gorm.DB) error) error {
+	return again(ctx, what, func() error {
+		return s.on(ctx).Transaction(func(tx *gorm.DB) error {
+			return f(storage.InTx(context.WithValue(ctx, grantsTx{s.db}, tx), tx), tx)
+		})
+	})
+}
+
+// exec runs one statement and reports whether it changed a row.
+func (s grants) exec(ctx context.Context, what string, f func(db *gorm.DB) *gorm.DB) (changed bool, err error) {
+	err = again(ctx, what, func() error {
+		done := f(s.on(ctx))
+		changed = done.RowsAffected > 0
+		return done.Error
+	})
+	return changed && err == nil, err
+}
+
+// again runs f until it is no deadlock's victim.
+func again(ctx context.Context, what string, f func() error) error {
+	err := f()
+	for range maxRetries {
+		if !inTheWay(err) || ctx.Err() != nil {
+			break
+		}
+		err = f()
+	}
+	var own *ownError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &own):
+		return own.error
+	}
+	return fmt.Errorf("accessstore: %s: %w", what, err)
+}
+
+// An ownError is one that the database did not make.
+type ownError struct{ error }

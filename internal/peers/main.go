@@ -53,6 +53,7 @@ func figures() []figure {
 	all = append(all, trailFigures()...)
 	all = append(all, verifyFigures()...)
 	all = append(all, renderFigures()...)
+	all = append(all, policyFigures()...)
 	return all
 }
 

@@ -27,11 +27,19 @@
 //
 // # What a refusal tells
 //
-// Every refusal has the same status and body but for a random decision ID: it
-// does not tell why, nor whether the record exists. The audit trail has the
+// Every refusal has the same status and body but for a random decision ID and,
+// where the authorizer is an [access.Offerer], an offer in one word that depends on
+// the route and the caller: it does not tell why, nor whether the record exists. The audit trail has the
 // event of that ID, Config.Log the code of the refusal. A handler that finds no
 // record, or that storage denies, answers with [Guard.Refuse], so that the two
 // cannot be told apart. If the refusal cannot be recorded the answer is 503.
+//
+// # Paths and addresses
+//
+// A path that two readers could understand differently (encoded slashes and dots,
+// dot segments, empty segments, backslashes, control characters, oversized names) is
+// refused before it is routed. [ClientAddr] reads a caller's address from your own
+// proxies.
 //
 // This package decides about the kind of resource. storage decides about each
 // record.

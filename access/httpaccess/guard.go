@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -29,6 +30,11 @@ type Config struct {
 	// PurposeField names the form value, query value and cookie that choose
 	// among the purposes of a route. Empty means "purpose".
 	PurposeField string
+
+	// Offers says where a page is on which the caller may do what a refusal
+	// offers: a path of this site for each offer. Refusals in HTML link there;
+	// those in JSON name the offer whether it has a page or not.
+	Offers map[access.Offer]string
 
 	// RequestID returns the ID that a proxy of yours gave the request, for the
 	// context of everything that the request does ([access.WithRequestID]). Nil,
@@ -55,6 +61,12 @@ func New(cfg Config) (*Guard, error) {
 	if cfg.SignIn != "" {
 		if u, err := url.Parse(cfg.SignIn); err != nil || !isLocal(u, cfg.SignIn) && (u.Scheme != "https" || u.Host == "") {
 			return nil, errors.New("httpaccess: Config.SignIn is neither a path beginning with one / nor an https URL")
+		}
+	}
+	cfg.Offers = maps.Clone(cfg.Offers)
+	for offer, page := range cfg.Offers {
+		if u, err := url.Parse(page); err != nil || !isLocal(u, page) {
+			return nil, fmt.Errorf("httpaccess: Config.Offers[%s] is not a path beginning with one /", offer)
 		}
 	}
 	if cfg.PurposeField == "" {
@@ -111,8 +123,13 @@ func (g *Guard) serve(w http.ResponseWriter, req *http.Request, r rule, next htt
 		return
 	}
 	req = g.identify(req)
+	if err := checkPath(req.URL); err != nil {
+		g.refuse(w, req, req.Context(), refusal{code: access.DenyInvalid, err: err})
+		return
+	}
 	ctx, no := g.enter(req, r)
 	if no != nil {
+		defer leave(ctx)
 		g.refuse(w, req, ctx, *no)
 		return
 	}
@@ -133,7 +150,7 @@ type refusal struct {
 
 // enter returns the context of the first purpose that is asked for and
 // allowed, in a scope of its own, or why there is none and the context to
-// record that with.
+// record that with. The caller ends the scope.
 func (g *Guard) enter(req *http.Request, r rule) (context.Context, *refusal) {
 	if !r.valid() {
 		g.cfg.Log.Error("httpaccess: the route's rule has no purpose, or an unknown one: mend the call of Require", zap.String("pattern", req.Pattern))
@@ -151,12 +168,17 @@ func (g *Guard) enter(req *http.Request, r rule) (context.Context, *refusal) {
 		if no == nil {
 			return ctx, nil
 		}
-		leave(ctx)
-		if first == nil {
+		failed := no.err != nil && !errors.Is(no.err, access.ErrPurpose)
+		if first == nil || failed {
+			if first != nil {
+				leave(firstCtx)
+			}
 			first, firstCtx = no, ctx
+		} else {
+			leave(ctx)
 		}
-		if no.err != nil {
-			return ctx, no // another purpose is no way round a failure
+		if failed {
+			break // another purpose is no way round a failure
 		}
 	}
 	return firstCtx, first
@@ -211,7 +233,10 @@ func (g *Guard) check(ctx context.Context, r rule) (access.Decision, error) {
 // does not.
 func (g *Guard) ask(ctx context.Context, r rule) *refusal {
 	d, err := g.check(ctx, r)
-	if err != nil {
+	switch {
+	case errors.Is(err, access.ErrPurpose):
+		return &refusal{rule: r, code: access.DenyPurpose, err: err}
+	case err != nil:
 		return &refusal{rule: r, code: access.DenyInvalid, decision: d.ID, err: err}
 	}
 	if d.AllowAll(1) {

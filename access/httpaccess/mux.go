@@ -38,19 +38,23 @@ func (m *Mux) Public(pattern string, h http.Handler) { m.routes.Handle(pattern, 
 // of a registered path included, is refused as a denied route is.
 func (m *Mux) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	req = m.guard.identify(req)
+	if err := checkPath(req.URL); err != nil { // before ServeMux cleans it by a redirect
+		m.guard.unserved(w, req, refusal{code: access.DenyInvalid, err: err})
+		return
+	}
 	if _, pattern := m.routes.Handler(req); pattern == "" {
-		m.guard.unmapped(w, req)
+		m.guard.unserved(w, req, refusal{code: access.DenyNoRule})
 		return
 	}
 	m.routes.ServeHTTP(w, req)
 }
 
-// unmapped refuses a request that no rule covers.
-func (g *Guard) unmapped(w http.ResponseWriter, req *http.Request) {
+// unserved refuses a request that no rule covers.
+func (g *Guard) unserved(w http.ResponseWriter, req *http.Request, no refusal) {
 	w.Header().Set("Cache-Control", "no-store")
 	if _, ok := access.PrincipalFrom(req.Context()); !ok {
 		g.signIn(w, req)
 		return
 	}
-	g.refuse(w, req, req.Context(), refusal{code: access.DenyNoRule})
+	g.refuse(w, req, req.Context(), no)
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"html"
 	"net/http"
 	"strings"
 
@@ -29,13 +30,16 @@ func (g *Guard) Refuse(w http.ResponseWriter, req *http.Request, err error) {
 		g.unavailable(w, req, err)
 		return
 	}
+	r, _ := req.Context().Value(ruleKey{}).(rule)
 	var denied *access.DeniedError
 	if errors.As(err, &denied) && access.CheckDecisionID(denied.Decision) == nil {
 		g.log(req, refusal{code: denied.Code, decision: denied.Decision})
-		answer(w, req, http.StatusForbidden, denied.Decision)
+		g.denied(w, req, req.Context(), r, denied.Decision)
 		return
 	}
-	r, _ := req.Context().Value(ruleKey{}).(rule)
+	if err != nil {
+		err = fmt.Errorf("the handler's %T", err) // whose text may quote what it was given
+	}
 	g.refuse(w, req, req.Context(), refusal{rule: r, err: err})
 }
 
@@ -65,13 +69,23 @@ func (g *Guard) refuse(w http.ResponseWriter, req *http.Request, ctx context.Con
 		g.unavailable(w, req, err)
 		return
 	}
-	answer(w, req, http.StatusForbidden, no.decision)
+	g.denied(w, req, ctx, no.rule, no.decision)
+}
+
+// denied answers with what the caller may try. That depends on the route's rule
+// and on the caller only, and is the same for a record that does not exist.
+func (g *Guard) denied(w http.ResponseWriter, req *http.Request, ctx context.Context, r rule, decision string) {
+	offer := access.OfferNone
+	if o, ok := g.cfg.Authorizer.(access.Offerer); ok && r.valid() {
+		offer = o.Offer(ctx, r.action, r.resource)
+	}
+	answer(w, req, http.StatusForbidden, decision, offer, g.cfg.Offers[offer])
 }
 
 // unavailable answers what could not be recorded.
 func (g *Guard) unavailable(w http.ResponseWriter, req *http.Request, err error) {
 	g.cfg.Log.Error("httpaccess: a refusal was not recorded", zap.String("pattern", req.Pattern), zap.Error(err))
-	answer(w, req, http.StatusServiceUnavailable, "")
+	answer(w, req, http.StatusServiceUnavailable, "", access.OfferNone, "")
 }
 
 func (g *Guard) log(req *http.Request, no refusal) {
@@ -88,11 +102,11 @@ func (g *Guard) signIn(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	w.Header().Set("WWW-Authenticate", "Session")
-	answer(w, req, http.StatusUnauthorized, "")
+	answer(w, req, http.StatusUnauthorized, "", access.OfferNone, "")
 }
 
-// answer writes a body that depends on status, Accept and decision only.
-func answer(w http.ResponseWriter, req *http.Request, status int, decision string) {
+// answer writes a body that depends on status, Accept, decision and offer only.
+func answer(w http.ResponseWriter, req *http.Request, status int, decision string, offer access.Offer, page string) {
 	code, text := "denied", "You may not do this."
 	switch status {
 	case http.StatusUnauthorized:
@@ -107,7 +121,7 @@ func answer(w http.ResponseWriter, req *http.Request, status int, decision strin
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		w.WriteHeader(status)
 		if decision != "" {
-			text += "</p>\n<p>If you need to, ask your privacy officer about decision <code>" + decision + "</code>."
+			text += offered(offer, page) + "</p>\n<p>If you need to, ask your privacy officer about decision <code>" + decision + "</code>."
 		}
 		fmt.Fprintf(w, "<!doctype html>\n<html lang=\"en\">\n<title>%s</title>\n<h1>%[1]s</h1>\n<p>%s</p>\n</html>\n", http.StatusText(status), text)
 		return
@@ -118,7 +132,30 @@ func answer(w http.ResponseWriter, req *http.Request, status int, decision strin
 		fmt.Fprintf(w, "{\"error\":%q}\n", code)
 		return
 	}
-	fmt.Fprintf(w, "{\"error\":%q,\"decision\":%q}\n", code, decision)
+	if offer == access.OfferNone {
+		fmt.Fprintf(w, "{\"error\":%q,\"decision\":%q}\n", code, decision)
+		return
+	}
+	fmt.Fprintf(w, "{\"error\":%q,\"decision\":%q,\"offer\":%q}\n", code, decision, offer)
+}
+
+// offered is what a page says of an offer.
+func offered(offer access.Offer, page string) string {
+	var text string
+	switch offer {
+	case access.OfferBreakGlass:
+		text = "In an emergency you may break the glass."
+	case access.OfferPurpose:
+		text = "You may ask again for another purpose."
+	case access.OfferGrant:
+		text = "You may request the right for a time."
+	default:
+		return ""
+	}
+	if page != "" {
+		text = `<a href="` + html.EscapeString(page) + `">` + text + "</a>"
+	}
+	return "</p>\n<p data-offer=\"" + string(offer) + "\">" + text
 }
 
 func wantsHTML(req *http.Request) bool {

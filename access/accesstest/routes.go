@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package accesstest
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/part164/part164/access"
+)
+
+// A Route is one route of an app, with a request that it serves.
+type Route struct {
+	Method string // of the request; empty means GET
+	Path   string // of a request that the route serves, with its query: "/patients/p-1"; required
+	Body   string // of the request, a form where it is not empty
+
+	Role     string           // a role that may use the route, in Tenant; required unless Public
+	Purposes []access.Purpose // that the route is for; required unless Public
+
+	Public bool // for everybody: the sign-in page, stylesheets, a health check
+}
+
+// CheckRoutes asks handler, the whole of an app with its middleware, for what it
+// must refuse, and wants a refusal each time: every route without a sign-in, with a
+// bad one, with a role that nobody knows, and for every purpose that is not the
+// route's; every other method of a route's path; and paths near each that no route
+// has, or that are written so that two readers understand them differently. What a
+// route is for must be answered, with anything but a refusal, so that an app that
+// refuses everything does not pass.
+//
+// Principals come as session's middleware leaves them, in the request's context;
+// where no route is public, what a browser would be sent to counts as a refusal. A
+// request that is answered has the effect that it has: use a database of the test's.
+func CheckRoutes(t testing.TB, handler http.Handler, routes ...Route) {
+	t.Helper()
+	if !slices.ContainsFunc(routes, func(r Route) bool { return !r.Public }) {
+		t.Error("accesstest: CheckRoutes: no route is given that is not public")
+	}
+	c := checker{t, handler, routes}
+	for _, r := range routes {
+		if r.Method == "" {
+			r.Method = http.MethodGet
+		}
+		u, err := url.ParseRequestURI(r.Path)
+		switch {
+		case err != nil || !strings.HasPrefix(r.Path, "/"):
+			t.Errorf("accesstest: CheckRoutes: the Path of %s %q is not one of a request", r.Method, r.Path)
+			continue
+		case !r.Public && (r.Role == "" || len(r.Purposes) == 0):
+			t.Errorf("accesstest: CheckRoutes: %s %s has no Role or no Purposes, and is not Public", r.Method, r.Path)
+			continue
+		}
+		if r.Public {
+			c.serves("public", t.Context(), r.Method, r.Path, r.Body)
+			c.beside(r, u)
+			continue
+		}
+		who := Principal(Tenant, r.Role)
+		c.serves("signed in as "+r.Role, access.With(t.Context(), who, ""), r.Method, r.Path, r.Body)
+		c.persons(r, who)
+		c.purposes(r, who)
+		c.beside(r, u)
+	}
+}
+
+type checker struct {
+	t       testing.TB
+	handler http.Handler
+	routes  []Route
+}
+
+// persons asks as those who may not.
+func (c *checker) persons(r Route, who access.Principal) {
+	bad, nobody := who, who
+	bad.ID = "jane@example.org"
+	nobody.Roles = []string{"no-such-role"}
+	ended, cancel := context.WithCancel(c.t.Context())
+	ended = access.With(ended, who, "")
+	cancel()
+	for _, p := range []struct {
+		what string
+		ctx  context.Context
+	}{
+		{"without a sign-in", c.t.Context()},
+		{"with a bad principal", access.With(c.t.Context(), bad, "")},
+		{"with a sign-in that has ended", ended},
+		{"without a role that may", access.With(c.t.Context(), nobody, "")},
+	} {
+		c.refuses(p.what, p.ctx, r.Method, r.Path, r.Body)
+	}
+}
+
+// purposes asks for what the route is not for: as somebody who may act for nothing
+// else, and by choosing each other purpose where the route offers several.
+func (c *checker) purposes(r Route, who access.Principal) {
+	for _, p := range access.Purposes() {
+		if slices.ContainsFunc(r.Purposes, func(own access.Purpose) bool { return own == p || own.IsA(p) && !own.Emergency() }) {
+			continue
+		}
+		who.Purposes = []access.Purpose{p}
+		ctx := access.With(c.t.Context(), who, "")
+		c.refuses("for the purpose "+string(p), ctx, r.Method, r.Path, r.Body)
+		c.refuses("with a scope for "+string(p)+" already", access.ForPurpose(ctx, p), r.Method, r.Path, r.Body)
+	}
+}
+
+// beside asks for what no route is, as somebody who may use the one beside it.
+func (c *checker) beside(r Route, u *url.URL) {
+	ctx := access.With(c.t.Context(), Principal(Tenant, "no-such-role"), "")
+	if !r.Public {
+		ctx = access.With(c.t.Context(), Principal(Tenant, r.Role), "")
+	}
+	for _, m := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "QUERY"} {
+		if m != r.Method && !slices.ContainsFunc(c.routes, func(o Route) bool {
+			return samePath(o.Path, r.Path) && (o.Method == m || o.Method == "" && m == "GET")
+		}) {
+			c.refuses("by a method that no route has", ctx, m, r.Path, "")
+		}
+	}
+	path := strings.TrimSuffix(u.EscapedPath(), "/")
+	for _, p := range []string{path + "/no-such-route", "/no-such-route", "/no-such-route" + path} {
+		c.refuses("by a path that no route has", ctx, "GET", p, "")
+		c.refuses("by a path that no route has, without a sign-in", c.t.Context(), "GET", p, "")
+	}
+	if r.Public || path == "" {
+		return
+	}
+	last := strings.LastIndexByte(path, '/')
+	for _, p := range []string{path[:last] + "%2F" + path[last+1:], path + "/.", "/x/.." + path, "/x/%2e%2e" + path, "/" + path, path[:last] + `%5C` + path[last+1:]} {
+		c.refuses("by a path that is written in an odd way", c.t.Context(), r.Method, p, r.Body)
+		c.refuses("by a path that is written in an odd way", ctx, r.Method, p, r.Body)
+	}
+}
+
+func samePath(a, b string) bool {
+	a, _, _ = strings.Cut(a, "?")
+	b, _, _ = strings.Cut(b, "?")
+	return a == b
+}
+
+func (c *checker) ask(ctx context.Context, method, target, body string) (w *httptest.ResponseRecorder, panicked any) {
+	req := httptest.NewRequestWithContext(ctx, method, "/", strings.NewReader(body))
+	path, query, _ := strings.Cut(target, "?")
+	plain, err := url.PathUnescape(path)
+	if err != nil {
+		return nil, err
+	}
+	// As a server reads it: what begins with two slashes is a path, too.
+	req.URL, req.RequestURI = &url.URL{Path: plain, RawPath: path, RawQuery: query}, target
+	if body != "" {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	w = httptest.NewRecorder()
+	defer func() {
+		if p := recover(); p != nil {
+			panicked = p
+		}
+	}()
+	c.handler.ServeHTTP(w, req)
+	return w, nil
+}
+
+// refuses wants 401, 403, or, of nobody, the way to the sign-in.
+func (c *checker) refuses(how string, ctx context.Context, method, target, body string) {
+	c.t.Helper()
+	w, panicked := c.ask(ctx, method, target, body)
+	if panicked != nil {
+		c.t.Errorf("accesstest: %s %s %s: panics (%T)", method, target, how, panicked)
+		return
+	}
+	_, somebody := access.PrincipalFrom(ctx)
+	if !isRefusal(w.Code) && (somebody || w.Code != http.StatusSeeOther) {
+		c.t.Errorf("accesstest: %s %s %s: is answered with %d, want a refusal", method, target, how, w.Code)
+	}
+}
+
+// serves wants anything else.
+func (c *checker) serves(how string, ctx context.Context, method, target, body string) {
+	c.t.Helper()
+	w, panicked := c.ask(ctx, method, target, body)
+	switch {
+	case panicked != nil:
+		c.t.Errorf("accesstest: %s %s %s: panics (%T)", method, target, how, panicked)
+	case isRefusal(w.Code) || w.Code == http.StatusServiceUnavailable:
+		c.t.Errorf("accesstest: %s %s %s: is refused with %d", method, target, how, w.Code)
+	}
+}
+
+func isRefusal(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden
+}

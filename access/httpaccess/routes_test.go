@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package httpaccess_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/accesstest"
+	"github.com/part164/part164/access/httpaccess"
+	"github.com/part164/part164/access/rbac"
+	"github.com/part164/part164/audit/audittest"
+)
+
+// red is a test that notes that it failed.
+type red struct {
+	testing.TB
+	ctx  context.Context
+	said []string
+}
+
+func (r *red) Helper()                   {}
+func (r *red) Context() context.Context  { return r.ctx }
+func (r *red) Error(a ...any)            { r.said = append(r.said, fmt.Sprint(a...)) }
+func (r *red) Errorf(f string, a ...any) { r.said = append(r.said, fmt.Sprintf(f, a...)) }
+
+// app is a sample app, in which something may be left out.
+func app(t *testing.T, leaveOut string) http.Handler {
+	guard, err := httpaccess.New(httpaccess.Config{Authorizer: rbac.Starter(), Audit: audittest.New(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	plain := http.NewServeMux() // what an app without the Mux has
+	handle := func(pattern string, action access.Action, typ string, purposes ...access.Purpose) {
+		switch leaveOut {
+		case pattern:
+			plain.Handle(pattern, ok)
+		case "purpose of " + pattern:
+			plain.Handle(pattern, guard.Require(action, typ, append(purposes, access.EmergencyTreatment)...)(ok))
+		default:
+			plain.Handle(pattern, guard.Require(action, typ, purposes...)(ok))
+		}
+	}
+	handle("GET /patients/{id}", access.Read, "patient", access.Treatment)
+	handle("POST /patients/{id}", access.Update, "patient", access.Treatment)
+	handle("GET /bills", access.Search, "encounter", access.Payment)
+	plain.Handle("GET /style.css", ok)
+	if leaveOut == "the refusal of what is unmapped" {
+		return plain
+	}
+	mux := guard.Mux()
+	mux.Handle("GET /patients/{id}", plain, access.Read, "patient", access.Treatment)
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if _, pattern := plain.Handler(req); pattern != "" && !strings.Contains(req.URL.Path, "..") {
+			plain.ServeHTTP(w, req)
+			return
+		}
+		mux.ServeHTTP(w, req)
+	})
+}
+
+func sampleRoutes() []accesstest.Route {
+	return []accesstest.Route{
+		{Path: "/patients/p-1", Role: "physician", Purposes: []access.Purpose{access.Treatment}},
+		{Method: "POST", Path: "/patients/p-1", Body: "name=x", Role: "physician", Purposes: []access.Purpose{access.Treatment}},
+		{Path: "/bills?page=1", Role: "billing", Purposes: []access.Purpose{access.Payment}},
+		{Path: "/style.css", Public: true},
+	}
+}
+
+// mapped is the sample app on the guard's own Mux.
+func mapped(t *testing.T) http.Handler {
+	guard, err := httpaccess.New(httpaccess.Config{Authorizer: rbac.Starter(), Audit: audittest.New(t), SignIn: "/signin"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	mux := guard.Mux()
+	mux.Handle("GET /patients/{id}", ok, access.Read, "patient", access.Treatment)
+	mux.Handle("POST /patients/{id}", ok, access.Update, "patient", access.Treatment)
+	mux.Handle("GET /bills", ok, access.Search, "encounter", access.Payment)
+	mux.Public("GET /style.css", ok)
+	return mux
+}
+
+func TestCheckRoutes(t *testing.T) {
+	t.Parallel()
+	accesstest.CheckRoutes(t, mapped(t), sampleRoutes()...)
+}
+
+// TestCheckRoutesSeesWhatIsLeftOut drops one middleware of the sample app at a time.
+func TestCheckRoutesSeesWhatIsLeftOut(t *testing.T) {
+	t.Parallel()
+	for leaveOut, says := range map[string]string{
+		"GET /patients/{id}":              "GET /patients/p-1 without a sign-in: is answered with 200",
+		"POST /patients/{id}":             "POST /patients/p-1 without a role that may: is answered with 200",
+		"GET /bills":                      "GET /bills?page=1 for the purpose TREAT: is answered with 200",
+		"purpose of GET /patients/{id}":   "GET /patients/p-1 for the purpose ETREAT: is answered with 200",
+		"the refusal of what is unmapped": "by a path that no route has: is answered with 404",
+	} {
+		r := &red{ctx: t.Context()}
+		accesstest.CheckRoutes(r, app(t, leaveOut), sampleRoutes()...)
+		if !strings.Contains(strings.Join(r.said, "\n"), says) {
+			t.Errorf("without %s:\n%s\nwant %q", leaveOut, strings.Join(r.said, "\n"), says)
+		}
+	}
+	denies := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
+	panics := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("x") })
+	for name, tt := range map[string]struct {
+		handler http.Handler
+		routes  []accesstest.Route
+		says    string
+	}{
+		"an app that refuses all": {denies, sampleRoutes(), "signed in as physician: is refused with 403"},
+		"an app that panics":      {panics, sampleRoutes(), "panics (string)"},
+		"no routes":               {denies, nil, "no route is given"},
+		"public routes only":      {denies, sampleRoutes()[3:], "no route is given"},
+		"a route without a role":  {denies, []accesstest.Route{{Path: "/x"}}, "no Role"},
+		"a path that is none":     {denies, []accesstest.Route{{Path: "x"}}, "is not one of a request"},
+	} {
+		r := &red{ctx: t.Context()}
+		accesstest.CheckRoutes(r, tt.handler, tt.routes...)
+		if !strings.Contains(strings.Join(r.said, "\n"), tt.says) {
+			t.Errorf("%s: %q, want %q", name, r.said, tt.says)
+		}
+	}
+}

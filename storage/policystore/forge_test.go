@@ -165,6 +165,34 @@ func TestARunningProcessIsTold(t *testing.T) {
 	want(t, "without a revision", all(t, w.Store, as(t, "u-nora", access.Treatment)), access.DenyStale)
 }
 
+// TestAnOldStateUnderTheNewRevision: all of it was written by the store once, and
+// never together.
+func TestAnOldStateUnderTheNewRevision(t *testing.T) {
+	t.Parallel()
+	w := initiated(t, sqliteFile(t), nil)
+	if err := w.db.Exec("CREATE TABLE old AS SELECT * FROM policy_revision").Error; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Apply(as(t, "u-alice", access.SystemAdmin), take("u-nora", "nurse")); err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{
+		"INSERT INTO policy_links (kind, tenant, member, role, revision) VALUES ('user', 't-1', 'u-nora', 'nurse', 1)",
+		"UPDATE policy_revision SET state = (SELECT state FROM old)",
+	} {
+		if err := w.db.Exec(sql).Error; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := newStore(t, w).Open(t.Context(), w.db.DB); !errors.Is(err, policystore.ErrForged) {
+		t.Errorf("Open = %v, want ErrForged", err)
+	}
+	v, err := w.Verify(as(t, "u-alice", access.SystemAdmin))
+	if err != nil || !strings.Contains(fmt.Sprint(v.Findings), "revision.forged") || !strings.Contains(fmt.Sprint(v.Findings), "row.unexplained") {
+		t.Errorf("Verify = %+v, %v", v, err)
+	}
+}
+
 // TestAForgedProposal is nothing that anybody can approve.
 func TestAForgedProposal(t *testing.T) {
 	t.Parallel()

@@ -29,6 +29,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/pdp"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/audittest"
 	"github.com/part164/part164/crypto"
@@ -102,13 +103,13 @@ func principal(user string) access.Principal {
 }
 
 // ask is what the store answers nora.
-func ask(s access.Authorizer, ctx context.Context, p access.Purpose) string {
-	ctx = access.With(ctx, principal("u-nora"), p)
-	d, err := s.Check(ctx, access.Request{Action: access.Read, Resources: []access.Resource{{Type: "patient", Tenant: tenant}}})
+func ask(s pdp.Policy, ctx context.Context, p access.Purpose) string {
+	nora := principal("u-nora")
+	v, err := s.Rule(access.With(ctx, nora, p), nora, access.Read, "patient", p)
 	if err != nil {
 		return err.Error()
 	}
-	return string(d.Verdicts[0].Code)
+	return string(v.Code)
 }
 
 // runNode asks all the time and says when an answer changes: "TREAT code time

@@ -149,6 +149,15 @@ func TestOddRequestsAreDenied(t *testing.T) {
 		t.Error("a subject has more fields than a request")
 	}
 	long := strings.Repeat("x", 2000)
+	for _, first := range []string{"", long} {
+		s, err := p.Subject(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d, err := s.Decide("chart", "read"); err != nil || d.Allow || d.Refused == "" {
+			t.Errorf("a subject of %d bytes: %+v, %v", len(first), d, err)
+		}
+	}
 	for _, request := range [][]string{{long, "chart", "read"}, {"alice", long, "read"}, {"alice", "chart", long}} {
 		if d, err := p.Decide(request...); err != nil || d.Allow || !strings.Contains(d.Refused, "too long") {
 			t.Errorf("%+v, %v", d, err)

@@ -231,14 +231,15 @@ func (e *enumeration) fill(p *Policy, row, i int, request []string, seen map[str
 
 // takenBy narrows the values of field i to those that a row could take.
 func (e *enumeration) takenBy(p *Policy, row, i int) []string {
+	fields := p.rules[row].Fields[1:]
 	for _, t := range p.index.terms {
-		v := p.rules[row].Fields[1+t.p]
-		switch {
-		case t.r != i:
-		case t.kind == linked:
-			return e.below(p, t.function, v)
-		case t.kind == equal || v != t.literal:
+		if v := fields[t.p]; t.r == i && (t.kind == equal || v != t.literal) {
 			return []string{v}
+		}
+	}
+	for _, x := range p.index.links {
+		if x.term.r == i {
+			return e.below(p, x.term.function, fields[x.term.p])
 		}
 	}
 	return e.values[i]
@@ -263,12 +264,16 @@ func (e *enumeration) below(p *Policy, function, role string) []string {
 func (p *Policy) takes(row int, request []string) bool {
 	var l lookup
 	p.index.fill(&l, request, 0, len(request))
-	for n, t := range p.index.terms {
-		v := p.index.symbols[p.rules[row].Fields[1+t.p]]
-		switch {
-		case t.kind == equalOr && p.rules[row].Fields[1+t.p] == t.literal || l.exact[n] == v:
-		case t.kind == linked && slices.Contains(l.roles[n-p.index.firstOf], v):
-		default:
+	k, _ := p.index.keyOf(p.rules[row], func(symbols map[string]uint32) func(string) uint32 {
+		return func(v string) uint32 { return symbols[v] }
+	})
+	for n := range p.index.terms {
+		if k[n] != anyValue && k[n] != l.exact[n] {
+			return false
+		}
+	}
+	for n := range p.index.links {
+		if !l.member[n].has(p.index.roles[n][row]) {
 			return false
 		}
 	}

@@ -281,3 +281,43 @@ func TestAnswersAsCasbin(t *testing.T) {
 		})
 	}
 }
+
+// TestLargeBuckets asks where many roles have a right to one thing, and many
+// users many roles.
+func TestLargeBuckets(t *testing.T) {
+	t.Parallel()
+	rnd := rand.New(rand.NewPCG(7, 64))
+	for _, effect := range []string{allowAndDeny, priority} {
+		cfg := policy.Config{Model: conf("sub, obj, act", "sub, obj, act, eft", "g = _, _\ng2 = _, _", effect, "g(r.sub, p.sub) && g2(r.obj, p.obj) && r.act == p.act"), AsCasbin: true}
+		add := func(fields ...string) { cfg.Rows = append(cfg.Rows, policy.Row{Fields: fields}) }
+		for range 300 {
+			add("p", fmt.Sprintf("r%d", rnd.IntN(60)), fmt.Sprintf("k%d", rnd.IntN(30)), "read", []string{"allow", "allow", "allow", "allow", "deny"}[rnd.IntN(5)])
+		}
+		for range 900 {
+			add("g", fmt.Sprintf("u%d", rnd.IntN(40)), fmt.Sprintf("r%d", rnd.IntN(60)))
+			add("g2", fmt.Sprintf("o%d", rnd.IntN(40)), fmt.Sprintf("k%d", rnd.IntN(30)))
+		}
+		p, err := policy.Compile(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		allowed := 0
+		for range 300 {
+			request := []string{fmt.Sprintf("u%d", rnd.IntN(41)), fmt.Sprintf("o%d", rnd.IntN(41)), "read"}
+			if rnd.IntN(3) == 0 {
+				request[0], request[1] = fmt.Sprintf("r%d", rnd.IntN(60)), fmt.Sprintf("k%d", rnd.IntN(30))
+			}
+			got, err1 := p.Decide(request...)
+			want, err2 := p.Casbin(request...)
+			if err1 != nil || err2 != nil || got.By != policy.Compiled || got.Allow != want.Allow || text(got.Rule) != text(want.Rule) {
+				t.Fatalf("%q: %+v, %v; Casbin %+v, %v", request, got, err1, want, err2)
+			}
+			if got.Allow {
+				allowed++
+			}
+		}
+		if allowed == 0 || allowed == 300 {
+			t.Errorf("%d are allowed", allowed)
+		}
+	}
+}

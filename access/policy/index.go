@@ -2,42 +2,52 @@
 
 package policy
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 const (
 	maxTerms = 6 // that find rows by a look-up; more are tried on the rows found
-	maxLinks = 2 // of these with role links
+	maxLinks = 2 // with role links
 
 	anyValue = ^uint32(0) // the symbol of an equalOr's literal
 )
 
-// A key is what rows are found by: a symbol for each term of the index.
+// A key is what rows are found by: a symbol for each equality of the index.
 type key [maxTerms]uint32
 
-// An index answers from the rows of one policy.
+// An index answers from the rows of one policy. The equalities of its matcher
+// find a few rows by one look-up; of these the role links choose, and then the
+// other terms.
 type index struct {
 	rows     []Row  // of p, in the order in which Casbin tries them
-	terms    []term // equal and equalOr first, then linked
+	terms    []term // equal and equalOr
+	links    []*members
 	residual []*residual
-	closures [maxLinks]*closure // of the linked terms
-	firstOf  int                // the first linked term
 
-	symbols map[string]uint32 // 0 is unknown
-	masks   []uint32          // which equalOr terms the rows leave open: a bit a term
-	spans   map[key]span      // of order
-	order   []uint32          // numbers of rows
-	eft     []byte            // of each row: 'a', 'd', or 0 for neither
+	symbols [maxTerms]map[string]uint32 // of the rows' values, by term; 0 is unknown
+	masks   []uint32                    // which equalOr terms the rows leave open: a bit a term
+	spans   map[key]span                // of order
+	order   []uint32                    // numbers of rows: by key, then by the role of the first link, then as they come
+	roles   [maxLinks][]uint32          // of each row
+	eft     []byte                      // of each row: 'a', 'd', or 0 for neither
 	effect  effect
 }
 
 // newIndex builds the index of rows.
 func newIndex(m *model, rows []Row, l *links) (*index, error) {
-	x := &index{rows: rows, symbols: make(map[string]uint32), spans: make(map[key]span), effect: m.effect}
-	intern := internIn(x.symbols)
-	tried := x.choose(m)
+	x := &index{rows: rows, spans: make(map[key]span), effect: m.effect}
+	linkedTerms, tried := x.choose(m)
+	for n := range x.terms {
+		x.symbols[n] = make(map[string]uint32)
+	}
+	for i, t := range linkedTerms {
+		x.links = append(x.links, newMembers(t, m, rows, l))
+		x.roles[i] = x.links[i].of
+	}
 	x.eft = make([]byte, len(rows))
 	keys := make([]key, len(rows))
-	counts := make(map[key]uint32)
 	for i, row := range rows {
 		fields := row.Fields[1:]
 		switch {
@@ -47,37 +57,25 @@ func newIndex(m *model, rows []Row, l *links) (*index, error) {
 			x.eft[i] = 'd'
 		}
 		var mask uint32
-		for n, t := range x.terms {
-			if t.kind == equalOr && fields[t.p] == t.literal {
-				keys[i][n] = anyValue
-				mask |= 1 << n
-				continue
-			}
-			keys[i][n] = intern(fields[t.p])
-		}
+		keys[i], mask = x.keyOf(row, internIn)
 		if !slices.Contains(x.masks, mask) {
 			x.masks = append(x.masks, mask)
 		}
-		counts[keys[i]]++
+		x.order = append(x.order, uint32(i))
 	}
-	x.order = make([]uint32, len(rows))
-	var next uint32
-	for i := range rows {
-		s, ok := x.spans[keys[i]]
+	slices.SortFunc(x.order, func(a, b uint32) int {
+		if c := slices.Compare(keys[a][:], keys[b][:]); c != 0 {
+			return c
+		}
+		return cmp.Or(cmp.Compare(x.firstRole(a), x.firstRole(b)), cmp.Compare(a, b))
+	})
+	for i, row := range x.order {
+		s, ok := x.spans[keys[row]]
 		if !ok {
-			s = span{next, next}
-			next += counts[keys[i]]
+			s.from = uint32(i)
 		}
-		x.order[s.to] = uint32(i)
-		s.to++
-		x.spans[keys[i]] = s
-	}
-	for i, t := range x.terms[x.firstOf:] {
-		wanted := make(map[uint32]bool)
-		for _, row := range rows {
-			wanted[x.symbols[row.Fields[1+t.p]]] = true
-		}
-		x.closures[i] = newClosure(l.of[t.function], m.arity[t.function], intern, wanted)
+		s.to = uint32(i) + 1
+		x.spans[keys[row]] = s
 	}
 	for _, t := range tried {
 		r, err := newResidual(t, m, rows, l)
@@ -89,60 +87,68 @@ func newIndex(m *model, rows []Row, l *links) (*index, error) {
 	return x, nil
 }
 
+// firstRole is the role of a row by which a bucket is sorted.
+func (x *index) firstRole(row uint32) uint32 {
+	if x.roles[0] == nil {
+		return 0
+	}
+	return x.roles[0][row]
+}
+
+// keyOf returns the key of a row, and which of its fields are open. intern
+// makes what numbers values.
+func (x *index) keyOf(row Row, intern func(map[string]uint32) func(string) uint32) (k key, mask uint32) {
+	for n, t := range x.terms {
+		v := row.Fields[1+t.p]
+		if t.kind == equalOr && v == t.literal {
+			k[n] = anyValue
+			mask |= 1 << n
+			continue
+		}
+		k[n] = intern(x.symbols[n])(v)
+	}
+	return k, mask
+}
+
 // indexed reports whether any term finds rows by a look-up.
 func indexed(m *model) bool {
 	return slices.ContainsFunc(m.terms, func(t term) bool { return t.kind == equal || t.kind == equalOr || t.kind == linked })
 }
 
 // choose parts the terms into those of the index and those to be tried.
-func (x *index) choose(m *model) (tried []term) {
-	var linkedTerms []term
+func (x *index) choose(m *model) (linkedTerms, tried []term) {
 	taken := make(map[int]bool) // a row's field is in the index once
 	for _, t := range m.terms {
-		fits := (t.kind == equal || t.kind == equalOr || t.kind == linked && len(linkedTerms) < maxLinks) && len(x.terms)+len(linkedTerms) < maxTerms && !taken[t.p]
 		switch {
-		case !fits:
-			tried = append(tried, t)
-			continue
-		case t.kind == linked:
+		case (t.kind == equal || t.kind == equalOr) && len(x.terms) < maxTerms && !taken[t.p]:
+			x.terms = append(x.terms, t)
+			taken[t.p] = true
+		case t.kind == linked && len(linkedTerms) < maxLinks:
 			linkedTerms = append(linkedTerms, t)
 		default:
-			x.terms = append(x.terms, t)
+			tried = append(tried, t)
 		}
-		taken[t.p] = true
 	}
-	x.firstOf = len(x.terms)
-	x.terms = append(x.terms, linkedTerms...)
-	return tried
+	return linkedTerms, tried
 }
 
 // A lookup is what the fields of a request come to in an index.
 type lookup struct {
-	exact key
-	roles [maxLinks][]uint32
+	exact  key
+	member [maxLinks]member
 }
 
 // fill looks up the terms for which the fields of request before to are needed,
 // and those before from were not enough.
 func (x *index) fill(l *lookup, request []string, from, to int) {
 	for n := range x.terms {
-		t := &x.terms[n]
-		if last := max(t.r, t.domain); last < from || last >= to {
-			continue
+		if r := x.terms[n].r; r >= from && r < to {
+			l.exact[n] = x.symbols[n][request[r]]
 		}
-		l.exact[n] = x.symbols[request[t.r]]
-		if t.kind != linked || l.exact[n] == 0 {
-			continue
-		}
-		of := linkKey{name: l.exact[n]}
-		if t.domain >= 0 {
-			if of.domain = x.symbols[request[t.domain]]; of.domain == 0 {
-				continue
-			}
-		}
-		c := x.closures[n-x.firstOf]
-		if s, ok := c.of[of]; ok {
-			l.roles[n-x.firstOf] = c.roles[s.from:s.to]
+	}
+	for n, m := range x.links {
+		if last := max(m.term.r, m.term.domain); last >= from && last < to {
+			l.member[n] = m.find(request)
 		}
 	}
 }
@@ -156,40 +162,29 @@ type search struct {
 // decide returns the row that decides, or -1, and whether it allows.
 func (x *index) decide(l *lookup, request []string) (row int, allow bool, err error) {
 	s := search{allow: -1, deny: -1}
-	linkedTerms := len(x.terms) - x.firstOf
+next:
 	for _, mask := range x.masks {
 		k := l.exact
-		known := true
-		for n := range x.firstOf {
+		for n := range x.terms {
 			if mask&(1<<n) != 0 {
 				k[n] = anyValue
 			} else if k[n] == 0 {
-				known = false // no row has the value
+				continue next // no row has the value
 			}
 		}
-		if !known {
+		sp, ok := x.spans[k]
+		if !ok {
 			continue
 		}
-		if linkedTerms == 0 {
-			x.try(&s, request, &k)
+		bucket := x.order[sp.from:sp.to]
+		if len(x.links) == 0 || len(bucket) <= 16 {
+			x.try(&s, l, request, bucket)
 			continue
 		}
-		for i := -1; i < len(l.roles[0]); i++ { // a name has itself as a role
-			k[x.firstOf] = l.exact[x.firstOf]
-			if i >= 0 {
-				k[x.firstOf] = l.roles[0][i]
-			}
-			if linkedTerms == 1 {
-				x.try(&s, request, &k)
-				continue
-			}
-			for j := -1; j < len(l.roles[1]); j++ {
-				k[x.firstOf+1] = l.exact[x.firstOf+1]
-				if j >= 0 {
-					k[x.firstOf+1] = l.roles[1][j]
-				}
-				x.try(&s, request, &k)
-			}
+		m := &l.member[0]
+		x.try(&s, l, request, x.ofRole(bucket, m.self))
+		for _, role := range m.roles {
+			x.try(&s, l, request, x.ofRole(bucket, role))
 		}
 	}
 	switch {
@@ -205,13 +200,23 @@ func (x *index) decide(l *lookup, request []string) (row int, allow bool, err er
 	return -1, false, nil
 }
 
-// try looks at the rows under k.
-func (x *index) try(s *search, request []string, k *key) {
-	sp, ok := x.spans[*k]
+// ofRole returns the rows of a bucket whose first link is to a role.
+func (x *index) ofRole(bucket []uint32, role uint32) []uint32 {
+	of := x.roles[0]
+	from, ok := slices.BinarySearchFunc(bucket, role, func(row, role uint32) int { return cmp.Compare(of[row], role) })
 	if !ok {
-		return
+		return nil
 	}
-	for _, row := range x.order[sp.from:sp.to] {
+	to := from
+	for to < len(bucket) && of[bucket[to]] == role {
+		to++
+	}
+	return bucket[from:to]
+}
+
+// try looks at rows that the equalities match.
+func (x *index) try(s *search, l *lookup, request []string, rows []uint32) {
+	for _, row := range rows {
 		best := &s.allow
 		switch x.eft[row] {
 		case 'a':
@@ -222,17 +227,22 @@ func (x *index) try(s *search, request []string, k *key) {
 		default:
 			continue
 		}
-		if *best >= 0 && *best < int(row) { // rows are in order
-			continue // there may be one that denies
+		if *best >= 0 && *best < int(row) {
+			continue // an earlier row of the same effect matches
 		}
-		if x.matches(s, request, int(row)) {
+		if x.matches(s, l, request, int(row)) {
 			*best = int(row)
 		}
 	}
 }
 
-// matches tries the residual terms.
-func (x *index) matches(s *search, request []string, row int) bool {
+// matches tries the links and the residual terms.
+func (x *index) matches(s *search, l *lookup, request []string, row int) bool {
+	for n := range x.links {
+		if !l.member[n].has(x.roles[n][row]) {
+			return false
+		}
+	}
 	for _, r := range x.residual {
 		ok, err := r.matches(request, x.rows, row)
 		if err != nil {

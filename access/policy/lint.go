@@ -184,59 +184,39 @@ func (p *Policy) lintCovered() []Finding {
 // covering returns the other rows that match whenever row does, as far as the
 // index and equal patterns tell.
 func (x *index) covering(row int) []int {
-	fields := x.rows[row].Fields[1:]
-	var k key
-	var roles [maxLinks][]uint32
-	for n, t := range x.terms {
-		k[n] = x.symbols[fields[t.p]]
-		switch t.kind {
-		case equalOr:
-			if fields[t.p] == t.literal {
-				k[n] = anyValue
+	k, _ := x.keyOf(x.rows[row], func(symbols map[string]uint32) func(string) uint32 {
+		return func(v string) uint32 { return symbols[v] }
+	})
+	var holders [maxLinks]member // whoever has the row's role has those that it brings
+	for n, m := range x.links {
+		holders[n] = m.names[x.rows[row].Fields[1+m.term.p]]
+		if m.term.domain < 0 { // links in a domain hold for some requests only
+			if up, ok := m.in[memberKey{name: x.rows[row].Fields[1+m.term.p]}]; ok {
+				holders[n] = up
 			}
-		case linked:
-			roles[n-x.firstOf] = append(roles[n-x.firstOf], k[n])
-			if t.domain < 0 { // links in a domain hold for some requests only
-				c := x.closures[n-x.firstOf]
-				if s, ok := c.of[linkKey{name: k[n]}]; ok {
-					roles[n-x.firstOf] = append(roles[n-x.firstOf], c.roles[s.from:s.to]...)
-				}
-			}
-		}
-	}
-	for i := range roles {
-		if len(roles[i]) == 0 {
-			roles[i] = []uint32{0}
 		}
 	}
 	var out []int
+next:
 	for _, mask := range x.masks {
 		open := k
-		fits := true
-		for n := range x.firstOf {
+		for n := range x.terms {
 			if mask&(1<<n) != 0 {
 				open[n] = anyValue
 			} else if k[n] == anyValue {
-				fits = false // narrower
+				continue next // narrower
 			}
 		}
-		for _, a := range roles[0] {
-			for _, b := range roles[1] {
-				if x.firstOf < len(x.terms) {
-					open[x.firstOf] = a
+		sp := x.spans[open]
+	others:
+		for _, other := range x.order[sp.from:sp.to] {
+			for n := range x.links {
+				if !holders[n].has(x.roles[n][other]) {
+					continue others
 				}
-				if x.firstOf+1 < len(x.terms) {
-					open[x.firstOf+1] = b
-				}
-				sp, ok := x.spans[open]
-				if !fits || !ok {
-					continue
-				}
-				for _, other := range x.order[sp.from:sp.to] {
-					if int(other) != row && x.covers(int(other), row) {
-						out = append(out, int(other))
-					}
-				}
+			}
+			if int(other) != row && x.covers(int(other), row) {
+				out = append(out, int(other))
 			}
 		}
 	}

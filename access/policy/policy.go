@@ -75,6 +75,7 @@ type Policy struct {
 	casbin   *casbinPolicy
 	asCasbin bool
 	roles    map[string]bool // names that no user may have; nil where roles ask
+	asks     int             // the index's link whose members may be no role; -1: none
 }
 
 // Compile reads a policy. It returns a [*RefusedError] for what Casbin would
@@ -89,7 +90,7 @@ func Compile(cfg Config) (*Policy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("policy: read rows: %w", err)
 	}
-	p := &Policy{model: m, rules: rules, links: links, asCasbin: cfg.AsCasbin}
+	p := &Policy{model: m, rules: rules, links: links, asCasbin: cfg.AsCasbin, asks: -1}
 	if !cfg.AsCasbin {
 		if refused := append(refuseModel(m), refuseRows(m, rules, links)...); len(refused) > 0 {
 			return nil, &RefusedError{Findings: refused}
@@ -111,6 +112,7 @@ func Compile(cfg Config) (*Policy, error) {
 		if p.index, err = newIndex(m, rules, links); err != nil {
 			return nil, fmt.Errorf("policy: read model: %w", err)
 		}
+		p.asks = slices.IndexFunc(p.index.links, func(x *members) bool { return p.roles != nil && x.term.function == "g" && x.term.r == m.subject })
 	}
 	p.casbin = &casbinPolicy{text: cfg.Model, rows: rows, rules: rules, links: m.links, sure: !cfg.AsCasbin}
 	return p, nil
@@ -167,6 +169,9 @@ func (p *Policy) Decide(request ...string) (Decision, error) {
 }
 
 func (p *Policy) answer(l *lookup, request []string) (Decision, error) {
+	if p.asks >= 0 && l.member[p.asks].isRole {
+		return Decision{Refused: p.isRole(), By: Compiled}, nil
+	}
 	row, allow, err := p.index.decide(l, request)
 	if err != nil || row < 0 {
 		return Decision{By: Compiled}, err
@@ -186,7 +191,11 @@ func (p *Policy) Casbin(request ...string) (Decision, error) {
 		return Decision{By: ByCasbin}, errRequest
 	}
 	if !p.asCasbin {
-		if why := p.refuse(request, 0); why != "" {
+		why := p.refuse(request, 0)
+		if why == "" && p.roles != nil && p.roles[request[p.model.subject]] {
+			why = p.isRole()
+		}
+		if why != "" {
 			return Decision{Refused: why, By: ByCasbin}, nil
 		}
 	}
@@ -212,11 +221,15 @@ func (p *Policy) refuse(request []string, from int) string {
 			return "r." + p.model.request[i] + " is too long"
 		case p.model.path[i] && !plainPath(v):
 			return "r." + p.model.request[i] + " is not a plain path: it has . or .. or empty segments, encoded or control characters"
-		case i == p.model.subject && p.roles[v]:
-			return "r." + p.model.request[i] + " is the name of a role: users and roles need names of their own, such as u:alice and r:nurse"
+		case p.asks < 0 && i == p.model.subject && p.roles[v]:
+			return p.isRole()
 		}
 	}
 	return ""
+}
+
+func (p *Policy) isRole() string {
+	return "r." + p.model.request[p.model.subject] + " is the name of a role: users and roles need names of their own, such as u:alice and r:nurse"
 }
 
 // A Subject is the first fields of requests, looked up once: who asks, and
@@ -300,6 +313,9 @@ func (p *Policy) Plan() Plan {
 	}
 	for _, t := range p.index.terms {
 		out.Index = append(out.Index, t.text)
+	}
+	for _, x := range p.index.links {
+		out.Index = append(out.Index, x.term.text)
 	}
 	for _, t := range p.index.residual {
 		out.Residual = append(out.Residual, t.text)

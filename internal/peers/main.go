@@ -54,6 +54,7 @@ func figures() []figure {
 	all = append(all, verifyFigures()...)
 	all = append(all, renderFigures()...)
 	all = append(all, policyFigures()...)
+	all = append(all, decideFigures()...)
 	return all
 }
 

@@ -27,7 +27,7 @@ func TestReport(t *testing.T) {
 		if _, err := w.Approve(as(t, "u-bob", access.SystemAdmin), id); err != nil {
 			t.Fatal(err)
 		}
-		senior := policystore.Change{Add: policystore.Rows{Links: []rbac.Link{{Role: "matron", Inherits: "charge-nurse"}}}, Reason: audit.ReasonAmended, Reference: "ticket-8"}
+		senior := policystore.Change{Add: policystore.Rows{Links: []rbac.Link{{Role: "matron", Inherits: "charge-nurse"}, {Role: "nurse", Inherits: "aide"}}}, Reason: audit.ReasonAmended, Reference: "ticket-8"}
 		senior.Add.Assignments = []rbac.Assignment{{Tenant: tenant, User: "u-mary", Role: "matron"}}
 		id = propose(t, w.Store, "u-alice", senior)
 		if _, err := w.Approve(as(t, "u-carol", access.SystemAdmin), id); err != nil {
@@ -51,6 +51,7 @@ func TestReport(t *testing.T) {
 			{"u-fay", "charge-nurse", "t-1 [charge-nurse] 2 u-alice u-bob joined ticket-1 false"},
 			{"u-fay", "nurse", "t-1 [charge-nurse nurse] 2 u-alice u-bob joined ticket-1 false"},
 			{"u-mary", "nurse", "t-1 [matron charge-nurse nurse] 3 u-alice u-carol amended ticket-8 false"},
+			{"u-nora", "aide", "t-1 [nurse aide] 3 u-alice u-carol amended ticket-8 false"},
 			{"u-olga", "security", "t-2 [security] 1 deploy  migration deploy-1 false"},
 			{"u-gus", "nurse", ""},
 		} {

@@ -17,7 +17,7 @@ const (
 	Bulk       Rule = "bulk"        // more patients in an hour than max(Config.Bulk, Config.BulkFactor × the actor's own 95th percentile)
 	Export     Rule = "export"      // Config.Export records or more in one event
 	OffHours   Rule = "off_hours"   // an hour of the week in which the actor hardly ever works
-	BreakGlass Rule = "break_glass" // emergency access that nobody else has reviewed within Config.ReviewWithin
+	BreakGlass Rule = "break_glass" // emergency access that nobody else has reviewed within Config.ReviewWithin: itself, its grant, or the period
 	SignIn     Rule = "sign_in"     // Config.Failures failed sign-ins, and then one that succeeds
 	Dormant    Rule = "dormant"     // an account that was not used for Config.Dormant
 	TrailGap   Rule = "trail_gap"   // the trail lost something, refused something forged, or fell silent

@@ -39,6 +39,8 @@ type writer struct {
 // An emergency is emergency access that nobody has reviewed.
 type emergency struct {
 	alert    Alert
+	patients []string // whose grants nobody has reviewed, at most maxPatients
+	many     bool     // there are more
 	reviewed bool
 }
 
@@ -153,7 +155,7 @@ func (w *Watcher) count(ev *audit.Stored) (found []Alert) {
 		if ev.Count > 0 {
 			alert(TrailGap, ev.Count)
 		}
-	case audit.Disposed, audit.Reviewed:
+	case audit.Disposed, audit.Reviewed, audit.GrantReviewed:
 		w.review(ev)
 	}
 	if ev.Actor.ID == "" || ev.Actor.Kind != access.Human {
@@ -198,7 +200,17 @@ func (w *Watcher) count(ev *audit.Stored) (found []Alert) {
 	}
 	glass := Alert{Rule: BreakGlass, Event: ev.ID, Time: ev.Time, Tenant: ev.Actor.Tenant, Actor: ev.Actor, Count: 1}
 	if ev.Purpose.Emergency() && ev.Part <= 1 && !w.told.has(&glass) {
-		w.pending = append(w.pending, emergency{alert: glass})
+		e := emergency{alert: glass, many: ev.Parts > 1}
+		for _, o := range ev.Objects {
+			switch {
+			case o.Patient == "" || o.Denied || slices.Contains(e.patients, o.Patient):
+			case len(e.patients) == maxPatients:
+				e.many = true
+			default:
+				e.patients = append(e.patients, o.Patient)
+			}
+		}
+		w.pending = append(w.pending, e)
 		if len(w.pending) > w.cfg.MaxPending {
 			w.keep(w.pending[0].alert)
 			w.pending = slices.Delete(w.pending, 0, 1)
@@ -220,16 +232,30 @@ func touches(ev *audit.Stored) bool {
 }
 
 // review takes emergency accesses off that somebody else has looked at: that
-// one, by its event, or all in a period that was signed off.
+// one, by its event, or all in a period that was signed off, or all under a
+// grant, by its holder, patient and time.
 func (w *Watcher) review(ev *audit.Stored) {
 	for i := range w.pending {
 		p := &w.pending[i]
 		by := ev.Actor.Tenant == p.alert.Tenant && ev.Actor.ID != "" && ev.Actor.ID != p.alert.Actor.ID
 		one := ev.About == p.alert.Event
 		all := ev.Type == audit.Reviewed && !ev.Until.IsZero() && !p.alert.Time.Before(ev.Since) && p.alert.Time.Before(ev.Until)
-		p.reviewed = p.reviewed || by && (one || all)
+		p.reviewed = p.reviewed || by && (one || all) || by && p.granted(ev)
 	}
 	w.pending = slices.DeleteFunc(w.pending, func(p emergency) bool { return p.reviewed })
+}
+
+// granted takes the patients off whose grants ev is the review of, and reports
+// whether none is left.
+func (p *emergency) granted(ev *audit.Stored) bool {
+	if ev.Type != audit.GrantReviewed || ev.Outcome != audit.Success || ev.Reason == audit.ReasonEscalated || ev.User != p.alert.Actor.ID ||
+		p.alert.Time.Before(ev.Since) || p.alert.Time.After(ev.Until) || len(p.patients) == 0 {
+		return false
+	}
+	p.patients = slices.DeleteFunc(p.patients, func(patient string) bool {
+		return slices.ContainsFunc(ev.Objects, func(o audit.Object) bool { return o.Patient == patient })
+	})
+	return len(p.patients) == 0 && !p.many
 }
 
 // overdue returns the emergency accesses that nobody has reviewed in time.

@@ -13,7 +13,7 @@ import (
 )
 
 // grantsTx is where a context carries the transaction of a store of grants.
-type grantsTx struct{ db *gorm.DB }
+type grantsTx struct{ of *gorm.DB }
 
 // on returns the database for ctx: the open transaction of the store, or of who
 // asks, where ctx is that of one.

@@ -63,7 +63,7 @@ func TestReport(t *testing.T) {
 			t.Errorf("revision %d, pending %+v", r.Revision, r.Pending)
 		}
 		for _, role := range r.Roles {
-			if want := map[string]int{"nurse": 3, "charge-nurse": 2, "matron": 1, "security": 3, "approver": 3}[role.Name]; role.Holders != want {
+			if want := map[string]int{"aide": 3, "nurse": 3, "charge-nurse": 2, "matron": 1, "security": 3, "approver": 3}[role.Name]; role.Holders != want {
 				t.Errorf("%s has %d holders, want %d", role.Name, role.Holders, want)
 			}
 		}

@@ -326,6 +326,8 @@ func TestAProcessThatIsKilled(t *testing.T) {
 				}
 				_, alive = dying.try(t, "approve %s", g.ID)
 			}
+			_ = dying.in.Close()
+			_ = dying.cmd.Wait() // its journal is free
 			all, err := store.List(t.Context(), grant.Query{Tenant: grantTenant, Holder: user})
 			if err != nil || len(all) > 1 || what == "approve" && len(all) != 1 || alive && len(all) != 1 {
 				t.Fatalf("%s, killed after %d: %d grants, %v", what, n, len(all), err)

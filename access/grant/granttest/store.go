@@ -424,6 +424,30 @@ func TestStore(t *testing.T, open func(t *testing.T) grant.Store) {
 		}
 	})
 
+	t.Run("steps that are settled at once", func(t *testing.T) {
+		s := open(t)
+		for i := range 5 {
+			g := aGrant(fmt.Sprint("u-", i))
+			g.State, g.From, g.Until = grant.Approved, day, day.Add(time.Hour)
+			for range 3 {
+				g.Steps = append(g.Steps, grant.Step{Act: grant.ActApprove, By: somebody("u-officer", "officer"), At: day, Owed: day})
+			}
+			g = create(t, s, g)
+			var wg sync.WaitGroup
+			for n := range g.Steps {
+				wg.Go(func() {
+					if err := s.Settle(t.Context(), Tenant, g.ID, n); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			if got := read(t, s, g); got.State != grant.Active || got.Version != 2 {
+				t.Errorf("all of it is on record, and it is %s, version %d", got.State, got.Version)
+			}
+		}
+	})
+
 	t.Run("live is what is in force", func(t *testing.T) {
 		s := open(t)
 		g := active(t, s, "u-1", nil)

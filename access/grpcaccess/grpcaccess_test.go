@@ -191,6 +191,23 @@ func TestTheMethodSaysThePurpose(t *testing.T) {
 	}
 }
 
+// The server ends the context of a call, too: here it goes on.
+func TestScopeEndsWithTheHandler(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for name, end := range map[string]func(){"returns": func() {}, "panics": func() { panic("x") }} {
+		var scope *access.Scope
+		w.guard.Unary()(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/clinic.Charts/Get"}, func(ctx context.Context, _ any) (any, error) {
+			scope, _ = access.From(ctx)
+			end()
+			return nil, nil
+		})
+		if scope == nil || !scope.Ended() {
+			t.Errorf("the scope outlives a handler that %s", name)
+		}
+	}
+}
+
 // A name that a lenient server would route, asked of the interceptor itself.
 func TestNamesThatAreNotMapped(t *testing.T) {
 	t.Parallel()

@@ -217,7 +217,9 @@ func testBounds(t *testing.T, st directive.Store) {
 	until := start().Add(time.Hour)
 	d, open, void, empty := Restriction("d-1", "t-1", "p-1"), Restriction("d-2", "t-1", "p-2"), Restriction("d-3", "t-1", "p-3"), Restriction("d-4", "t-1", "p-4")
 	d.Until, void.Void, empty.Until = until, true, start()
-	add(t, st, d, open, void, empty)
+	elsewhere := open
+	elsewhere.Tenant = "t-2"
+	add(t, st, d, open, void, empty, elsewhere)
 	for _, at := range []time.Time{start(), until} {
 		for _, by := range []time.Duration{-time.Microsecond, 0, time.Microsecond} {
 			q := ask("t-1")

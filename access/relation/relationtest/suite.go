@@ -236,7 +236,9 @@ func testBounds(t *testing.T, st relation.Store) {
 	void.Kind, void.Void = relation.Attending, true
 	empty := Relation("r-4", "t-1", "p-4", "u-1")
 	empty.Kind, empty.Until = relation.Attending, from
-	add(t, st, r, open, void, empty)
+	elsewhere := open
+	elsewhere.Tenant = "t-2"
+	add(t, st, r, open, void, empty, elsewhere)
 	day := 24 * time.Hour
 	for _, w := range []relation.Window{{}, {Before: day}, {After: day}, {Before: day, After: 2 * day}} {
 		for _, at := range []time.Time{from.Add(-w.Before), until.Add(w.After), from.Add(w.After), from, until} {

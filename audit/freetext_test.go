@@ -90,7 +90,7 @@ func full() audit.Event {
 }
 
 func principal() access.Principal {
-	return access.Principal{ID: "u-17", Tenant: "t-1", Kind: access.Human, Roles: []string{"nurse"}, Session: "s-1",
+	return access.Principal{ID: "u-17", Tenant: "t-1", Kind: access.Human, Roles: []string{"nurse"}, Purposes: []access.Purpose{access.Treatment}, Session: "s-1",
 		OnBehalf: "u-3", OnBehalfKind: access.Human, Assurance: 2, AuthTime: time.Unix(3, 0), Addr: netip.MustParseAddr("192.0.2.7")}
 }
 

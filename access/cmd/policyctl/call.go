@@ -21,6 +21,7 @@ type call struct {
 	flags          *flag.FlagSet // a command adds its own, then calls parse
 	asJSON         bool          // --json; every command has it
 	model, rows    string        // -model and -policy
+	roles          bool          // -roles, and where there is no -model
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	args           []string
@@ -32,6 +33,7 @@ func newCall(name string, args []string, stdin io.Reader, stdout, stderr io.Writ
 	c.flags.BoolVar(&c.asJSON, "json", false, "")
 	c.flags.StringVar(&c.model, "model", "", "")
 	c.flags.StringVar(&c.rows, "policy", "", "")
+	c.flags.BoolVar(&c.roles, "roles", false, "")
 	return c
 }
 
@@ -62,15 +64,15 @@ func (c *call) parse() (rest []string, err error) {
 		args = left[1:]
 	}
 	if c.rows == "" {
-		return nil, usagef("-policy is missing")
+		return nil, usagef("-policy FILE is missing: the rows of the policy, as CSV")
 	}
+	c.roles = c.roles || c.model == ""
 	return rest, nil
 }
 
-// config reads the files of a policy. An empty model is that of package rbac,
-// whose policies are asked by roles.
-func config(model, rows string) (policy.Config, error) {
-	cfg := policy.Config{Model: rbac.DefaultModel, AskedByRole: model == ""}
+// config reads the files of a policy. An empty model is that of package rbac.
+func config(model, rows string, roles bool) (policy.Config, error) {
+	cfg := policy.Config{Model: rbac.DefaultModel, AskedByRole: roles}
 	if model != "" {
 		text, err := os.ReadFile(model)
 		if err != nil {
@@ -87,6 +89,14 @@ func config(model, rows string) (policy.Config, error) {
 		return cfg, fmt.Errorf("%s: %w", rows, err)
 	}
 	return cfg, nil
+}
+
+// unread adds to what is wrong with a policy that no model was named for it.
+func (c *call) unread(err error) error {
+	if refused := (*policy.RefusedError)(nil); err != nil && c.model == "" && !errors.As(err, &refused) {
+		return fmt.Errorf("%w (read by the default model of package rbac, p = sub, dom, obj, act, pur, eft: name yours with -model)", err)
+	}
+	return err
 }
 
 // print writes v as indented JSON.

@@ -16,7 +16,7 @@ const diffManual = `NAME
 
 SYNOPSIS
     policyctl diff [-model FILE] -policy OLD [-to-model FILE] -to NEW
-        [-values FIELD=VALUE,...]... [-requests FILE] [--json]
+        [-roles] [-values FIELD=VALUE,...]... [-requests FILE] [--json]
 
 DESCRIPTION
     diff compares two policies by what they allow, not by their text. It lists
@@ -87,14 +87,14 @@ func runDiff(c *call) (int, error) {
 	case len(args) > 0:
 		return 0, usagef("it takes no argument %q", args[0])
 	case to == "":
-		return 0, usagef("-to is missing")
+		return 0, usagef("-to FILE is missing: the rows of the new policy, as CSV")
 	}
 	if toModel == "" {
 		toModel = c.model
 	}
 	var out []changed
-	if c.model == "" && toModel == "" && requests == "" {
-		out, err = diffRoles(c.rows, to, values)
+	if c.roles && requests == "" {
+		out, err = diffRoles([2]string{c.model, toModel}, [2]string{c.rows, to}, values)
 	} else {
 		out, err = c.diffRows(toModel, to, requests, values)
 	}
@@ -118,7 +118,7 @@ func runDiff(c *call) (int, error) {
 func (c *call) diffRows(toModel, to, requests string, values valuesFlag) ([]changed, error) {
 	var both [2]*policy.Policy
 	for i, files := range [][2]string{{c.model, c.rows}, {toModel, to}} {
-		cfg, err := config(files[0], files[1])
+		cfg, err := config(files[0], files[1], c.roles)
 		if err != nil {
 			return nil, err
 		}
@@ -163,14 +163,18 @@ func (c *call) diffRows(toModel, to, requests string, values valuesFlag) ([]chan
 }
 
 // diffRoles compares two policies of package rbac.
-func diffRoles(old, new string, values valuesFlag) ([]changed, error) {
+func diffRoles(models, files [2]string, values valuesFlag) ([]changed, error) {
 	var both [2]*rbac.Engine
-	for i, file := range []string{old, new} {
-		text, err := os.ReadFile(file)
+	for i, file := range files {
+		var model []byte
+		rows, err := os.ReadFile(file)
+		if err == nil && models[i] != "" {
+			model, err = os.ReadFile(models[i])
+		}
 		if err != nil {
 			return nil, err
 		}
-		if both[i], err = rbac.New(rbac.Config{Policy: string(text)}); err != nil {
+		if both[i], err = rbac.New(rbac.Config{Model: string(model), Policy: string(rows)}); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 	}

@@ -18,7 +18,7 @@ const evalManual = `NAME
     policyctl eval - decide requests
 
 SYNOPSIS
-    policyctl eval [-model FILE] -policy FILE [-as-casbin] [REQUESTS]
+    policyctl eval [-model FILE] -policy FILE [-roles] [-as-casbin] [REQUESTS]
 
 DESCRIPTION
     eval reads requests from the file REQUESTS, or from standard input: a line
@@ -76,7 +76,7 @@ func runEval(c *call) (code int, err error) {
 	case len(args) > 1:
 		return 0, usagef("it takes one file of requests")
 	}
-	cfg, err := config(c.model, c.rows)
+	cfg, err := config(c.model, c.rows, c.roles)
 	if err != nil {
 		return 0, err
 	}
@@ -84,7 +84,7 @@ func runEval(c *call) (code int, err error) {
 	p, err := policy.Compile(cfg)
 	var refused *policy.RefusedError
 	if err != nil && !errors.As(err, &refused) {
-		return 0, err
+		return 0, c.unread(err)
 	}
 	if refused != nil {
 		code = exitFound

@@ -13,7 +13,7 @@ const explainManual = `NAME
     policyctl explain - say why a request is allowed or denied
 
 SYNOPSIS
-    policyctl explain [-model FILE] -policy FILE [--json] FIELD...
+    policyctl explain [-model FILE] -policy FILE [-roles] [--json] FIELD...
 
 DESCRIPTION
     explain decides one request, given field by field in the order of the
@@ -44,13 +44,13 @@ func runExplain(c *call) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	cfg, err := config(c.model, c.rows)
+	cfg, err := config(c.model, c.rows, c.roles)
 	if err != nil {
 		return 0, err
 	}
 	p, err := policy.Compile(cfg)
 	if err != nil {
-		return 0, err
+		return 0, c.unread(err)
 	}
 	m, err := policy.ReadModel(cfg.Model)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/part164/part164/access/policy"
 	"github.com/part164/part164/access/rbac"
@@ -15,7 +16,7 @@ const lintManual = `NAME
     policyctl lint - point at what is wrong with a policy
 
 SYNOPSIS
-    policyctl lint [-model FILE] -policy FILE [--json]
+    policyctl lint [-model FILE] -policy FILE [-roles] [--json]
 
 DESCRIPTION
     lint names what part164 refuses of a policy, because Casbin would take it
@@ -35,6 +36,7 @@ EXIT STATUS
 
 EXAMPLES
     policyctl lint -model model.conf -policy policy.csv
+    policyctl lint -roles -model model.conf -policy policy.csv
 `
 
 func lintCommand() command {
@@ -55,16 +57,16 @@ func runLint(c *call) (int, error) {
 	case len(args) > 0:
 		return 0, usagef("it takes no argument %q", args[0])
 	}
-	cfg, err := config(c.model, c.rows)
+	cfg, err := config(c.model, c.rows, c.roles)
 	if err != nil {
 		return 0, err
 	}
 	found, err := policy.Lint(cfg)
-	if c.model == "" && err == nil {
-		found, err = lintRoles(c.rows)
+	if c.roles && err == nil {
+		found, err = lintRoles(cfg.Model, c.rows)
 	}
 	if err != nil {
-		return 0, err
+		return 0, c.unread(err)
 	}
 	var plan policy.Plan
 	if p, err := policy.Compile(cfg); err == nil {
@@ -85,7 +87,7 @@ func runLint(c *call) (int, error) {
 		case "":
 			fmt.Fprintln(c.stdout, "refused: it would not be loaded")
 		case policy.Compiled:
-			fmt.Fprintln(c.stdout, plain(fmt.Sprintf("compiled: %d rules, %d links; looks up %q, tries %q", plan.Rules, plan.Links, plan.Index, plan.Residual)))
+			fmt.Fprintln(c.stdout, plain(compiled(plan)))
 		default:
 			fmt.Fprintln(c.stdout, plain("decided by Casbin, which tries every row: "+plan.Why))
 		}
@@ -96,14 +98,23 @@ func runLint(c *call) (int, error) {
 	return exitOK, err
 }
 
+// compiled says how a compiled policy is decided.
+func compiled(plan policy.Plan) string {
+	out := fmt.Sprintf("compiled: %d rules, %d links; rows are found by %s", plan.Rules, plan.Links, strings.Join(plan.Index, ", "))
+	if len(plan.Residual) > 0 {
+		out += "; of those found is tried " + strings.Join(plan.Residual, ", ")
+	}
+	return out
+}
+
 // lintRoles looks at a policy of package rbac, and takes what that refuses for a
 // finding.
-func lintRoles(rows string) ([]policy.Finding, error) {
+func lintRoles(model, rows string) ([]policy.Finding, error) {
 	text, err := os.ReadFile(rows)
 	if err != nil {
 		return nil, err
 	}
-	found, err := rbac.Lint(rbac.Config{Policy: string(text)})
+	found, err := rbac.Lint(rbac.Config{Model: model, Policy: string(text)})
 	if err != nil {
 		if cause := errors.Unwrap(err); cause != nil {
 			err = cause

@@ -53,10 +53,12 @@ EXIT STATUS
 // filesManual describes the options that name a policy.
 const filesManual = `    -model FILE
         The model.conf of the policy. Without it the policy is one of package
-        rbac with its default model, and roles ask: a request's subject is a
-        role, such as r:nurse.
+        rbac with its default model, and -roles is meant.
     -policy FILE
         The rows of the policy, as CSV. Required.
+    -roles
+        The policy is one of package rbac: roles ask, so that a request's
+        subject is a role, such as r:nurse, and users stand elsewhere.
 `
 
 const jsonManual = `    --json

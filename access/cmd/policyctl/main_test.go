@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -163,7 +164,7 @@ func TestEvalListsRefusals(t *testing.T) {
 func TestLint(t *testing.T) {
 	t.Parallel()
 	good := files(t, "", "p, r:nurse, *, patient, read, TREAT, allow\n")
-	if code, out, errs := ctl(t, "", append([]string{"lint"}, good...)...); code != exitOK || !strings.HasPrefix(out, "compiled: 1 rules, 0 links; looks up ") || errs != "" {
+	if code, out, errs := ctl(t, "", append([]string{"lint"}, good...)...); code != exitOK || !strings.HasPrefix(out, "compiled: 1 rules, 0 links; rows are found by ") || errs != "" {
 		t.Errorf("exit %d\n%s%s", code, out, errs)
 	}
 	for name, tt := range map[string]struct {
@@ -250,6 +251,32 @@ func TestExplain(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &v); err != nil || code != want.code || v.Allow != (code == exitOK) {
 			t.Errorf("%s: exit %d, %v\n%s", request, code, err, out)
 		}
+	}
+}
+
+// With -roles a policy with a model of its own is one of package rbac, as it is
+// without -model: roles ask, and it is loaded as rbac loads it.
+func TestRolesAsk(t *testing.T) {
+	t.Parallel()
+	tenants := strings.NewReplacer("sub, obj, act", "sub, dom, obj, act, pur", "g = _, _", "g = _, _, _",
+		"g(r.sub, p.sub)", "g(r.sub, p.sub, r.dom) && r.dom == p.dom && r.pur == p.pur").Replace(rbacModel)
+	policy := files(t, tenants, "p, r:nurse, elm, patient, read, TREAT\ng, r:charge, r:nurse, elm\n")
+	if code, out, errs := ctl(t, "", append([]string{"lint", "-roles"}, policy...)...); code != exitOK || !strings.HasPrefix(out, "compiled: 1 rules, 1 links") || errs != "" {
+		t.Errorf("lint: exit %d\n%s%s", code, out, errs)
+	}
+	if code, out, _ := ctl(t, "", append([]string{"lint"}, policy...)...); code != exitFound || !strings.Contains(out, ": names: ") {
+		t.Errorf("lint, where users ask: exit %d\n%s", code, out)
+	}
+	ask := []string{"r:charge", "elm", "patient", "read", "TREAT"}
+	if code, out, errs := ctl(t, "", slices.Concat([]string{"explain", "-roles"}, policy, ask)...); code != exitOK || !strings.HasPrefix(out, "allowed by line 1: ") {
+		t.Errorf("explain: exit %d\n%s%s", code, out, errs)
+	}
+	to := files(t, "", "p, r:nurse, elm, patient, read, HPAYMT\n")[1]
+	if code, out, errs := ctl(t, "", slices.Concat([]string{"diff", "-roles", "-to", to}, policy)...); code != exitFound || !strings.Contains(out, "- charge may read patient for TREAT") {
+		t.Errorf("diff: exit %d\n%s%s", code, out, errs)
+	}
+	if code, _, errs := ctl(t, "", "lint", "-policy", to); code != exitCannotRun || !strings.Contains(errs, "name yours with -model") {
+		t.Errorf("without the model: exit %d, %q", code, errs)
 	}
 }
 

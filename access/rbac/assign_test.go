@@ -106,6 +106,44 @@ func TestRevisionIsThatOfTheScope(t *testing.T) {
 	}
 }
 
+// TestUsersOfACSV: with Assigned the rows of users in a policy.csv are
+// assignments, in their tenant and no other.
+func TestUsersOfACSV(t *testing.T) {
+	t.Parallel()
+	const rules = "p, r:nurse, *, patient, read, TREAT, allow\n"
+	e, err := rbac.New(rbac.Config{Policy: rules + "g, u:u-1, r:nurse, t-1\n", Assigned: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for who, want := range map[[2]string]access.Code{{"t-1", "u-1"}: access.AllowRule, {"t-2", "u-1"}: access.DenyNoRule, {"t-1", "u-2"}: access.DenyNoRule} {
+		ctx := access.With(t.Context(), access.Principal{ID: who[1], Tenant: who[0], Kind: access.Human}, access.Treatment)
+		d, err := e.Check(ctx, access.Request{Action: access.Read, Resources: []access.Resource{{Type: "patient", Tenant: who[0]}}})
+		if err != nil || d.Verdicts[0].Code != want {
+			t.Errorf("%v: %+v, %v, want %s", who, d.Verdicts, err, want)
+		}
+	}
+	for row, why := range map[string]string{
+		"g, u:u-1, r:nurse":           "one tenant",
+		"g, u:u-1, nurse, t-1":        "role has no r: prefix",
+		"g, u:, r:nurse, t-1":         "User is empty",
+		"g, u:u-1, r:nurse, *":        "Tenant has",
+		"g, u:jane@x.org, r:n, t-1":   "User looks like",
+		"g, u:u-1, r:nurse, t-1, t-2": "one tenant",
+	} {
+		if _, err := rbac.New(rbac.Config{Policy: rules + row, Assigned: true}); err == nil || !strings.Contains(err.Error(), "Config.Policy line 2: ") || !strings.Contains(err.Error(), why) {
+			t.Errorf("%s: %v, want %q", row, err, why)
+		}
+	}
+	if _, err := rbac.New(rbac.Config{Policy: rules + "g, u:u-1, r:nurse, t-1"}); err == nil || !strings.Contains(err.Error(), "Config.Policy line 2: a user has a role here: set Config.Assigned") {
+		t.Error(err)
+	}
+	// Lint knows who holds what.
+	found, err := rbac.Lint(rbac.Config{Policy: rules + "g, u:u-1, r:nurse, t-1\n", Assigned: true})
+	if err != nil || len(found) > 0 {
+		t.Error(found, err)
+	}
+}
+
 func TestBadAssignments(t *testing.T) {
 	t.Parallel()
 	good := rbac.Assignment{Tenant: "t-1", User: "u-1", Role: "nurse"}

@@ -22,7 +22,7 @@ type Config struct {
 	Model  string // Casbin model.conf; empty means DefaultModel
 	Rules  []Rule // rows as Go values
 	Links  []Link // role inheritance as Go values
-	Policy string // rows as Casbin CSV: p and g lines
+	Policy string // rows as Casbin CSV: p and g lines; with Assigned also those of users: g, u:u-17, r:nurse, clinic-7
 
 	// Assigned says that users have the roles that Assignments give them, and
 	// no others. Where Principal.Roles names any, the principal acts in those of
@@ -115,7 +115,7 @@ func load(cfg Config) (*version, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	l, rows, err := read(cfg)
+	l, rows, err := read(&cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -143,8 +143,9 @@ func load(cfg Config) (*version, error) {
 	return v, nil
 }
 
-// read returns the rows of cfg, each once.
-func read(cfg Config) (language, []policy.Row, error) {
+// read returns the rows of cfg, each once, and adds those of users to its
+// Assignments.
+func read(cfg *Config) (language, []policy.Row, error) {
 	m, err := policy.ReadModel(cfg.Model)
 	if err != nil {
 		return language{}, nil, fmt.Errorf("Config.Model: %w", err)
@@ -158,6 +159,9 @@ func read(cfg Config) (language, []policy.Row, error) {
 		return l, nil, err
 	}
 	more, err := csvRows(cfg.Policy)
+	if err == nil {
+		more, err = cfg.takeUsers(more)
+	}
 	if err != nil {
 		return l, nil, err
 	}

@@ -25,7 +25,7 @@ func Lint(cfg Config) ([]policy.Finding, error) {
 	if cfg.Model == "" {
 		cfg.Model = DefaultModel
 	}
-	l, rows, err := read(cfg)
+	l, rows, err := read(&cfg)
 	if err != nil {
 		return nil, fmt.Errorf("rbac: lint: %w", err)
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strings"
@@ -174,7 +175,11 @@ func diffRoles(models, files [2]string, values valuesFlag) ([]changed, error) {
 		if err != nil {
 			return nil, err
 		}
-		if both[i], err = rbac.New(rbac.Config{Model: string(model), Policy: string(rows)}); err != nil {
+		read, err := policy.ReadCSV(bytes.NewReader(rows))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		if both[i], err = rbac.New(rbac.Config{Model: string(model), Policy: string(rows), Assigned: hasUsers(read)}); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 	}

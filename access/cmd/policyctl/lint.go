@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/part164/part164/access/policy"
@@ -63,7 +64,7 @@ func runLint(c *call) (int, error) {
 	}
 	found, err := policy.Lint(cfg)
 	if c.roles && err == nil {
-		found, err = lintRoles(cfg.Model, c.rows)
+		found, err = lintRoles(cfg, c.rows)
 	}
 	if err != nil {
 		return 0, c.unread(err)
@@ -109,12 +110,12 @@ func compiled(plan policy.Plan) string {
 
 // lintRoles looks at a policy of package rbac, and takes what that refuses for a
 // finding.
-func lintRoles(model, rows string) ([]policy.Finding, error) {
+func lintRoles(cfg policy.Config, rows string) ([]policy.Finding, error) {
 	text, err := os.ReadFile(rows)
 	if err != nil {
 		return nil, err
 	}
-	found, err := rbac.Lint(rbac.Config{Model: model, Policy: string(text)})
+	found, err := rbac.Lint(rbac.Config{Model: cfg.Model, Policy: string(text), Assigned: hasUsers(cfg.Rows)})
 	if err != nil {
 		if cause := errors.Unwrap(err); cause != nil {
 			err = cause
@@ -122,4 +123,11 @@ func lintRoles(model, rows string) ([]policy.Finding, error) {
 		found = append(found, policy.Finding{Kind: "role", Where: "policy", Why: err.Error()})
 	}
 	return found, nil
+}
+
+// hasUsers reports whether rows of package rbac say who has which role.
+func hasUsers(rows []policy.Row) bool {
+	return slices.ContainsFunc(rows, func(r policy.Row) bool {
+		return r.Fields[0] == "g" && len(r.Fields) > 1 && strings.HasPrefix(r.Fields[1], "u:")
+	})
 }

@@ -260,11 +260,12 @@ func TestRolesAsk(t *testing.T) {
 	t.Parallel()
 	tenants := strings.NewReplacer("sub, obj, act", "sub, dom, obj, act, pur", "g = _, _", "g = _, _, _",
 		"g(r.sub, p.sub)", "g(r.sub, p.sub, r.dom) && r.dom == p.dom && r.pur == p.pur").Replace(rbacModel)
-	policy := files(t, tenants, "p, r:nurse, elm, patient, read, TREAT\ng, r:charge, r:nurse, elm\n")
-	if code, out, errs := ctl(t, "", append([]string{"lint", "-roles"}, policy...)...); code != exitOK || !strings.HasPrefix(out, "compiled: 1 rules, 1 links") || errs != "" {
+	policy := files(t, tenants, "p, r:nurse, elm, patient, read, TREAT\ng, r:charge, r:nurse, elm\ng, u:u-1, r:charge, elm\n")
+	if code, out, errs := ctl(t, "", append([]string{"lint", "-roles"}, policy...)...); code != exitOK || !strings.HasPrefix(out, "compiled: 1 rules, 2 links") || errs != "" {
 		t.Errorf("lint: exit %d\n%s%s", code, out, errs)
 	}
-	if code, out, _ := ctl(t, "", append([]string{"lint"}, policy...)...); code != exitFound || !strings.Contains(out, ": names: ") {
+	byUsers := files(t, tenants, "p, r:nurse, elm, patient, read, TREAT\ng, r:charge, r:nurse, elm\n")
+	if code, out, _ := ctl(t, "", append([]string{"lint"}, byUsers...)...); code != exitFound || !strings.Contains(out, ": names: ") {
 		t.Errorf("lint, where users ask: exit %d\n%s", code, out)
 	}
 	ask := []string{"r:charge", "elm", "patient", "read", "TREAT"}

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"gorm.io/gorm"
+
+	"github.com/part164/part164/storage/internal/again"
 )
 
 // A databaseError stands for the answer of a database server, whose own text
@@ -66,7 +68,7 @@ func (p *plugin) clean(op, table string, err error) error {
 	switch {
 	case state == stalePlan:
 		out.text += ": if the table's columns have just changed, do the transaction again"
-	case state == serializationFailure, state == deadlockDetected:
+	case again.InTheWay(out):
 		out.text += ": another transaction was in its way: do the transaction again"
 	case state == "42703", state == "42P01", state == "42883", state == "42S22", state == "42S02": // names of columns, tables and functions only
 		out.text = cause.Error()
@@ -78,14 +80,6 @@ func (p *plugin) clean(op, table string, err error) error {
 	}
 	return out
 }
-
-// Classes of ISO/IEC 9075 and PostgreSQL for a transaction that was rolled back
-// in favour of another, as the victim of a deadlock for instance. MariaDB has
-// the first for its deadlocks (error 1213).
-const (
-	serializationFailure = "40001"
-	deadlockDetected     = "40P01"
-)
 
 // stalePlan is feature_not_supported, with which PostgreSQL refuses a kept plan
 // whose result would have other columns than before.

@@ -17,6 +17,7 @@ import (
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/minimize"
+	"github.com/part164/part164/storage/internal/again"
 )
 
 // A jobBatch is one transaction of a job.
@@ -49,7 +50,7 @@ func (j *jobRun) batch(next jobRow, f func(*jobBatch) error) error {
 		if err = j.ctx.Err(); err != nil {
 			return err
 		}
-		if err = again(j.ctx, func() error { return j.tryBatch(next, f) }); err == nil {
+		if err = again.Do(j.ctx, func() error { return j.tryBatch(next, f) }); err == nil {
 			return nil
 		}
 		if errors.Is(err, ErrJobRunning) || errors.Is(err, access.ErrDenied) || errors.Is(err, audit.ErrUnavailable) || errors.Is(err, errUnknown) || try == jobTries-1 {

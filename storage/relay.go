@@ -13,6 +13,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/part164/part164/audit"
+	"github.com/part164/part164/storage/internal/again"
 )
 
 // A relay moves outbox rows into the trail: append, wait until it is durable,
@@ -111,7 +112,7 @@ func (r *relay) settle(ctx context.Context, trail audit.Trail) (committed int, e
 		if len(refused) > 0 {
 			r.plugin.cfg.Log.Error("outbox rows refused: this trail never issued them, or they were rolled back", zap.Int("rows", len(refused)))
 		}
-		err = again(ctx, func() error {
+		err = again.Do(ctx, func() error {
 			return r.plugin.own(ctx, conn).Where("attempt IN ?", ids).Delete(&outboxRow{}).Error
 		})
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/storage/internal/again"
 )
 
 // firstKeys makes the keys of a tenant that has none in a transaction of their
@@ -27,7 +28,7 @@ func (c *pool) firstKeys(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	if again(ctx, func() error { return c.makeFirstKeys(ctx, tenant) }) == nil {
+	if again.Do(ctx, func() error { return c.makeFirstKeys(ctx, tenant) }) == nil {
 		c.tenants.Store(tenant, nil)
 	}
 }

@@ -5,6 +5,8 @@ package accessstore_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,7 +65,11 @@ func TestDirectivesAreSets(t *testing.T) {
 	t.Parallel()
 	for name, record := range map[string]bool{"patients": false, "records": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			onEach(t, func(t *testing.T, open func(*testing.T) gorm.Dialector) {
+				if record && !strings.HasSuffix(t.Name(), "SQLite") && os.Getenv("PART164_TEST_LONG") != "1" {
+					t.Skip("the same SQL with another column: PART164_TEST_LONG=1 asks here too")
+				}
 				storagetest.TestSet(t, func(t *testing.T, a access.Authorizer, models ...any) storagetest.Sets {
 					db := storagetest.Open(t, open(t), func(cfg *storage.Config) { cfg.Access = a }, models...)
 					s := migrated(t, db.DB).Directives()

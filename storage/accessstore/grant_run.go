@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/part164/part164/storage"
+	"github.com/part164/part164/storage/internal/again"
 )
 
 // grantsTx is where a context carries the transaction of a store of grants.
@@ -27,7 +28,7 @@ func (s grants) on(ctx context.Context) *gorm.DB {
 // transaction runs f in a transaction, within the one of ctx where there is one.
 // f may run more than once. The context that f gets is that of the transaction.
 func (s grants) transaction(ctx context.Context, what string, f func(ctx context.Context, tx *gorm.DB) error) error {
-	return again(ctx, what, func() error {
+	return do(ctx, what, func() error {
 		return s.on(ctx).Transaction(func(tx *gorm.DB) error {
 			return f(storage.InTx(context.WithValue(ctx, grantsTx{s.db}, tx), tx), tx)
 		})
@@ -36,7 +37,7 @@ func (s grants) transaction(ctx context.Context, what string, f func(ctx context
 
 // exec runs one statement and reports whether it changed a row.
 func (s grants) exec(ctx context.Context, what string, f func(db *gorm.DB) *gorm.DB) (changed bool, err error) {
-	err = again(ctx, what, func() error {
+	err = do(ctx, what, func() error {
 		done := f(s.on(ctx))
 		changed = done.RowsAffected > 0
 		return done.Error
@@ -44,15 +45,9 @@ func (s grants) exec(ctx context.Context, what string, f func(db *gorm.DB) *gorm
 	return changed && err == nil, err
 }
 
-// again runs f until it is no deadlock's victim.
-func again(ctx context.Context, what string, f func() error) error {
-	err := f()
-	for range maxRetries {
-		if !inTheWay(err) || ctx.Err() != nil {
-			break
-		}
-		err = f()
-	}
+// do runs f until it is no deadlock's victim.
+func do(ctx context.Context, what string, f func() error) error {
+	err := again.Do(ctx, f)
 	var own *ownError
 	switch {
 	case err == nil:

@@ -4,42 +4,17 @@ package accessstore
 
 import (
 	"context"
-	"errors"
-	"strings"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
-)
 
-// maxRetries bounds how often a deadlock's victim tries again. Each time at
-// least one other statement went through.
-const maxRetries = 100
+	"github.com/part164/part164/storage/internal/again"
+)
 
 // transaction runs f in a transaction of its own, again where the database has
 // undone it in favour of another. f may run more than once.
 func (s *Store) transaction(ctx context.Context, f func(tx *gorm.DB) error) error {
-	err := quiet(s.db).WithContext(ctx).Transaction(f)
-	for range maxRetries {
-		if !inTheWay(err) || ctx.Err() != nil {
-			break
-		}
-		err = quiet(s.db).WithContext(ctx).Transaction(f)
-	}
-	return err
-}
-
-// inTheWay reports whether the database undid a transaction to resolve a
-// deadlock or a conflict: SQLSTATE 40001 and 40P01, which MariaDB's driver gives
-// in its text only.
-func inTheWay(err error) bool {
-	if err == nil {
-		return false
-	}
-	var state interface{ SQLState() string }
-	if errors.As(err, &state) {
-		return state.SQLState() == "40001" || state.SQLState() == "40P01"
-	}
-	return strings.Contains(err.Error(), "Error 1213 (40001)")
+	return again.Do(ctx, func() error { return quiet(s.db).WithContext(ctx).Transaction(f) })
 }
 
 // within is the condition that the ID in a column is that of a row of a table

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -14,6 +13,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/part164/part164/access/machine"
+	"github.com/part164/part164/storage/internal/again"
 )
 
 // Store is a machine.Store in a database. Make it with [New]; it is safe for
@@ -161,35 +161,11 @@ func (s *Store) CertificateRevoked(ctx context.Context, certs ...machine.Certifi
 	return n > 0, err
 }
 
-// maxRetries bounds how often a deadlock's victim tries again. Each time at least
-// one other statement went through.
-const maxRetries = 100
-
 // again runs f until it is no deadlock's victim.
 func (s *Store) again(ctx context.Context, what string, f func(db *gorm.DB) error) error {
-	err := f(s.db.WithContext(ctx))
-	for range maxRetries {
-		if !rolledBack(err) || ctx.Err() != nil {
-			break
-		}
-		err = f(s.db.WithContext(ctx))
-	}
+	err := again.Do(ctx, func() error { return f(s.db.WithContext(ctx)) })
 	if err == nil || errors.Is(err, machine.ErrNotFound) || errors.Is(err, machine.ErrExists) {
 		return err
 	}
 	return fmt.Errorf("machinestore: %s: %w", what, err)
-}
-
-// rolledBack reports whether the database undid a statement to resolve a deadlock
-// or a conflict, so that it can run again: SQLSTATE 40001 and 40P01, which
-// MariaDB's driver gives in its text only.
-func rolledBack(err error) bool {
-	if err == nil {
-		return false
-	}
-	var state interface{ SQLState() string }
-	if errors.As(err, &state) {
-		return state.SQLState() == "40001" || state.SQLState() == "40P01"
-	}
-	return strings.Contains(err.Error(), "Error 1213 (40001)")
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/part164/part164/access/rbac"
 	"github.com/part164/part164/audit"
+	"github.com/part164/part164/storage/internal/again"
 )
 
 // poll keeps the policy up to date until ctx ends.
@@ -163,7 +164,7 @@ func (s *Store) put(next *state, compiled *rbac.Engine) error {
 func (s *Store) load(ctx context.Context, db *gorm.DB, before *state) (next *state, err error) {
 	// One connection, and no lock: SQLite's write lock neither.
 	opts := &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
-	err = again(ctx, func() error {
+	err = again.Do(ctx, func() error {
 		return db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 			next, err = s.read(tx, before)
 			return err

@@ -16,6 +16,7 @@ import (
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/report/document"
+	"github.com/part164/part164/storage/internal/again"
 )
 
 // A Report lists who holds which role, by which link, since when and by whose
@@ -86,7 +87,7 @@ func (s *Store) Report(ctx context.Context) (*Report, error) {
 	if s.isOperator(r.Tenant) {
 		r.Tenant = ""
 	}
-	err = again(ctx, func() error {
+	err = again.Do(ctx, func() error {
 		return db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return r.read(s, tx) }, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
+	"github.com/part164/part164/storage/internal/again"
 )
 
 // The kinds of findings.
@@ -77,7 +78,7 @@ func (s *Store) Verify(ctx context.Context, trails ...audit.History) (*Verificat
 		return nil, err
 	}
 	var v *verifying
-	err = again(ctx, func() error {
+	err = again.Do(ctx, func() error {
 		v = &verifying{store: s, Verification: Verification{Trails: len(trails)}, digests: make(map[uint64]string)}
 		return db.WithContext(ctx).Transaction(v.tables, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	})

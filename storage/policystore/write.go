@@ -5,7 +5,6 @@ package policystore
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 
 	"gorm.io/gorm"
@@ -15,6 +14,7 @@ import (
 	"github.com/part164/part164/access/rbac"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/storage"
+	"github.com/part164/part164/storage/internal/again"
 )
 
 // A writing is one change on its way into the database.
@@ -33,18 +33,21 @@ type writing struct {
 	unrecorded *error // where set, a change that cannot be recorded is made all the same, and why is kept here
 }
 
-// errMoved says that somebody else has changed the policy in between.
-var errMoved = errors.New("policystore: the policy has changed in between: try again")
+// movedError says that somebody else has changed the policy in between: what a
+// database calls a serialization failure.
+type movedError struct{}
+
+func (movedError) Error() string    { return "policystore: the policy has changed in between: try again" }
+func (movedError) SQLState() string { return again.SerializationFailure }
 
 // run makes the change: to the policy that the revision row names while it is
 // locked, so that of two changes at once the second is decided under the first
 // one's outcome.
 func (w *writing) run(ctx context.Context) (revision uint64, err error) {
-	for range maxRetries {
-		if revision, err = w.once(ctx); !errors.Is(err, errMoved) && !rolledBack(err) || ctx.Err() != nil {
-			break
-		}
-	}
+	err = again.Do(ctx, func() error {
+		revision, err = w.once(ctx)
+		return err
+	})
 	return revision, err
 }
 
@@ -130,7 +133,7 @@ func (s *Store) lock(tx *gorm.DB, base *state) error {
 		return err
 	}
 	if r.Revision != base.revision || string(r.Head) != headOf(base) {
-		return errMoved
+		return movedError{}
 	}
 	return nil
 }
@@ -240,7 +243,7 @@ func (s *Store) transaction(ctx context.Context, f func(tx *gorm.DB) error) erro
 	if err != nil {
 		return err
 	}
-	return again(ctx, func() error { return db.WithContext(ctx).Transaction(f) })
+	return again.Do(ctx, func() error { return db.WithContext(ctx).Transaction(f) })
 }
 
 func attempt(ctx context.Context, tx *gorm.DB, ev audit.Event) error {

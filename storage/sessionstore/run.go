@@ -6,16 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"gorm.io/gorm"
 
 	"github.com/part164/part164/session"
+	"github.com/part164/part164/storage/internal/again"
 )
-
-// maxRetries bounds how often a deadlock's victim tries again. Each time at
-// least one other statement went through.
-const maxRetries = 100
 
 // exec runs one statement and reports whether it changed a row.
 func (s *Store) exec(ctx context.Context, what string, f func(db *gorm.DB) *gorm.DB) (changed bool, err error) {
@@ -55,29 +51,12 @@ func some[T any](q *gorm.DB, limit int, what string) ([]T, error) {
 // again runs f until it is no deadlock's victim. Inside a transaction the
 // victim is the whole of it, and the transaction is what runs again.
 func (s *Store) again(ctx context.Context, what string, f func() error) error {
-	err := f()
-	for range maxRetries {
-		if s.inTx || !rolledBack(err) || ctx.Err() != nil {
-			break
-		}
-		err = f()
+	if s.inTx {
+		return f()
 	}
-	if err == nil || errors.Is(err, session.ErrNotFound) || s.inTx {
+	err := again.Do(ctx, f)
+	if err == nil || errors.Is(err, session.ErrNotFound) {
 		return err
 	}
 	return fmt.Errorf("sessionstore: %s: %w", what, err)
-}
-
-// rolledBack reports whether the database undid a statement to resolve a
-// deadlock or a conflict, so that it can run again: SQLSTATE 40001 and 40P01,
-// which MariaDB's driver gives in its text only.
-func rolledBack(err error) bool {
-	if err == nil {
-		return false
-	}
-	var state interface{ SQLState() string }
-	if errors.As(err, &state) {
-		return state.SQLState() == "40001" || state.SQLState() == "40P01"
-	}
-	return strings.Contains(err.Error(), "Error 1213 (40001)")
 }

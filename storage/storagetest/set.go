@@ -49,7 +49,7 @@ func TestSet(t *testing.T, open func(t *testing.T, a access.Authorizer, models .
 		t.Fatal(err)
 	}
 	b := &setBench{Sets: s, gate: gate, raw: raw, rnd: rand.New(rand.NewPCG(164, 522))}
-	worlds, many := 6, 1200
+	worlds, many := 2, 1200
 	if os.Getenv("PART164_TEST_LONG") == "1" {
 		worlds, many = 100, 5000
 	}

@@ -37,7 +37,7 @@ type index struct {
 
 // newIndex builds the index of rows.
 func newIndex(m *model, rows []Row, l *links) (*index, error) {
-	x := &index{rows: rows, spans: make(map[key]span), effect: m.effect}
+	x := &index{rows: rows, effect: m.effect}
 	linkedTerms, tried := x.choose(m)
 	for n := range x.terms {
 		x.symbols[n] = make(map[string]uint32)
@@ -47,7 +47,10 @@ func newIndex(m *model, rows []Row, l *links) (*index, error) {
 		x.roles[i] = x.links[i].of
 	}
 	x.eft = make([]byte, len(rows))
-	keys := make([]key, len(rows))
+	bucket := make([]uint32, len(rows)) // of each row
+	var keys []key                      // of each bucket, by their first rows
+	var sizes []uint32
+	number := make(map[key]uint32)
 	for i, row := range rows {
 		fields := row.Fields[1:]
 		switch {
@@ -56,26 +59,35 @@ func newIndex(m *model, rows []Row, l *links) (*index, error) {
 		case fields[m.eft] == "deny":
 			x.eft[i] = 'd'
 		}
-		var mask uint32
-		keys[i], mask = x.keyOf(row, internIn)
+		k, mask := x.keyOf(row, internIn)
 		if !slices.Contains(x.masks, mask) {
 			x.masks = append(x.masks, mask)
 		}
-		x.order = append(x.order, uint32(i))
-	}
-	slices.SortFunc(x.order, func(a, b uint32) int {
-		if c := slices.Compare(keys[a][:], keys[b][:]); c != 0 {
-			return c
-		}
-		return cmp.Or(cmp.Compare(x.firstRole(a), x.firstRole(b)), cmp.Compare(a, b))
-	})
-	for i, row := range x.order {
-		s, ok := x.spans[keys[row]]
+		n, ok := number[k]
 		if !ok {
-			s.from = uint32(i)
+			n = uint32(len(keys))
+			number[k], keys, sizes = n, append(keys, k), append(sizes, 0)
 		}
-		s.to = uint32(i) + 1
-		x.spans[keys[row]] = s
+		bucket[i] = n
+		sizes[n]++
+	}
+	x.spans = make(map[key]span, len(keys))
+	ends := make([]uint32, len(keys)) // of the part of each bucket that is filled
+	from := uint32(0)
+	for n, k := range keys {
+		x.spans[k], ends[n] = span{from: from, to: from + sizes[n]}, from
+		from += sizes[n]
+	}
+	x.order = make([]uint32, len(rows))
+	for i, n := range bucket {
+		x.order[ends[n]] = uint32(i)
+		ends[n]++
+	}
+	if len(x.links) > 0 {
+		role := x.roles[0]
+		for _, s := range x.spans {
+			slices.SortStableFunc(x.order[s.from:s.to], func(a, b uint32) int { return cmp.Compare(role[a], role[b]) })
+		}
 	}
 	for _, t := range tried {
 		r, err := newResidual(t, m, rows, l)
@@ -85,14 +97,6 @@ func newIndex(m *model, rows []Row, l *links) (*index, error) {
 		x.residual = append(x.residual, r)
 	}
 	return x, nil
-}
-
-// firstRole is the role of a row by which a bucket is sorted.
-func (x *index) firstRole(row uint32) uint32 {
-	if x.roles[0] == nil {
-		return 0
-	}
-	return x.roles[0][row]
 }
 
 // keyOf returns the key of a row, and which of its fields are open. intern

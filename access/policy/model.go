@@ -442,6 +442,9 @@ func isOperator(w string) bool {
 func (m *model) sort(rows []Row) (rules []Row, l *links, err error) {
 	l = &links{of: make(map[string][]Row)}
 	seen := make(map[string]int, len(rows))
+	rules = make([]Row, 0, len(rows))
+	var all strings.Builder // one piece of memory for all
+	all.Grow(length(rows, ","))
 	for i, r := range rows {
 		fail := func(format string, args ...any) error {
 			return fmt.Errorf("%s: the row "+format, append([]any{r.From}, args...)...)
@@ -460,7 +463,14 @@ func (m *model) sort(rows []Row) (rules []Row, l *links, err error) {
 		case link && fields < arity:
 			return nil, nil, fail("has %d fields after %s, the model's role_definition has %d", fields, key, arity)
 		}
-		joined := strings.Join(r.Fields, ",") // as Casbin joins them
+		from := all.Len()
+		for n, f := range r.Fields {
+			if n > 0 {
+				all.WriteByte(',') // as Casbin joins them
+			}
+			all.WriteString(f)
+		}
+		joined := all.String()[from:]
 		if first, ok := seen[joined]; ok {
 			if !slices.Equal(rows[first].Fields, r.Fields) {
 				l.same = append(l.same, Finding{"characters", r.From, "a field holds a comma, and Casbin takes the row for that of " + rows[first].From + ": take the comma out"})

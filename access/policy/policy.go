@@ -36,16 +36,41 @@ func (r Row) String() string {
 		return r.text
 	}
 	var b strings.Builder
+	r.write(&b)
+	return b.String()
+}
+
+func (r Row) write(b *strings.Builder) {
 	for i, f := range r.Fields {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		if strings.ContainsAny(f, ",\"\r\n") || strings.HasPrefix(f, "#") || strings.TrimSpace(f) != f {
+		if needsQuotes(f) {
 			f = `"` + strings.ReplaceAll(f, `"`, `""`) + `"`
 		}
 		b.WriteString(f)
 	}
-	return b.String()
+}
+
+func needsQuotes(field string) bool {
+	for i := range len(field) {
+		switch field[i] {
+		case ',', '"', '\r', '\n':
+			return true
+		}
+	}
+	return strings.HasPrefix(field, "#") || strings.TrimSpace(field) != field
+}
+
+// length is how many bytes the fields of rows have, each with a separator.
+func length(rows []Row, separator string) int {
+	n := 0
+	for _, r := range rows {
+		for _, f := range r.Fields {
+			n += len(f) + len(separator)
+		}
+	}
+	return n
 }
 
 // A By says who decided.
@@ -99,8 +124,12 @@ func Compile(cfg Config) (*Policy, error) {
 			p.roles = links.roles()
 		}
 	}
+	var texts strings.Builder // one piece of memory for all
+	texts.Grow(length(rules, ", "))
 	for i := range rules {
-		rules[i].text = rules[i].String()
+		from := texts.Len()
+		rules[i].write(&texts)
+		rules[i].text = texts.String()[from:]
 	}
 	if m.why == "" && !indexed(m) {
 		m.why = "no term of the matcher finds rows by a look-up: add one such as r.act == p.act with &&"

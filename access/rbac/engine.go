@@ -143,8 +143,8 @@ func load(cfg Config) (*version, error) {
 	return v, nil
 }
 
-// read returns the rows of cfg, each once, and adds those of users to its
-// Assignments.
+// read returns the rows of cfg, of which repeated ones count once, in
+// policy.Compile, and adds those of users to its Assignments.
 func read(cfg *Config) (language, []policy.Row, error) {
 	m, err := policy.ReadModel(cfg.Model)
 	if err != nil {
@@ -165,7 +165,7 @@ func read(cfg *Config) (language, []policy.Row, error) {
 	if err != nil {
 		return l, nil, err
 	}
-	rows = distinct(append(rows, more...))
+	rows = append(rows, more...)
 	if !l.allows(rows) {
 		return l, nil, errors.New("the policy has no row that allows anything: give Config.Rules or Config.Policy, such as rbac.StarterRules()")
 	}
@@ -185,19 +185,6 @@ func purposes(rows []policy.Row) []access.Purpose {
 		}
 		if !slices.Contains(out, p) {
 			out = append(out, p)
-		}
-	}
-	return out
-}
-
-// distinct drops repeated rows, as Casbin does.
-func distinct(rows []policy.Row) []policy.Row {
-	seen := make(map[string]bool)
-	out := rows[:0:0]
-	for _, r := range rows {
-		if s := r.String(); !seen[s] {
-			seen[s] = true
-			out = append(out, r)
 		}
 	}
 	return out

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/part164/part164/access"
@@ -34,9 +35,17 @@ type Link struct {
 
 // ruleRows writes rules and links as rows.
 func ruleRows(l language, rules []Rule, links []Link) ([]policy.Row, error) {
-	var rows []policy.Row
+	total := len(links)
+	for _, r := range rules {
+		total += len(r.Resources) * len(r.Actions) * len(r.Purposes)
+	}
+	rows := make([]policy.Row, 0, total)
+	role, typed := "", "r:" // of the rule before: rules mostly come by role
 	for i, r := range rules {
-		from := fmt.Sprintf("Config.Rules[%d]", i)
+		from := "Config.Rules[" + strconv.Itoa(i) + "]"
+		if r.Role != role {
+			role, typed = r.Role, "r:"+r.Role
+		}
 		if len(r.Resources) == 0 || len(r.Actions) == 0 || len(r.Purposes) == 0 {
 			return nil, fmt.Errorf("%s: Resources, Actions or Purposes is empty", from)
 		}
@@ -53,7 +62,7 @@ func ruleRows(l language, rules []Rule, links []Link) ([]policy.Row, error) {
 		for _, res := range r.Resources {
 			for _, act := range r.Actions {
 				for _, pur := range r.Purposes {
-					f := []string{"p", "r:" + r.Role, tenant, res, string(act), string(pur)}
+					f := append(make([]string, 0, 7), "p", typed, tenant, res, string(act), string(pur))
 					if l.hasEffect {
 						f = append(f, effect)
 					}

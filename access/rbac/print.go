@@ -4,8 +4,11 @@ package rbac
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/part164/part164/access/policy"
 )
 
 // String returns the policy in force as a table for people: one line for each
@@ -21,7 +24,7 @@ func (e *Engine) String() string {
 	for _, l := range p.table() {
 		fmt.Fprintln(w, strings.Join(l, "\t"))
 	}
-	for _, r := range p.rows {
+	for _, r := range distinct(p.rows) {
 		if r.Fields[0] == "g" {
 			in := "*"
 			if len(r.Fields) == 4 {
@@ -42,7 +45,7 @@ func (e *Engine) CSV() string {
 		return ""
 	}
 	var b strings.Builder
-	for _, r := range p.rows {
+	for _, r := range distinct(p.rows) {
 		fmt.Fprintln(&b, r)
 	}
 	return b.String()
@@ -52,7 +55,7 @@ func (e *Engine) CSV() string {
 // then those that differ in resource type.
 func (p *version) table() [][]string {
 	var lines [][]string // role, may, on, for, in tenant
-	for _, r := range p.rows {
+	for _, r := range distinct(p.rows) {
 		if r.Fields[0] != "p" {
 			continue
 		}
@@ -84,4 +87,15 @@ func merge(lines [][]string, column int) [][]string {
 		out = append(out, l)
 	}
 	return out
+}
+
+// distinct drops repeated rows, as Casbin does.
+func distinct(rows []policy.Row) []policy.Row {
+	seen := make(map[string]bool, len(rows))
+	return slices.DeleteFunc(slices.Clone(rows), func(r policy.Row) bool {
+		s := r.String()
+		repeated := seen[s]
+		seen[s] = true
+		return repeated
+	})
 }

@@ -304,7 +304,12 @@ func (c *change) readEdits(tx *gorm.DB) error {
 
 // scan reads all rows of the policy, in their order.
 func scan(tx *gorm.DB) (*state, error) {
-	s := &state{}
+	var total int // of a snapshot that the rows are read in too
+	const count = "SELECT (SELECT COUNT(*) FROM policy_rules) + (SELECT COUNT(*) FROM policy_links)"
+	if err := tx.Raw(count).Scan(&total).Error; err != nil {
+		return nil, fmt.Errorf("policystore: count the policy's rows: %w", err)
+	}
+	s := &state{rows: make([]row, 0, total)}
 	known := make(map[string]string) // most values stand in many rows
 	intern := func(b []byte) string {
 		if v, ok := known[string(b)]; ok {

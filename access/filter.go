@@ -74,6 +74,13 @@ func (f Filter) Match(ctx context.Context, rows ...Resource) ([]bool, error) {
 			}
 		}
 	}
+	for _, set := range f.NotRecords {
+		if _, single := set.(AllBut); single { // what has no ID yet is none of those
+			for i := range out {
+				out[i] = out[i] && ids[i] != ""
+			}
+		}
+	}
 	for _, or := range f.Or {
 		if or.Tenant != f.Tenant || len(or.Or) > 0 {
 			return make([]bool, len(rows)), errors.New("access: filter: a part of Or has another tenant, or an Or of its own")

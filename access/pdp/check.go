@@ -14,7 +14,7 @@ import (
 )
 
 // errZero is what the zero Point answers.
-var errZero = errors.New("pdp: the point has no policy: make it with pdp.New")
+var errZero = errors.New("the point has no policy: make it with pdp.New")
 
 // ask begins a decision for the scope of ctx.
 func (p *Point) ask(ctx context.Context) (*asker, error) {
@@ -25,7 +25,9 @@ func (p *Point) ask(ctx context.Context) (*asker, error) {
 	if p == nil || p.cfg.Policy == nil {
 		return nil, errZero
 	}
-	return &asker{Point: p, ctx: ctx, who: scope.Principal(), purpose: scope.Purpose(), now: p.cfg.Now()}, nil
+	a := &asker{Point: p, ctx: ctx, who: scope.Principal(), purpose: scope.Purpose(), now: p.cfg.Now()}
+	a.acting, err = a.inRoles(a.who)
+	return a, err
 }
 
 // Check implements [access.Authorizer]. A resource without ID and patient asks
@@ -36,8 +38,11 @@ func (p *Point) Check(ctx context.Context, req access.Request) (access.Decision,
 		d.Verdicts[i].Code = access.DenyInvalid
 	}
 	a, err := p.ask(ctx)
-	if err != nil || a == nil {
-		return d, err
+	if err != nil {
+		return d, fmt.Errorf("pdp: check: %w", err)
+	}
+	if a == nil {
+		return d, nil
 	}
 	d.Revision = p.cfg.Policy.Revision(ctx)
 	byType := make(map[string][]int)
@@ -174,7 +179,7 @@ func (p *Point) Filter(ctx context.Context, action access.Action, resourceType s
 	denied := &access.DeniedError{Action: action, Resource: resourceType, Code: access.DenyInvalid, Decision: decisionID()}
 	a, err := p.ask(ctx)
 	if err != nil {
-		return access.Filter{}, err
+		return access.Filter{}, fmt.Errorf("pdp: filter: %w", err)
 	}
 	if a == nil || access.CheckName(string(action)) != nil || access.CheckName(resourceType) != nil {
 		return access.Filter{}, denied
@@ -208,7 +213,7 @@ func (p *Point) Filter(ctx context.Context, action access.Action, resourceType s
 // where one that the caller may request would.
 func (p *Point) Offer(ctx context.Context, action access.Action, resourceType string) access.Offer {
 	a, err := p.ask(ctx)
-	if err != nil || a == nil || a.who.Kind != access.Human || a.purpose.Emergency() || a.admitted() != "" {
+	if err != nil || a == nil || a.who.Kind != access.Human || a.purpose.Emergency() || a.admitted(a.acting) != "" {
 		return access.OfferNone
 	}
 	rule := func(purpose access.Purpose, granted ...string) access.Verdict {

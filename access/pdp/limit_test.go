@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/accesstest"
 	"github.com/part164/part164/access/pdp"
 )
 
@@ -36,6 +37,12 @@ func TestAGrantForOneRecord(t *testing.T) {
 		}
 		if in, err := f.Match(ctx, r); err != nil || in[0] != v.Allow {
 			t.Errorf("%+v: Check says %v, and Filter %v, %v", r, v.Allow, in, err)
+		}
+	}
+	w.rules = append(w.rules, accesstest.Rule{Role: "surgeon", Action: access.Create, Type: "note", Purpose: access.Treatment})
+	for _, action := range []access.Action{access.Create, access.Update} {
+		if v := one(t, w.point(t), ctx, action, note("", "p-2")); v.Code != access.DenyGrant {
+			t.Errorf("%s of a record without ID: %+v, want %s", action, v, access.DenyGrant)
 		}
 	}
 	w.grants[0].Type = "report"

@@ -41,7 +41,7 @@ type Config struct {
 // An AddressRule says from where those whom it is about may ask. Somebody whom
 // several rules are about has to meet each.
 type AddressRule struct {
-	Roles    []string       // about who holds one of them; empty: everybody
+	Roles    []string       // about who holds one of them, or a role that includes it (Policy.Roles); empty: everybody
 	Kinds    []access.Kind  // and is of one of these kinds; empty: of any
 	Prefixes []netip.Prefix // the networks; empty denies
 }
@@ -58,7 +58,10 @@ func (r AddressRule) met(addr netip.Addr) bool {
 
 // A Point decides. It implements [access.Authorizer] and [access.Offerer], and
 // is safe for concurrent use. The zero Point denies everything.
-type Point struct{ cfg Config }
+type Point struct {
+	cfg    Config
+	byRole bool // something beside the rules is asked by roles
+}
 
 // New returns a Point, or an error naming the first bad field of cfg.
 func New(cfg Config) (*Point, error) {
@@ -106,5 +109,7 @@ func New(cfg Config) (*Point, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Point{cfg}, nil
+	byRole := cfg.Directives != nil || cfg.Duties != nil || cfg.Posture != nil ||
+		slices.ContainsFunc(cfg.Addresses, func(r AddressRule) bool { return len(r.Roles) > 0 })
+	return &Point{cfg, byRole}, nil
 }

@@ -286,7 +286,7 @@ func TestAdmission(t *testing.T) {
 func TestSourcesThatFail(t *testing.T) {
 	t.Parallel()
 	for source, purpose := range map[string]access.Purpose{
-		"policy": access.Treatment, "relations": access.Treatment, "restrictions": access.Treatment, "authorizations": access.Treatment,
+		"policy": access.Treatment, "roles": access.Treatment, "relations": access.Treatment, "restrictions": access.Treatment, "authorizations": access.Treatment,
 		"duties": access.Treatment, "grants": access.BreakGlass,
 	} {
 		w := clinic()

@@ -4,6 +4,7 @@ package pdp
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -15,6 +16,7 @@ type asker struct {
 	*Point
 	ctx     context.Context
 	who     access.Principal
+	acting  access.Principal // who, in all the roles that it has by the policy
 	purpose access.Purpose
 	now     time.Time
 
@@ -25,7 +27,7 @@ type asker struct {
 // A branch is one way to reach records of a type: by a rule for the caller's own
 // roles, or by a grant. Its parts are kept apart to say which one denied.
 type branch struct {
-	who     access.Principal // with the role of a grant
+	who     access.Principal // in all its roles, with those of the grant
 	verdict access.Verdict   // what is reached by it is allowed with this
 
 	related  access.Filter // whom the caller has to do with
@@ -79,7 +81,7 @@ func either(ways []access.Filter) access.Filter {
 // own returns the way of the caller's own roles, or the verdict that they have
 // none. open says whether a grant may be another.
 func (a *asker) own(action access.Action, resourceType string) (ways []branch, none access.Verdict, open bool, err error) {
-	if code := a.admitted(); code != "" {
+	if code := a.admitted(a.acting); code != "" {
 		return nil, access.Verdict{Code: code}, false, nil
 	}
 	v, err := a.cfg.Policy.Rule(a.ctx, a.who, action, resourceType, a.purpose)
@@ -93,7 +95,7 @@ func (a *asker) own(action access.Action, resourceType string) (ways []branch, n
 	case a.purpose.Emergency():
 		return nil, access.Verdict{Code: access.DenyGrant, Near: "with a live grant of emergency access for this patient"}, true, nil
 	}
-	b := branch{who: a.who, verdict: v, related: a.related()}
+	b := branch{who: a.acting, verdict: v, related: a.related()}
 	b.verdict.Code = access.AllowRule
 	ok, err := a.conditions(&b, action, resourceType)
 	if err != nil || !ok {
@@ -117,11 +119,17 @@ func (a *asker) granted(action access.Action, resourceType string) (ways []branc
 		if !g.serves(a.purpose, a.now) || g.Type != "" && g.Type != resourceType {
 			continue
 		}
-		b := branch{who: a.who}
+		b, with := branch{who: a.acting}, a.who
 		if g.Role != "" {
-			b.who.Roles = slices.Concat(b.who.Roles, []string{g.Role})
+			with.Roles = slices.Concat(with.Roles, []string{g.Role})
+			if b.who, err = a.inRoles(with); err != nil {
+				return nil, err
+			}
+			if a.admitted(b.who) != "" {
+				continue
+			}
 		}
-		if b.verdict, err = a.cfg.Policy.Rule(a.ctx, b.who, action, resourceType, a.purpose); err != nil {
+		if b.verdict, err = a.cfg.Policy.Rule(a.ctx, with, action, resourceType, a.purpose); err != nil {
 			return nil, err
 		}
 		if !b.verdict.Allow {
@@ -192,18 +200,29 @@ func (a *asker) conditions(b *branch, action access.Action, resourceType string)
 	return err == nil && !all, err
 }
 
-// admitted says why the caller may ask nothing at all, whatever the policy; empty
-// where nothing stands against it.
-func (a *asker) admitted() access.Code {
-	if a.who.Kind != access.Service && a.who.Assurance < a.cfg.Assurance {
+// inRoles returns who in all the roles that it has by the policy, if anything is
+// asked by them.
+func (a *asker) inRoles(who access.Principal) (_ access.Principal, err error) {
+	if a.byRole {
+		if who.Roles, err = a.cfg.Policy.Roles(a.ctx, who); err != nil {
+			err = fmt.Errorf("roles: %w", err)
+		}
+	}
+	return who, err
+}
+
+// admitted says why who may ask nothing at all, whatever the rules; empty where
+// nothing stands against it.
+func (a *asker) admitted(who access.Principal) access.Code {
+	if who.Kind != access.Service && who.Assurance < a.cfg.Assurance {
 		return access.DenyAssurance
 	}
 	for _, r := range a.cfg.Addresses {
-		if r.about(a.who) && !r.met(a.who.Addr) {
+		if r.about(who) && !r.met(who.Addr) {
 			return access.DenyAddress
 		}
 	}
-	if a.cfg.Posture != nil && a.cfg.Posture(a.ctx, a.who) != nil {
+	if a.cfg.Posture != nil && a.cfg.Posture(a.ctx, who) != nil {
 		return access.DenyDevice
 	}
 	return ""

@@ -18,6 +18,12 @@ type Policy interface {
 	// besides. One scope of ctx sees one version of the rules.
 	Rule(ctx context.Context, who access.Principal, action access.Action, resourceType string, purpose access.Purpose) (access.Verdict, error)
 
+	// Roles returns the roles that who acts in, with those that they include: by
+	// the policy where that knows them, with those of grants that who has
+	// besides. What this package asks by roles, of addresses, directives and
+	// duties, it asks by these.
+	Roles(ctx context.Context, who access.Principal) ([]string, error)
+
 	// Revision names the version that the scope of ctx sees; 0 where versions
 	// have no number.
 	Revision(ctx context.Context) uint64

@@ -35,6 +35,7 @@ type world struct {
 	apart             []string            // roles that nobody may hold together
 	grants            []pdp.Grant
 	roles             []string // requestable
+	included          []string // roles that everybody has by the policy
 	fail              string   // the source that fails
 	stale             bool     // but for who has a grant
 }
@@ -73,6 +74,14 @@ func (w *world) Rule(ctx context.Context, who access.Principal, action access.Ac
 		}
 	}
 	return access.Verdict{Code: access.DenyNoRule}, nil
+}
+
+// Roles has those of grants, and what they include, as the policy's own.
+func (w *world) Roles(_ context.Context, who access.Principal) ([]string, error) {
+	if w.fail == "roles" {
+		return who.Roles, errSource
+	}
+	return slices.Concat(who.Roles, w.included), nil
 }
 
 func (w *world) Revision(context.Context) uint64 { return 7 }

@@ -99,6 +99,31 @@ func (a assigned) active(p access.Principal) access.Principal {
 	return p
 }
 
+// Roles returns the roles in which who acts, with those that they include: of
+// those that Assignments give it, or its own without these; and those that the
+// principal of ctx's scope has not, where that is who, since a grant brings them.
+// They need not have a rule. The policy is that of the scope, or without one that
+// in force. It is what package pdp asks, and grant.Config.Roles.
+func (e *Engine) Roles(ctx context.Context, who access.Principal) ([]string, error) {
+	v, own := e.inForce(), who
+	if scope, err := access.From(ctx); err == nil {
+		seen, err := e.pin(scope)
+		if err != nil {
+			return nil, err
+		}
+		v = seen.version
+		if p := scope.Principal(); same(p, who) {
+			own = p
+		}
+	}
+	if v == nil {
+		return nil, errNoPolicy
+	}
+	brought := slices.DeleteFunc(slices.Clone(who.Roles), func(role string) bool { return slices.Contains(own.Roles, role) })
+	own.Roles = slices.Clone(own.Roles) // active changes them
+	return v.withIncluded(who.Tenant, append(slices.Clip(v.assigned.active(own).Roles), brought...)), nil
+}
+
 // Revision returns the Config.Revision of the policy that decides in the scope
 // of ctx; 0 where there is no scope or no policy.
 func (e *Engine) Revision(ctx context.Context) uint64 {

@@ -62,7 +62,8 @@ type version struct {
 	roles    map[string]bool  // every role that the rows name
 	purposes []access.Purpose // every purpose that a row may allow
 	paths    map[reach][]string
-	denies   bool // a row does
+	includes map[reach][]string // the roles that paths lead to, by tenant and from
+	denies   bool               // a row does
 	loaded   time.Time
 	assigned assigned // nil: principals bring their roles
 	revision uint64
@@ -128,6 +129,7 @@ func load(cfg Config) (*version, error) {
 	}
 	v := &version{model: cfg.Model, rows: rows, compiled: compiled, roles: make(map[string]bool), purposes: purposes(rows), paths: paths(rows), loaded: cfg.Now(), revision: cfg.Revision,
 		shadow: uint64(cfg.Shadow), differs: cfg.Differs, casbin: compiled.Casbin}
+	v.includes = includes(v.paths)
 	if v.assigned, err = newAssigned(cfg); err != nil {
 		return nil, err
 	}

@@ -408,7 +408,7 @@ func TestCasbinIsOutOfReach(t *testing.T) {
 	for i := range typ.NumMethod() {
 		got = append(got, typ.Method(i).Name)
 	}
-	if want := []string{"CSV", "Check", "Deviations", "Filter", "Replace", "Revision", "Rule", "String", "Take"}; !slices.Equal(got, want) {
+	if want := []string{"CSV", "Check", "Deviations", "Filter", "Replace", "Revision", "Roles", "Rule", "String", "Take"}; !slices.Equal(got, want) {
 		t.Errorf("methods of Engine = %v, want %v", got, want)
 	}
 	for i := range typ.Elem().NumField() {

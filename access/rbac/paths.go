@@ -44,6 +44,37 @@ func paths(rows []policy.Row) map[reach][]string {
 	return out
 }
 
+// includes holds the roles that each role leads to, itself left out.
+func includes(paths map[reach][]string) map[reach][]string {
+	out := make(map[reach][]string)
+	for p := range paths {
+		if p.from != p.to {
+			at := reach{tenant: p.tenant, from: p.from}
+			out[at] = append(out[at], p.to)
+		}
+	}
+	for at := range out {
+		slices.Sort(out[at])
+	}
+	return out
+}
+
+// withIncluded returns roles and those that they include in a tenant. It shares
+// roles where there are none.
+func (v *version) withIncluded(tenant string, roles []string) []string {
+	out := roles[:len(roles):len(roles)]
+	for _, role := range roles {
+		for _, in := range []string{"", tenant} {
+			for _, more := range v.includes[reach{tenant: in, from: "r:" + role}] {
+				if name := more[len("r:"):]; !slices.Contains(out, name) {
+					out = append(out, name)
+				}
+			}
+		}
+	}
+	return out
+}
+
 // path returns the shortest chain of roles from one to another.
 func (v *version) path(tenant, from, to string) []string {
 	if from == to {

@@ -69,7 +69,8 @@ func (v *view) add(role string) {
 
 // as returns the view that who has, of the version that principal sees by v.
 func (v *view) as(principal, who access.Principal) *view {
-	if who.ID != principal.ID || who.Tenant != principal.Tenant || who.Kind != principal.Kind {
+	if !same(who, principal) {
+		who.Roles = slices.Clone(who.Roles)
 		return newView(v.version, who)
 	}
 	out := v
@@ -85,6 +86,11 @@ func (v *view) as(principal, who access.Principal) *view {
 		out.add(role)
 	}
 	return out
+}
+
+// same reports whether two principals are one, whatever roles it acts in.
+func same(a, b access.Principal) bool {
+	return a.ID == b.ID && a.Tenant == b.Tenant && a.Kind == b.Kind
 }
 
 // decide answers q. It allocates nothing unless a denial has a nearest miss.

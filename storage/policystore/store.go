@@ -146,6 +146,18 @@ func (s *Store) Rule(ctx context.Context, who access.Principal, action access.Ac
 	return s.engine.Rule(ctx, who, action, resourceType, purpose)
 }
 
+// Roles returns the roles in which who acts by the last policy, with those that
+// they include: see rbac.Engine.Roles. It is what grant.Config.Roles asks.
+func (s *Store) Roles(ctx context.Context, who access.Principal) ([]string, error) {
+	switch {
+	case !s.opened.Load():
+		return nil, ErrClosed
+	case s.revision.Load() == 0:
+		return nil, nil
+	}
+	return s.engine.Roles(ctx, who)
+}
+
 // purposeOf is that of the scope of ctx; empty where there is none, which the
 // engine denies.
 func purposeOf(ctx context.Context) access.Purpose {

@@ -69,6 +69,13 @@ func (s *stream) check() error {
 
 func (s *stream) again() error {
 	g, c := s.call.guard, s.call
+	scope, err := access.From(c.ctx)
+	if err != nil {
+		return g.refuse(c.ctx, c.method, &refusal{rule: c.rule, code: access.DenyInvalid, err: err})
+	}
+	// What the caller may do now, in a scope that is for this check only: that of
+	// the handler goes on seeing the policy with which it began.
+	ctx := access.ForPurpose(s.ServerStream.Context(), scope.Purpose())
 	if g.cfg.Authenticate != nil {
 		who, err := g.cfg.Authenticate(s.ServerStream.Context())
 		if err == nil && (who.ID != c.who.ID || who.Tenant != c.who.Tenant) {
@@ -77,20 +84,11 @@ func (s *stream) again() error {
 		if err != nil {
 			return g.unauthenticated(err)
 		}
-		// What the caller may do now, in a scope that is for this check only.
-		scope, err := access.From(c.ctx)
-		if err != nil {
-			return g.refuse(c.ctx, c.method, &refusal{rule: c.rule, code: access.DenyInvalid, err: err})
-		}
-		ctx := access.With(c.ctx, who, scope.Purpose())
-		defer end(ctx)
-		if no := g.ask(ctx, c.rule); no != nil {
-			return g.refuse(ctx, c.method, no)
-		}
-		return nil
+		ctx = access.With(c.ctx, who, scope.Purpose())
 	}
-	if no := g.ask(c.ctx, c.rule); no != nil {
-		return g.refuse(c.ctx, c.method, no)
+	defer end(ctx)
+	if no := g.ask(ctx, c.rule); no != nil {
+		return g.refuse(ctx, c.method, no)
 	}
 	return nil
 }

@@ -54,8 +54,10 @@ func TestRolesOfThePolicyCount(t *testing.T) {
 		change func(*pdp.Config)
 		want   access.Code // of who has billing
 	}{
-		"nothing":      {func(*pdp.Config) {}, access.AllowRule},
-		"addresses":    {func(c *pdp.Config) { c.Addresses = []pdp.AddressRule{{Roles: []string{"billing"}, Prefixes: []netip.Prefix{elsewhere}}} }, access.DenyAddress},
+		"nothing": {func(*pdp.Config) {}, access.AllowRule},
+		"addresses": {func(c *pdp.Config) {
+			c.Addresses = []pdp.AddressRule{{Roles: []string{"billing"}, Prefixes: []netip.Prefix{elsewhere}}}
+		}, access.DenyAddress},
 		"restrictions": {func(c *pdp.Config) { c.Directives = directives }, access.DenyRestriction},
 		"duties":       {func(c *pdp.Config) { c.Duties, c.Policy = duties, everybody{engine} }, access.DenyDuty},
 		"posture": {func(c *pdp.Config) {

@@ -13,11 +13,15 @@ import (
 const grantObject = "grant"
 
 // byGrant puts into an event by which grants it was allowed: each use of one is
-// on record, and that of emergency access says so in its code.
+// on record, and that of emergency access says so in its code. The grant without
+// which all of it would have been denied stands in the event itself, by which a
+// review finds it.
 func byGrant(ev *audit.Event, d access.Decision) {
 	var used []string
+	all := true
 	for _, v := range d.Verdicts {
 		if !v.Allow || v.Grant == "" {
+			all = all && !v.Allow
 			continue
 		}
 		if ev.Code != access.AllowBreakGlass {
@@ -27,6 +31,9 @@ func byGrant(ev *audit.Event, d access.Decision) {
 			used = append(used, v.Grant)
 			ev.Objects = append(ev.Objects, audit.Object{Type: grantObject, Record: v.Grant})
 		}
+	}
+	if all && len(used) == 1 && access.CheckDecisionID(used[0]) == nil {
+		ev.Grant = used[0]
 	}
 }
 

@@ -103,7 +103,8 @@ func TestBrokenGlass(t *testing.T) {
 	db := storagetest.Open(t, openSQLite(t), func(c *storage.Config) { c.Access, c.Audit = point, trail }, &Patient{}, &Encounter{})
 	a, b := newPatient(t, db.DB, "Roe"), newPatient(t, db.DB, "Doe")
 	ctx := accesstest.As(t, t.Context(), "nurse", access.BreakGlass)
-	*held = grants{{ID: "g-2", BreakGlass: true, Patient: a.ID, Purposes: []access.Purpose{access.BreakGlass}, Until: time.Now().Add(time.Hour)}}
+	const id = "01890a5d-ac96-774b-bcce-b302099a8057"
+	*held = grants{{ID: id, BreakGlass: true, Patient: a.ID, Purposes: []access.Purpose{access.BreakGlass}, Until: time.Now().Add(time.Hour)}}
 	var all []Patient
 	if err := db.WithContext(ctx).Find(&all, "id IN ?", []string{a.ID, b.ID}).Error; err != nil || len(all) != 1 || all[0].ID != a.ID {
 		t.Fatalf("%d rows, %v", len(all), err)
@@ -119,7 +120,7 @@ func TestBrokenGlass(t *testing.T) {
 	}
 	n := 0
 	for _, ev := range trail.Events() {
-		if ev.Type == audit.Revealed && ev.Code == access.AllowBreakGlass && ev.Purpose == access.BreakGlass {
+		if ev.Type == audit.Revealed && ev.Code == access.AllowBreakGlass && ev.Purpose == access.BreakGlass && ev.Grant == id {
 			n++
 		}
 	}

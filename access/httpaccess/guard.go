@@ -32,9 +32,16 @@ type Config struct {
 	PurposeField string
 
 	// Offers says where a page is on which the caller may do what a refusal
-	// offers: a path of this site for each offer. Refusals in HTML link there;
-	// those in JSON name the offer whether it has a page or not.
+	// offers: a path of this site for each offer. {name} in it stands for the
+	// value of that wildcard of the route ([http.Request.PathValue]), as in
+	// /patients/{id}/emergency; a route without it has no link. Refusals in HTML
+	// link there; those in JSON name the offer whether it has a page or not.
 	Offers map[access.Offer]string
+
+	// Page writes a refusal in HTML: status, header and body. What it writes may
+	// depend on the refusal and on the caller, and on nothing else of the
+	// request. Nil writes a plain page.
+	Page func(w http.ResponseWriter, req *http.Request, r Refusal)
 
 	// RequestID returns the ID that a proxy of yours gave the request, for the
 	// context of everything that the request does ([access.WithRequestID]). Nil,
@@ -67,6 +74,9 @@ func New(cfg Config) (*Guard, error) {
 	for offer, page := range cfg.Offers {
 		if u, err := url.Parse(page); err != nil || !isLocal(u, page) {
 			return nil, fmt.Errorf("httpaccess: Config.Offers[%s] is not a path beginning with one /", offer)
+		}
+		if strings.HasPrefix(page, "/{") || strings.Count(page, "{") != strings.Count(page, "}") {
+			return nil, fmt.Errorf("httpaccess: Config.Offers[%s] begins with a wildcard, or has one that does not end", offer)
 		}
 	}
 	if cfg.PurposeField == "" {
@@ -145,7 +155,8 @@ type refusal struct {
 	rule
 	code     access.Code
 	decision string
-	err      error // why the authorizer could not decide
+	about    []access.Resource // the records that were asked for, where that is known
+	err      error             // why the authorizer could not decide
 }
 
 // enter returns the context of the first purpose that is asked for and

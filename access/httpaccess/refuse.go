@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"html"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"go.uber.org/zap"
@@ -18,13 +19,25 @@ import (
 	"github.com/part164/part164/audit"
 )
 
+// A Refusal is what a caller is told: nothing of why, nor whether the record
+// exists.
+type Refusal struct {
+	Status   int          // 401, 403 or 503
+	Decision string       // names the refusal in the audit trail; empty but of 403
+	Offer    access.Offer // what the caller may try
+	Path     string       // of the page on which they may (Config.Offers); empty where there is none
+}
+
 // Refuse answers as the guard itself does. Call it, before anything was
 // written, where storage denied (err is then its [*access.DeniedError], which
 // it has recorded) and where the record does not exist (any other err, nil
 // included, which Refuse records): the caller cannot tell which it was. An err
 // that wraps [audit.ErrUnavailable] or [audit.ErrClosed] is answered with 503,
 // as where Refuse cannot record.
-func (g *Guard) Refuse(w http.ResponseWriter, req *http.Request, err error) {
+//
+// Of what Refuse records, about is the records that were asked for, there or
+// not: the event names them and their patients, with the authorizer's decision.
+func (g *Guard) Refuse(w http.ResponseWriter, req *http.Request, err error, about ...access.Resource) {
 	w.Header().Set("Cache-Control", "no-store")
 	if errors.Is(err, audit.ErrUnavailable) || errors.Is(err, audit.ErrClosed) {
 		g.unavailable(w, req, err)
@@ -40,7 +53,50 @@ func (g *Guard) Refuse(w http.ResponseWriter, req *http.Request, err error) {
 	if err != nil {
 		err = fmt.Errorf("the handler's %T", err) // whose text may quote what it was given
 	}
-	g.refuse(w, req, req.Context(), refusal{rule: r, err: err})
+	no := refusal{rule: r, err: err, about: about}
+	g.judge(req.Context(), &no)
+	g.refuse(w, req, req.Context(), no)
+}
+
+// judge puts the decision about the records of a refusal on it. What cannot be
+// decided is refused all the same.
+func (g *Guard) judge(ctx context.Context, no *refusal) {
+	if len(no.about) == 0 || !no.rule.valid() {
+		return
+	}
+	d, err := g.cfg.Authorizer.Check(ctx, access.Request{Action: no.action, Resources: no.about})
+	if err != nil {
+		no.code = access.DenyInvalid
+		no.err = errors.Join(no.err, err)
+		return
+	}
+	no.decision = d.ID
+	for i, v := range d.Verdicts {
+		if !d.Allow(i) {
+			no.code = v.Code
+			return
+		}
+	}
+}
+
+// objects are what an event of the refusal names.
+func (no *refusal) objects() []audit.Object {
+	var out []audit.Object
+	for _, r := range no.about {
+		o := audit.Object{Type: r.Type, Tenant: r.Tenant, Record: r.ID, Patient: r.Patient}
+		for _, id := range []*string{&o.Tenant, &o.Record, &o.Patient} {
+			if access.CheckID(*id) != nil {
+				*id = "" // what the caller typed is not put on record as if it were one
+			}
+		}
+		if access.CheckName(o.Type) == nil {
+			out = append(out, o)
+		}
+	}
+	if len(out) == 0 && access.CheckName(no.resource) == nil {
+		out = []audit.Object{{Type: no.resource}}
+	}
+	return out
 }
 
 // refuse records and answers. ctx has the purpose that was refused, where
@@ -62,9 +118,7 @@ func (g *Guard) refuse(w http.ResponseWriter, req *http.Request, ctx context.Con
 	if access.CheckName(string(no.action)) == nil {
 		ev.Action = no.action
 	}
-	if access.CheckName(no.resource) == nil {
-		ev.Objects = []audit.Object{{Type: no.resource}}
-	}
+	ev.Objects = no.objects()
 	if _, err := g.cfg.Audit.Record(ctx, ev); err != nil {
 		g.unavailable(w, req, err)
 		return
@@ -79,13 +133,33 @@ func (g *Guard) denied(w http.ResponseWriter, req *http.Request, ctx context.Con
 	if o, ok := g.cfg.Authorizer.(access.Offerer); ok && r.valid() {
 		offer = o.Offer(ctx, r.action, r.resource)
 	}
-	answer(w, req, http.StatusForbidden, decision, offer, g.cfg.Offers[offer])
+	g.answer(w, req, Refusal{http.StatusForbidden, decision, offer, page(g.cfg.Offers[offer], req)})
+}
+
+// page is the path of an offer's page for the route that was asked for; empty
+// where the route has not got the wildcards of it.
+func page(path string, req *http.Request) string {
+	var out strings.Builder
+	for {
+		before, rest, found := strings.Cut(path, "{")
+		out.WriteString(before)
+		if !found {
+			return out.String()
+		}
+		name, after, _ := strings.Cut(rest, "}")
+		value := req.PathValue(name)
+		if value == "" {
+			return ""
+		}
+		out.WriteString(url.PathEscape(value))
+		path = after
+	}
 }
 
 // unavailable answers what could not be recorded.
 func (g *Guard) unavailable(w http.ResponseWriter, req *http.Request, err error) {
 	g.cfg.Log.Error("httpaccess: a refusal was not recorded", zap.String("pattern", req.Pattern), zap.Error(err))
-	answer(w, req, http.StatusServiceUnavailable, "", access.OfferNone, "")
+	g.answer(w, req, Refusal{Status: http.StatusServiceUnavailable})
 }
 
 func (g *Guard) log(req *http.Request, no refusal) {
@@ -102,13 +176,13 @@ func (g *Guard) signIn(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	w.Header().Set("WWW-Authenticate", "Session")
-	answer(w, req, http.StatusUnauthorized, "", access.OfferNone, "")
+	g.answer(w, req, Refusal{Status: http.StatusUnauthorized})
 }
 
-// answer writes a body that depends on status, Accept, decision and offer only.
-func answer(w http.ResponseWriter, req *http.Request, status int, decision string, offer access.Offer, page string) {
+// answer writes a body that depends on Accept and the refusal only.
+func (g *Guard) answer(w http.ResponseWriter, req *http.Request, r Refusal) {
 	code, text := "denied", "You may not do this."
-	switch status {
+	switch r.Status {
 	case http.StatusUnauthorized:
 		code, text = "signin", "Sign in first."
 	case http.StatusServiceUnavailable:
@@ -119,24 +193,28 @@ func answer(w http.ResponseWriter, req *http.Request, status int, decision strin
 	h.Add("Vary", "Accept")
 	if wantsHTML(req) {
 		h.Set("Content-Type", "text/html; charset=utf-8")
-		w.WriteHeader(status)
-		if decision != "" {
-			text += offered(offer, page) + "</p>\n<p>If you need to, ask your privacy officer about decision <code>" + decision + "</code>."
+		if g.cfg.Page != nil {
+			g.cfg.Page(w, req, r)
+			return
 		}
-		fmt.Fprintf(w, "<!doctype html>\n<html lang=\"en\">\n<title>%s</title>\n<h1>%[1]s</h1>\n<p>%s</p>\n</html>\n", http.StatusText(status), text)
+		w.WriteHeader(r.Status)
+		if r.Decision != "" {
+			text += offered(r.Offer, r.Path) + "</p>\n<p>If you need to, ask your privacy officer about decision <code>" + r.Decision + "</code>."
+		}
+		fmt.Fprintf(w, "<!doctype html>\n<html lang=\"en\">\n<title>%s</title>\n<h1>%[1]s</h1>\n<p>%s</p>\n</html>\n", http.StatusText(r.Status), text)
 		return
 	}
 	h.Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	if decision == "" {
+	w.WriteHeader(r.Status)
+	if r.Decision == "" {
 		fmt.Fprintf(w, "{\"error\":%q}\n", code)
 		return
 	}
-	if offer == access.OfferNone {
-		fmt.Fprintf(w, "{\"error\":%q,\"decision\":%q}\n", code, decision)
+	if r.Offer == access.OfferNone {
+		fmt.Fprintf(w, "{\"error\":%q,\"decision\":%q}\n", code, r.Decision)
 		return
 	}
-	fmt.Fprintf(w, "{\"error\":%q,\"decision\":%q,\"offer\":%q}\n", code, decision, offer)
+	fmt.Fprintf(w, "{\"error\":%q,\"decision\":%q,\"offer\":%q}\n", code, r.Decision, r.Offer)
 }
 
 // offered is what a page says of an offer.

@@ -210,7 +210,8 @@ func (p *Point) Filter(ctx context.Context, action access.Action, resourceType s
 
 // Offer implements [access.Offerer]: emergency access where a rule for it would
 // allow the action, another purpose where a rule for that would, and a grant
-// where one that the caller may request would.
+// where one that the caller may request would. A policy that is too old to decide
+// by offers emergency access all the same.
 func (p *Point) Offer(ctx context.Context, action access.Action, resourceType string) access.Offer {
 	a, err := p.ask(ctx)
 	if err != nil || a == nil || a.who.Kind != access.Human || a.purpose.Emergency() || a.admitted(a.acting) != "" {
@@ -227,7 +228,7 @@ func (p *Point) Offer(ctx context.Context, action access.Action, resourceType st
 	}
 	own := rule(a.purpose)
 	switch {
-	case final(own):
+	case final(own) && own.Code != access.DenyStale:
 		return access.OfferNone
 	case p.cfg.Grants != nil && rule(access.BreakGlass).Allow:
 		return access.OfferBreakGlass

@@ -332,6 +332,16 @@ func TestGrantsAreAskedForOnDemand(t *testing.T) {
 	}
 }
 
+// old is a policy that is too old for everything but emergencies.
+type old struct{ *world }
+
+func (o old) Rule(ctx context.Context, who access.Principal, action access.Action, resourceType string, purpose access.Purpose) (access.Verdict, error) {
+	if !purpose.Emergency() {
+		return access.Verdict{Code: access.DenyStale}, nil
+	}
+	return o.world.Rule(ctx, who, action, resourceType, purpose)
+}
+
 func TestOffer(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -358,6 +368,11 @@ func TestOffer(t *testing.T) {
 			c.Addresses = []pdp.AddressRule{{Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}
 		}, want: access.OfferNone},
 		{name: "the policy fails", change: func(_ *pdp.Config, w *world) { w.fail = "policy" }, want: access.OfferNone},
+		{name: "the policy is stale", change: func(c *pdp.Config, w *world) { c.Policy = old{w} }, want: access.OfferBreakGlass},
+		{name: "the policy is stale, and has no rule for emergencies", action: access.Update, change: func(c *pdp.Config, w *world) {
+			w.roles = []string{"surgeon"}
+			c.Policy = old{w}
+		}, want: access.OfferNone},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := clinic()

@@ -8,12 +8,16 @@ import (
 	"fmt"
 	"html/template"
 	"os"
+	"sync"
 
 	"gorm.io/gorm"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/grant"
 	"github.com/part164/part164/access/httpaccess"
+	"github.com/part164/part164/access/pdp"
 	"github.com/part164/part164/access/rbac"
+	"github.com/part164/part164/access/relation"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/report"
 	"github.com/part164/part164/audit/sink"
@@ -21,6 +25,7 @@ import (
 	"github.com/part164/part164/minimize"
 	"github.com/part164/part164/session"
 	"github.com/part164/part164/storage"
+	"github.com/part164/part164/storage/policystore"
 	"github.com/part164/part164/storage/sessionstore"
 )
 
@@ -30,33 +35,40 @@ type wiring struct {
 	development bool
 	kek         crypto.KEK
 	database    gorm.Dialector
+	team        []string                                 // logins of those who care for patients who are seeded or imported
+	tell        func(context.Context, grant.Alert) error // the privacy officer, that the glass was broken
 	deviations  []access.Deviation
 }
 
 // parts are what the app is made of before it is put together: a build that
 // breaks a control on purpose changes them (controls.go).
 type parts struct {
-	access  []rbac.Rule
-	minimum []minimize.Rule
-	trail   audit.Trail
+	access     []rbac.Rule
+	tenantWide []access.Purpose
+	minimum    []minimize.Rule
+	trail      audit.Trail
 }
 
 // An app is the clinic, open for business.
 type app struct {
 	wiring
-	options  options
-	journal  *audit.Journal
-	trail    audit.Trail // the journal
-	db       *gorm.DB
-	engine   *rbac.Engine
-	policy   *minimize.Policy
-	sessions *session.Manager
-	guard    *httpaccess.Guard
-	reports  *report.Reporter
-	watch    *sink.Pipe
-	pages    map[string]*template.Template
-	stop     context.CancelFunc // ends the sweep of sessions
-	seen     func() error       // ends the witness
+	options   options
+	journal   *audit.Journal
+	trail     audit.Trail // the journal
+	db        *gorm.DB
+	policy    *policystore.Store  // what each role may do
+	relations *relation.Relations // who cares for whom
+	desk      *grant.Desk         // who has broken the glass
+	point     *pdp.Point          // decides by the three
+	minimum   *minimize.Policy
+	sessions  *session.Manager
+	guard     *httpaccess.Guard
+	reports   *report.Reporter
+	watch     *sink.Pipe
+	pages     map[string]*template.Template
+	stop      context.CancelFunc // ends what runs beside the requests
+	running   sync.WaitGroup
+	seen      func() error // ends the witness
 }
 
 // open puts the app together. Each part refuses by itself what is not safe.
@@ -83,26 +95,13 @@ func open(ctx context.Context, o options) (_ *app, err error) {
 		return nil, err
 	}
 	a.seen = seen
-	p := parts{access: accessRules(), minimum: minimumRules(), trail: a.journal}
+	p := parts{access: accessRules(), tenantWide: tenantWide(), minimum: minimumRules(), trail: a.journal}
 	sabotage(&a.options, &p)
 	a.trail = p.trail
-	if a.engine, err = rbac.New(rbac.Config{Rules: p.access}); err != nil {
+	if a.minimum, err = minimize.New(p.minimum); err != nil {
 		return nil, err
 	}
-	if a.policy, err = minimize.New(p.minimum); err != nil {
-		return nil, err
-	}
-	a.db, err = storage.Open(w.database, storage.Config{
-		KEK: w.kek, Audit: a.trail, Access: a.engine, Minimize: a.policy,
-		Development: w.development, Deviations: w.deviations,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := storage.Migrate(ctx, a.db, models()...); err != nil {
-		return nil, err
-	}
-	if err := sessionstore.Migrate(ctx, a.db); err != nil {
+	if err := a.openDatabase(ctx, p); err != nil {
 		return nil, err
 	}
 	sealer, err := storage.Sealer(a.db)
@@ -116,7 +115,11 @@ func open(ctx context.Context, o options) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.guard, err = httpaccess.New(httpaccess.Config{Authorizer: a.engine, Audit: a.trail, SignIn: "/signin"}); err != nil {
+	a.guard, err = httpaccess.New(httpaccess.Config{
+		Authorizer: a.point, Audit: a.trail, SignIn: "/signin", Page: a.refusedPage,
+		Offers: map[access.Offer]string{access.OfferBreakGlass: "/patients/{id}/emergency"},
+	})
+	if err != nil {
 		return nil, err
 	}
 	if a.reports, err = a.newReports(); err != nil {
@@ -131,18 +134,24 @@ func open(ctx context.Context, o options) (_ *app, err error) {
 	if err := a.watchTrail(ctx); err != nil {
 		return nil, err
 	}
-	sweep, stop := context.WithCancel(context.Background())
+	beside, stop := context.WithCancel(context.Background())
 	a.stop = stop
-	go func() { _ = a.sessions.Run(sweep) }() // ends with sweep
+	for _, run := range []func(context.Context) error{a.sessions.Run, a.desk.Run} {
+		a.running.Go(func() { _ = run(beside) }) // its error is that of beside
+	}
 	return a, nil
 }
 
 // close settles what is under way: last the journal, which records all of it.
 func (a *app) close() error {
 	a.stop()
+	a.running.Wait()
 	var err error
 	if a.watch != nil {
 		err = a.watch.Close()
+	}
+	if a.policy != nil {
+		err = errors.Join(err, a.policy.Close())
 	}
 	if a.db != nil {
 		err = errors.Join(err, storage.Close(a.db))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build break_import || break_password || break_factor || break_totp || break_replay || break_signin || break_cookie || break_cache || break_origin || break_search || break_create || break_mask || break_withhold || break_purpose || break_access || break_oracle || break_edit || break_conflict || break_keep || break_input || break_audit || break_report || break_signout || break_leak || break_journal
+//go:build break_import || break_password || break_factor || break_totp || break_replay || break_signin || break_cookie || break_cache || break_origin || break_search || break_create || break_mask || break_withhold || break_purpose || break_access || break_relation || break_oracle || break_glass || break_revoke || break_review || break_edit || break_conflict || break_keep || break_input || break_audit || break_report || break_signout || break_leak || break_journal
 
 package main
 
@@ -131,7 +131,9 @@ func closed(o options) {
 // serves one visitor at a time.
 func (a *app) tampered(h http.Handler) http.Handler {
 	var mu sync.Mutex
-	var login, session string   // the newest
+	var login, session string       // the newest
+	signedIn := map[string]string{} // sessions, by login
+	once := true
 	posted := map[string]bool{} // codes, by login
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
@@ -187,6 +189,25 @@ func (a *app) tampered(h http.Handler) http.Handler {
 		case broken("leak"):
 			text, _ := url.QueryUnescape(form.Encode())
 			spill(a.options, []byte(text))
+		case broken("relation") && once && chart && r.Method == http.MethodGet:
+			seen := &recorder{header: http.Header{}}
+			if h.ServeHTTP(seen, r.Clone(r.Context())); seen.status != http.StatusForbidden {
+				break
+			}
+			once = false
+			r.Header.Set("Cookie", "development-session="+signedIn["physician"])
+		case broken("glass") && strings.HasSuffix(r.URL.Path, "/emergency") && form.Has("password"):
+			rewrite("password", "demo nurse 164")
+		case broken("revoke") && once && strings.HasSuffix(r.URL.Path, "/end"):
+			once = false
+			http.Redirect(w, r, "/patients", http.StatusSeeOther)
+			return
+		case broken("review") && r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/review") && strings.HasPrefix(r.URL.Path, "/emergencies/"):
+			once = !once // the nurse's is refused, the officer's lost
+			if once {
+				http.Redirect(w, r, "/emergencies", http.StatusSeeOther)
+				return
+			}
 		case broken("oracle") && strings.Contains(r.URL.Path, "00000000"):
 			http.NotFound(w, r)
 			return
@@ -198,6 +219,7 @@ func (a *app) tampered(h http.Handler) http.Handler {
 			for _, c := range (&http.Response{Header: header}).Cookies() {
 				if c.Name == "development-session" && c.Value != "" {
 					session = c.Value
+					signedIn[login] = session
 				}
 			}
 			if broken("cache") && chart {
@@ -262,10 +284,11 @@ func currentVersion(h http.Handler, r *http.Request) string {
 
 // A recorder keeps an answer.
 type recorder struct {
+	status int
 	header http.Header
 	body   bytes.Buffer
 }
 
 func (r *recorder) Header() http.Header         { return r.header }
 func (r *recorder) Write(b []byte) (int, error) { return r.body.Write(b) }
-func (r *recorder) WriteHeader(int)             {}
+func (r *recorder) WriteHeader(status int)      { r.status = status }

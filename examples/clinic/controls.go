@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build !(break_import || break_password || break_factor || break_totp || break_replay || break_signin || break_cookie || break_cache || break_origin || break_search || break_create || break_mask || break_withhold || break_purpose || break_access || break_oracle || break_edit || break_conflict || break_keep || break_input || break_audit || break_report || break_signout || break_leak || break_journal)
+//go:build !(break_import || break_password || break_factor || break_totp || break_replay || break_signin || break_cookie || break_cache || break_origin || break_search || break_create || break_mask || break_withhold || break_purpose || break_access || break_relation || break_oracle || break_glass || break_revoke || break_review || break_edit || break_conflict || break_keep || break_input || break_audit || break_report || break_signout || break_leak || break_journal)
 
 package main
 

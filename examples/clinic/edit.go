@@ -73,7 +73,7 @@ func (a *app) form(r *http.Request, p *Patient, typed map[string]string) form {
 		if is.State == minimize.Shown {
 			in.Text = is.Text
 		}
-		switch a.policy.Right(s.Principal().Roles, s.Purpose(), fd.class()) {
+		switch a.minimum.Right(s.Principal().Roles, s.Purpose(), fd.class()) {
 		case minimize.Change:
 			in.Editable = true
 		case minimize.Set:
@@ -111,6 +111,10 @@ func (a *app) create(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		a.editAgain(w, r, "New patient", &Patient{}, typed, err)
+		return
+	}
+	if err := a.takeOn(r.Context(), p.ID); err != nil {
+		a.fail(w, r, err)
 		return
 	}
 	see(w, r, "/patients/"+p.ID)

@@ -88,6 +88,7 @@ func kindOf[T any, M interface {
 // An importing is one run of -import.
 type importing struct {
 	db       *gorm.DB
+	assign   func(patient string) error // the care team
 	sum      summary
 	patients map[string]string // key: record ID, of those seen in this run
 	report   func(format string, args ...any)
@@ -109,7 +110,8 @@ func (a *app) importFolder(ctx context.Context, dir string, out io.Writer) (summ
 	defer done()
 	b := newBar(out, files)
 	defer b.clear()
-	im := &importing{db: a.db.WithContext(ctx), patients: map[string]string{}, report: b.report}
+	im := &importing{db: a.db.WithContext(ctx), patients: map[string]string{}, report: b.report,
+		assign: func(patient string) error { return a.assign(ctx, patient) }}
 	var later []string
 	for _, name := range files {
 		if ctx.Err() != nil {
@@ -190,7 +192,7 @@ func (im *importing) file(path string, again bool) (waiting int) {
 
 // patient imports the resources of one patient, in one transaction.
 func (im *importing) patient(key string, own []*resource) error {
-	sum := im.sum
+	sum, added := im.sum, ""
 	err := im.db.Transaction(func(tx *gorm.DB) error {
 		fresh, err := im.fresh(tx, own)
 		if err != nil {
@@ -215,6 +217,7 @@ func (im *importing) patient(key string, own []*resource) error {
 					return err
 				}
 				id = at.record.ID
+				added = id
 				continue
 			}
 			if id == "" {
@@ -237,8 +240,12 @@ func (im *importing) patient(key string, own []*resource) error {
 	})
 	if err != nil {
 		im.sum = sum
+		return err
 	}
-	return err
+	if added != "" {
+		return im.assign(added)
+	}
+	return nil
 }
 
 // fresh returns those of own that are not in the database yet, patients first.

@@ -159,7 +159,7 @@ func TestWhatIsTypedIsChecked(t *testing.T) {
 		{"a mask", url.Values{"SSN": {"***-**-1234"}}, http.StatusUnprocessableEntity, "looks like a mask"},
 		{"no right", url.Values{"MRN": {"MRN-778"}, "Plan": {"HX-1"}}, http.StatusForbidden, "Your role may not change: Plan."},
 		{"too long", url.Values{"Street": {strings.Repeat("x", 201)}}, http.StatusUnprocessableEntity, "Street is too long."},
-		{"far too long", url.Values{"Street": {strings.Repeat("x", 100<<10)}}, http.StatusForbidden, ""}, // the guard cannot read the purpose in it
+		{"far too long", url.Values{"Street": {strings.Repeat("x", 100<<10)}}, http.StatusUnprocessableEntity, "cannot be read"},
 	} {
 		form := url.Values{}
 		for _, vs := range []url.Values{ok, tt.change} {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/part164/part164/access"
-	"github.com/part164/part164/access/rbac"
 	"github.com/part164/part164/minimize"
 	"github.com/part164/part164/storage"
 )
@@ -96,29 +95,24 @@ type Document struct {
 	Text      storage.Sealed[string] `phi:"text"`
 }
 
-// chart names the resource types of the models, as the access policy does.
+// chart names the resource types of the models, as the policies do.
 var chart = []string{"patient", "encounter", "condition", "observation", "medication", "allergy", "document"}
 
 func models() []any {
 	return []any{&Patient{}, &Encounter{}, &Condition{}, &Observation{}, &Medication{}, &Allergy{}, &Document{}}
 }
 
-// accessRules are the starter's and those of the importer, who files records
-// and does not read them.
-func accessRules() []rbac.Rule {
-	return append(rbac.StarterRules(), rbac.Rule{
-		Role: "importer", Resources: chart,
-		Actions:  []access.Action{access.Read, access.Search, access.Create},
-		Purposes: []access.Purpose{access.RecordManagement},
-	})
-}
-
-// minimumRules are the starter's and those of the importer: it may fill in
-// every field and sees none, but the source ID by which it finds what it has
-// imported before.
+// minimumRules are the starter's, those of whoever finds and registers patients,
+// and those of the importer: it may fill in every field and sees none, but the
+// source ID by which it finds what it has imported before.
 func minimumRules() []minimize.Rule {
-	filing := []access.Purpose{access.RecordManagement}
+	filing, desk := []access.Purpose{access.RecordManagement}, []access.Purpose{access.PatientAdmin}
+	found := []minimize.Class{minimize.Name, minimize.DOB, minimize.MRN}
 	return append(minimize.Starter().Rules(),
+		minimize.Rule{Role: "physician", Purposes: desk, View: minimize.Reveal, Right: minimize.Set, Classes: found},
+		minimize.Rule{Role: "physician", Purposes: desk, Right: minimize.Set, Classes: []minimize.Class{
+			minimize.Street, minimize.City, minimize.ZIP, minimize.Phone, minimize.Email, minimize.SSN, minimize.Operational}},
+		minimize.Rule{Role: "nurse", Purposes: desk, View: minimize.Reveal, Classes: found},
 		minimize.Rule{Role: "importer", Purposes: filing, Classes: minimize.Classes(), Right: minimize.Set},
 		minimize.Rule{Role: "importer", Purposes: filing, Classes: []minimize.Class{minimize.UID}, View: minimize.Reveal, Right: minimize.Set})
 }

@@ -10,7 +10,9 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 
 	"gorm.io/gorm"
 
@@ -30,12 +32,12 @@ func (a *app) handler() http.Handler {
 	mux := a.guard.Mux()
 	route := func(pattern string, h http.HandlerFunc, action access.Action, kind string, purposes ...access.Purpose) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			choice := a.guard.Purposes(r.Context(), action, kind, purposes...)
+			choice := slices.DeleteFunc(a.guard.Purposes(r.Context(), action, kind, purposes...), access.Purpose.Emergency) // which is one patient's: see breakGlass
 			h(w, r.WithContext(context.WithValue(r.Context(), choiceKey{}, choice)))
 		}, action, kind, purposes...)
 	}
-	care := []access.Purpose{access.Treatment, access.EmergencyTreatment}
-	look := append(care, access.Payment, access.Compliance)
+	find := []access.Purpose{access.PatientAdmin, access.Payment, access.Compliance}
+	look := []access.Purpose{access.Treatment, access.BreakGlass, access.Payment, access.Compliance}
 	review := []access.Purpose{access.Compliance, access.Operations}
 
 	mux.Public("GET /{$}", http.HandlerFunc(a.home))
@@ -46,20 +48,29 @@ func (a *app) handler() http.Handler {
 	mux.Public("POST /signin/code", http.HandlerFunc(a.code))
 	mux.Public("POST /signout", http.HandlerFunc(a.signOut))
 	mux.Public("POST /purpose", http.HandlerFunc(a.choosePurpose))
-	mux.Public("GET /mine", http.HandlerFunc(a.ownPage)) // for patients: see ownRecord
-	mux.Public("GET /mine/page", http.HandlerFunc(a.ownFile))
-	route("GET /patients", a.searchPage, access.Search, "patient", look...)
-	route("POST /patients/search", a.search, access.Search, "patient", look...)
-	route("GET /patients/new", a.newPage, access.Create, "patient", care...)
-	route("POST /patients", a.create, access.Create, "patient", care...)
+	route("GET /patients", a.searchPage, access.Search, "patient", find...)
+	route("POST /patients/search", a.search, access.Search, "patient", find...)
+	route("GET /patients/new", a.newPage, access.Create, "patient", access.PatientAdmin)
+	route("POST /patients", a.create, access.Create, "patient", access.PatientAdmin)
 	route("GET /patients/{id}", a.chart, access.Read, "patient", look...)
-	route("GET /patients/{id}/edit", a.editPage, access.Update, "patient", care...)
-	route("POST /patients/{id}", a.update, access.Update, "patient", care...)
+	route("GET /patients/{id}/edit", a.editPage, access.Update, "patient", access.Treatment)
+	route("POST /patients/{id}", a.update, access.Update, "patient", access.Treatment)
+	route("GET /patients/{id}/team", a.teamPage, access.Read, "relation", access.Treatment)
+	route("POST /patients/{id}/team", a.join, access.Create, "relation", access.Treatment)
+	route("POST /patients/{id}/team/end", a.part, access.Update, "relation", access.Treatment)
+	mux.Public("GET /patients/{id}/emergency", http.HandlerFunc(a.glassPage))
+	mux.Public("POST /patients/{id}/emergency", http.HandlerFunc(a.breakGlass))
+	mux.Public("POST /emergencies/{id}/end", http.HandlerFunc(a.endGlass))
+	route("GET /emergencies", a.emergenciesPage, access.Read, "audit", access.Compliance)
+	route("GET /emergencies/{id}", a.emergencyPage, access.Read, "audit", access.Compliance)
+	route("POST /emergencies/{id}/review", a.reviewEmergency, access.Review, "audit", access.Compliance)
 	route("GET /patients/{id}/audit", a.auditPage, access.Read, "audit", review...)
 	route("GET /patients/{id}/audit/page", a.auditFile, access.Read, "audit", review...)
 	route("GET /review", a.reviewPage, access.Read, "audit", access.Compliance)
 	route("POST /review", a.signOff, access.Review, "audit", access.Compliance)
 	route("POST /review/alert", a.dispose, access.Review, "audit", access.Compliance)
+	route("GET /mine", a.ownPage, access.Read, "audit", access.PatientRequest)
+	route("GET /mine/page", a.ownFile, access.Read, "audit", access.PatientRequest)
 	return a.tampered(secure(a.sessions.Middleware(mux)))
 }
 
@@ -81,7 +92,7 @@ func secure(next http.Handler) http.Handler {
 // bound anew for each request, in render.
 func parsePages() (map[string]*template.Template, error) {
 	pages := map[string]*template.Template{}
-	for _, name := range []string{"signin", "code", "home", "search", "chart", "edit", "audit", "review"} {
+	for _, name := range []string{"signin", "code", "home", "search", "chart", "edit", "audit", "review", "refused", "breakglass", "emergencies", "emergency", "team"} {
 		t := template.New("layout.html").Funcs(minimize.Funcs(context.Background())).Funcs(template.FuncMap{"tidy": tidy})
 		t, err := t.ParseFS(files, "templates/layout.html", "templates/"+name+".html")
 		if err != nil {
@@ -162,13 +173,23 @@ func (a *app) render(w http.ResponseWriter, r *http.Request, status int, name st
 func (a *app) fail(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, access.ErrDenied), errors.Is(err, gorm.ErrRecordNotFound):
-		a.guard.Refuse(w, r, err)
+		a.guard.Refuse(w, r, err, asked(r)...)
 	case errors.Is(err, audit.ErrUnavailable):
 		http.Error(w, "This cannot be recorded at the moment, and so it is not done. Try again later.", http.StatusServiceUnavailable)
 	default:
 		slog.Error("request failed", "pattern", r.Pattern, "error", err)
 		http.Error(w, "Something went wrong. Try again, or call for help.", http.StatusInternalServerError)
 	}
+}
+
+// asked is the patient whom the route names, there or not: the trail has who was
+// asked for.
+func asked(r *http.Request) []access.Resource {
+	id := r.PathValue("id")
+	if _, pattern, _ := strings.Cut(r.Pattern, " "); id == "" || !strings.HasPrefix(pattern, "/patients/{id}") {
+		return nil
+	}
+	return []access.Resource{{Type: "patient", ID: id, Patient: id, Tenant: tenant}}
 }
 
 // login returns what a user types to sign in; for a service, its ID.
@@ -263,7 +284,7 @@ func (a *app) signOut(w http.ResponseWriter, r *http.Request) {
 // reads. It grants nothing: a purpose that does not fit is passed over.
 func (a *app) choosePurpose(w http.ResponseWriter, r *http.Request) {
 	p, here := access.Purpose(r.PostFormValue("purpose")), r.PostFormValue("here")
-	if !p.Valid() || here != "/patients" && !strings.HasPrefix(here, "/patients/") {
+	if !p.Valid() || p.Emergency() || here != "/patients" && !strings.HasPrefix(here, "/patients/") {
 		http.Error(w, "no such purpose", http.StatusBadRequest)
 		return
 	}
@@ -278,6 +299,8 @@ type found struct {
 	More     bool
 	Create   bool
 	Review   bool
+	Waiting  int // emergency accesses to review
+	Overdue  int // of these, late
 }
 
 // listed is the most that a search shows.
@@ -289,7 +312,19 @@ func (a *app) searchPage(w http.ResponseWriter, r *http.Request) {
 
 func (a *app) searched(w http.ResponseWriter, r *http.Request, status int, f found, message string) {
 	f.Create = len(a.guard.Purposes(r.Context(), access.Create, "patient")) > 0
-	f.Review = len(a.guard.Purposes(r.Context(), access.Review, "audit")) > 0
+	if f.Review = len(a.guard.Purposes(r.Context(), access.Review, "audit")) > 0; f.Review {
+		waiting, err := a.desk.Queue(r.Context())
+		if err != nil {
+			a.fail(w, r, err)
+			return
+		}
+		for _, g := range waiting {
+			f.Waiting++
+			if g.Overdue(time.Now()) {
+				f.Overdue++
+			}
+		}
+	}
 	a.render(w, r, status, "search", page{Title: "Patients", Message: message, Body: f})
 }
 
@@ -337,14 +372,18 @@ func partly(err error) bool {
 // patient reads and reveals the patient that the route names: all columns, or
 // those that are named.
 func (a *app) patient(r *http.Request, columns ...string) (*Patient, error) {
+	return a.named(r.Context(), r.PathValue("id"), columns...)
+}
+
+func (a *app) named(ctx context.Context, id string, columns ...string) (*Patient, error) {
 	var p Patient
-	q := a.db.WithContext(r.Context())
+	q := a.db.WithContext(ctx)
 	if len(columns) > 0 {
 		q = q.Select(append(columns, "id", "tenant_id", "version"))
 	}
-	err := q.First(&p, "id = ?", r.PathValue("id")).Error
+	err := q.First(&p, "id = ?", id).Error
 	if err == nil {
-		err = storage.Reveal(r.Context(), &p)
+		err = storage.Reveal(ctx, &p)
 	}
 	if partly(err) {
 		err = nil
@@ -364,15 +403,23 @@ type record struct {
 	Allergies    []Allergy
 	Documents    []Document
 	Edit, Audit  bool
+	Team         bool
+	Emergency    *opened // by which the chart is open; nil for who cares for the patient
 }
 
 func (a *app) chart(w http.ResponseWriter, r *http.Request) {
-	ctx := r.Context()
 	p, err := a.patient(r)
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		if in, ok := a.inEmergency(r); ok {
+			r = in
+			p, err = a.patient(r)
+		}
+	}
 	if err != nil {
 		a.fail(w, r, err)
 		return
 	}
+	ctx := r.Context()
 	c := &record{Patient: p, Fields: fields(p), Denied: map[string]bool{}, More: map[string]bool{}}
 	for _, err := range []error{
 		newest(ctx, a, c, "encounter", "start", &c.Encounters),
@@ -387,6 +434,13 @@ func (a *app) chart(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if s, err := access.From(ctx); err == nil && s.Purpose().Emergency() {
+		if c.Emergency, err = a.live(ctx, p.ID); err != nil {
+			a.fail(w, r, err)
+			return
+		}
+	}
+	c.Team = a.may(ctx, access.Read, "relation")
 	c.Edit, c.Audit = a.may(ctx, access.Update, "patient"), len(a.guard.Purposes(ctx, access.Read, "audit")) > 0
 	a.render(w, r, http.StatusOK, "chart", page{Title: "Chart", Body: c})
 }

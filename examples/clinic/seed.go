@@ -17,6 +17,9 @@ import (
 // seeded is how many patients a new database gets.
 const seeded = 24
 
+// strangers: the care team of one seeded patient in so many is somebody else's.
+const strangers = 4
+
 // firstPatient is the record ID of the first of them: that of the demo user who
 // is a patient, since a patient signs in as their own record.
 const firstPatient = "019b4000-0000-7000-8000-000000000001"
@@ -34,14 +37,19 @@ func (a *app) seed(ctx context.Context) error {
 	}
 	r := rand.New(rand.NewPCG(164, 312))
 	for i := range seeded {
-		if err := db.Transaction(func(tx *gorm.DB) error { return seedPatient(tx, r, i) }); err != nil {
+		var id string
+		err := db.Transaction(func(tx *gorm.DB) (err error) { id, err = seedPatient(tx, r, i); return err })
+		if err == nil && i%strangers != strangers-1 {
+			err = a.assign(ctx, id)
+		}
+		if err != nil {
 			return fmt.Errorf("clinic: seed: %w", err)
 		}
 	}
 	return nil
 }
 
-func seedPatient(tx *gorm.DB, r *rand.Rand, i int) error {
+func seedPatient(tx *gorm.DB, r *rand.Rand, i int) (string, error) {
 	pick := func(list ...string) string { return list[r.IntN(len(list))] }
 	day := func(yearsAgo int) *time.Time {
 		t := time.Date(2026-r.IntN(yearsAgo)-1, time.Month(1+r.IntN(12)), 1+r.IntN(28), 8+r.IntN(9), 15*r.IntN(4), 0, 0, time.UTC)
@@ -69,7 +77,7 @@ func seedPatient(tx *gorm.DB, r *rand.Rand, i int) error {
 		p.ID, p.Name = nobody, storage.Seal("Theodora Blackwood")
 	}
 	if err := tx.Create(p).Error; err != nil {
-		return err
+		return "", err
 	}
 	var encounters []*Encounter
 	var observations []*Observation
@@ -91,8 +99,8 @@ func seedPatient(tx *gorm.DB, r *rand.Rand, i int) error {
 	}
 	for _, row := range rows {
 		if err := tx.Create(row).Error; err != nil {
-			return err
+			return "", err
 		}
 	}
-	return nil
+	return p.ID, nil
 }

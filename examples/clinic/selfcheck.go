@@ -104,7 +104,11 @@ func selfcheck(base, data, imports string, stop func() error) checks {
 	try("withhold", "billing sees nothing clinical, and reads why", v.withhold)
 	try("purpose", "the purpose is shown, and one that the role does not have is refused", v.purpose)
 	try("access", "a role that needs no records sees none", v.access)
+	try("relation", "a chart is closed to a nurse who does not care for the patient", v.relation)
 	try("oracle", "a refusal does not tell whether a record exists", v.oracle)
+	try("glass", "in an emergency it opens, by a reason and the password, in three steps or fewer", v.glass)
+	try("revoke", "emergency access that is ended opens nothing", v.revoke)
+	try("review", "what was opened in an emergency waits for somebody else's review", v.review)
 	try("edit", "an edit is stored, and counts the version up", v.edit)
 	try("conflict", "of two edits of one version the second is refused", v.conflict)
 	try("keep", "an edit leaves a masked field alone", v.keep)
@@ -114,7 +118,7 @@ func selfcheck(base, data, imports string, stop func() error) checks {
 	try("signout", "after signing out the old cookie opens nothing", v.signOut)
 
 	// The last two read files: once with the app running, once after its end.
-	needles := append(needlesOf(sources), v.patient.needles(nil)...)
+	needles := append(append(needlesOf(sources), v.patient.needles(nil)...), v.stranger.needles(nil)...)
 	live := plaintext(data, needles)
 	if serr := stop(); serr != nil {
 		err = errors.Join(err, fmt.Errorf("the app did not stop well: %w", serr))
@@ -136,6 +140,9 @@ type visit struct {
 	used                                      string // the code that signed the physician in
 	patient                                   person
 	path                                      string // of the patient's chart
+	stranger                                  person // another patient, whom the nurse does not care for
+	closed                                    string // the path of that chart
+	emergency                                 string // the path of the nurse's emergency access
 }
 
 func (v *visit) setUp() error {
@@ -149,18 +156,29 @@ func (v *visit) setUp() error {
 			v.used = code
 		}
 	}
-	v.patient = newPerson()
-	p := v.patient
+	v.patient, v.stranger = newPerson(), newPerson()
+	if v.path, err = v.register(v.patient); err != nil {
+		return err
+	}
+	if v.closed, err = v.register(v.stranger); err != nil {
+		return err
+	}
+	a, err := v.physician.post(v.path+"/team", url.Values{"login": {"nurse"}})
+	return a.want(err, http.StatusSeeOther)
+}
+
+// register has the physician file a patient, and returns the path of the chart.
+func (v *visit) register(p person) (path string, err error) {
 	a, err := v.physician.post("/patients", url.Values{
 		"Name": {p.name()}, "MRN": {p.mrn}, "SSN": {p.ssn}, "Phone": {p.phone}, "Street": {p.street},
 		"City": {p.city}, "BirthDate": {p.birthDate}, "Sex": {"female"}})
 	if err != nil {
-		return err
+		return "", err
 	}
-	if v.path = a.location; a.status != http.StatusSeeOther || !chartPath.MatchString(v.path) {
-		return fmt.Errorf("creating a patient answers %d", a.status)
+	if a.status != http.StatusSeeOther || !chartPath.MatchString(a.location) {
+		return "", fmt.Errorf("creating a patient answers %d", a.status)
 	}
-	return nil
+	return a.location, nil
 }
 
 var chartPath = regexp.MustCompile(`/patients/[0-9a-f-]{36}`)
@@ -354,22 +372,132 @@ func (v *visit) access() error {
 	return a.want(err, http.StatusForbidden)
 }
 
-func (v *visit) oracle() error {
-	there, err := v.billing.get(v.path + "/edit")
-	if err := there.want(err, http.StatusForbidden); err != nil {
+func (v *visit) relation() error {
+	a, err := v.nurse.get(v.closed)
+	if err := a.want(err, http.StatusForbidden); err != nil {
 		return err
 	}
-	for _, b := range []*browser{v.billing, v.nurse} {
-		not, err := b.get("/patients/00000000-0000-7000-8000-000000000164")
-		if err != nil {
+	return errors.Join(a.without(v.stranger.family), a.without(v.stranger.mrn))
+}
+
+// oracle asks for what is there and for what is not.
+func (v *visit) oracle() error {
+	const missing = "/patients/00000000-0000-7000-8000-000000000164"
+	for _, q := range []struct {
+		b           *browser
+		there, page string
+	}{{v.nurse, v.closed, ""}, {v.billing, v.path, "/edit"}, {v.nurse, v.path, "/audit"}} {
+		there, err := q.b.get(q.there + q.page)
+		if err := there.want(err, http.StatusForbidden); err != nil {
 			return err
 		}
-		decision := regexp.MustCompile(`<code>[0-9a-f-]+</code>`)
-		if there.status != not.status || decision.ReplaceAllString(there.body, "") != decision.ReplaceAllString(not.body, "") {
+		not, err := q.b.get(missing + q.page)
+		if err := not.want(err, http.StatusForbidden); err != nil {
+			return err
+		}
+		if there.plain() != not.plain() {
 			return errors.New("the answers differ")
 		}
 	}
 	return nil
+}
+
+// plain is the body of a refusal without what is random in it, and without the
+// ID that was asked for.
+func (a answer) plain() string {
+	body := regexp.MustCompile(`<code>[0-9a-f-]+</code>`).ReplaceAllString(a.body, "")
+	return chartPath.ReplaceAllString(body, "/patients/ID")
+}
+
+// glass goes from the refusal to the chart, as a person does: by what is on the
+// page.
+func (v *visit) glass() error {
+	refused, err := v.nurse.get(v.closed)
+	if err := refused.want(err, http.StatusForbidden); err != nil {
+		return err
+	}
+	link := regexp.MustCompile(`href="([^"]*)" data-offer="breakglass"`).FindStringSubmatch(refused.body)
+	if link == nil {
+		return errors.New("the refusal offers no emergency access")
+	}
+	steps := 1 // follow the link
+	page, err := v.nurse.get(html.UnescapeString(link[1]))
+	if err := page.want(err, http.StatusOK); err != nil {
+		return err
+	}
+	action := regexp.MustCompile(`<form method="post" action="(/patients/[^"]*)"`).FindStringSubmatch(page.body)
+	reason := regexp.MustCompile(`<option value="([a-z_]+)"`).FindStringSubmatch(page.body)
+	if action == nil || reason == nil {
+		return errors.New("there is no form with reasons")
+	}
+	password, _, err := v.demo("nurse")
+	if err != nil {
+		return err
+	}
+	for _, no := range []url.Values{{"reason": {reason[1]}, "password": {"not the password"}}, {"reason": {"curiosity"}, "password": {password}}} {
+		a, err := v.nurse.post(action[1], no)
+		if err == nil && a.status == http.StatusSeeOther {
+			err = errors.New("it opens without the password, or without a reason")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	steps++ // fill in the form
+	a, err := v.nurse.post(action[1], url.Values{"reason": {reason[1]}, "password": {password}})
+	if err := a.want(err, http.StatusSeeOther); err != nil {
+		return err
+	}
+	chart, err := v.nurse.get(a.location)
+	if err := chart.with(err, v.stranger.name(), "Emergency access until"); err != nil {
+		return err
+	}
+	end := regexp.MustCompile(`action="(/emergencies/[^"/]*)/end"`).FindStringSubmatch(chart.body)
+	if end == nil || steps > 3 {
+		return errors.New("it cannot be ended, or takes too many steps")
+	}
+	v.emergency = end[1]
+	a, err = v.nurse.get(v.closed + "/edit")
+	return a.want(err, http.StatusForbidden)
+}
+
+func (v *visit) revoke() error {
+	a, err := v.nurse.post(v.emergency+"/end", nil)
+	if err := a.want(err, http.StatusSeeOther); err != nil {
+		return err
+	}
+	a, err = v.nurse.get(v.closed)
+	return a.want(err, http.StatusForbidden)
+}
+
+func (v *visit) review() error {
+	finding := url.Values{"finding": {"explained"}}
+	for _, f := range []func() (answer, error){
+		func() (answer, error) { return v.nurse.get("/emergencies") },
+		func() (answer, error) { return v.nurse.post(v.emergency+"/review", finding) },
+	} {
+		a, err := f()
+		if err := a.want(err, http.StatusForbidden); err != nil {
+			return err
+		}
+	}
+	a, err := v.officer.get("/emergencies")
+	if err := a.with(err, v.emergency, "nurse"); err != nil {
+		return err
+	}
+	if a, err = v.officer.get(v.emergency); err != nil || !strings.Contains(a.body, "<code>reveal</code>") {
+		return errors.Join(err, errors.New("the officer does not see what was opened"))
+	}
+	if a, err = v.officer.post(v.emergency+"/end", nil); a.want(err, http.StatusSeeOther) != nil {
+		return a.want(err, http.StatusSeeOther)
+	}
+	if a, err = v.officer.post(v.emergency+"/review", finding); a.want(err, http.StatusSeeOther) != nil {
+		return a.want(err, http.StatusSeeOther)
+	}
+	if a, err = v.officer.get("/emergencies"); err != nil {
+		return err
+	}
+	return a.without(v.emergency)
 }
 
 // save posts the edit form as b was shown it, with changes.

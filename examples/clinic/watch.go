@@ -18,8 +18,8 @@ import (
 // Whoever touches it was looking around.
 const nobody = "019b4000-0000-7000-8000-0000000000ff"
 
-// known is what the clinic knows of its people: yours is on care teams, has
-// coworkers among its patients, and knows who lives with whom. Patients are
+// known is what the clinic knows of its people beside who cares for whom: yours
+// has coworkers among its patients, and knows who lives with whom. Patients are
 // named as the trail names them.
 type known struct{ nobody string }
 
@@ -36,8 +36,7 @@ func (k known) Relate(_ context.Context, of, actor string, patients []string) ([
 // want a look. The alerts stand in the weekly review.
 func (a *app) watchTrail(ctx context.Context) error {
 	w, err := watch.New(watch.Config{
-		Audit: a.trail, Relations: known{a.journal.Pseudonym(tenant, nobody)},
-		Off: []watch.Rule{watch.NoRelation}, // until known knows who cares for whom
+		Audit: a.trail, Relations: a.relations.Watched(a.journal.Pseudonym, known{a.journal.Pseudonym(tenant, nobody)}),
 	})
 	if err != nil {
 		return err

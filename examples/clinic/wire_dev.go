@@ -9,15 +9,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"gorm.io/driver/postgres"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/grant"
 	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/session"
 	"github.com/part164/part164/storage/sqlite"
@@ -27,7 +30,7 @@ import (
 // plain HTTP on loopback, demo users whose passwords are below. For synthetic
 // data only.
 func wire(o options) (wiring, error) {
-	w := wiring{development: true, database: sqlite.Open(o.in("clinic.db"))}
+	w := wiring{development: true, database: sqlite.Open(o.in("clinic.db")), team: []string{"physician", "nurse"}, tell: tellLog}
 	if host, _, err := net.SplitHostPort(o.addr); err == nil && !isLoopback(host) {
 		return w, errors.New("clinic: -addr: development mode listens on loopback only: use localhost, or build with -tags production")
 	}
@@ -43,6 +46,16 @@ func wire(o options) (wiring, error) {
 	}
 	w.kek = kek // made with the journal and the database: never beside older ones
 	return w, nil
+}
+
+// tellLog tells whoever reads the log.
+func tellLog(_ context.Context, a grant.Alert) error {
+	what := "the glass was broken: somebody has to look at it"
+	if a.Overdue {
+		what = "nobody has looked at an emergency access yet"
+	}
+	slog.Warn(what, "emergency", a.Grant.ID, "reason", a.Grant.Reason, "review by", a.Grant.ReviewBy.Format(time.RFC3339))
+	return nil
 }
 
 // checkLoopback refuses a DSN that reaches another machine. Its errors do not

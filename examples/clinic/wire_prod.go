@@ -15,6 +15,7 @@ import (
 
 	"gorm.io/driver/postgres"
 
+	"github.com/part164/part164/access/grant"
 	"github.com/part164/part164/crypto"
 	"github.com/part164/part164/storage/sqlite"
 )
@@ -28,10 +29,17 @@ func productionKEK(context.Context) (crypto.KEK, error) {
 	return nil, errors.New("clinic: no KMS: fill in productionKEK in wire_prod.go: keys are kept on another device than the data")
 }
 
+// productionTell tells the privacy officer that somebody broke the glass, or that
+// a review is overdue: by a pager, or mail with no more than the grant's ID. It is
+// called again until it returns nil, and never holds up who breaks the glass.
+func productionTell(context.Context, grant.Alert) error {
+	return errors.New("clinic: nobody is told of a broken glass: fill in productionTell in wire_prod.go")
+}
+
 // wire is the production wiring. Every option of the SDK that is not named
 // here has its zero value, which is the production setting.
 func wire(o options) (wiring, error) {
-	w := wiring{database: sqlite.Open(o.in("clinic.db"))}
+	w := wiring{database: sqlite.Open(o.in("clinic.db")), tell: productionTell}
 	if o.selfcheck {
 		return w, errors.New("clinic: -selfcheck needs the demo users of development mode: build without -tags production")
 	}

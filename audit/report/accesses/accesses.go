@@ -18,6 +18,7 @@ import (
 // tenant.
 type Query struct {
 	Patient string // record ID; required
+	Grant   string // ID: only what would have been denied without this grant; empty means everything
 	report.Period
 }
 
@@ -55,6 +56,7 @@ type Entry struct {
 	Who       report.Who     `json:"who"`
 	Purpose   access.Purpose `json:"purpose,omitempty"`
 	Emergency bool           `json:"emergency,omitempty"` // break-glass: emergency access, 45 CFR 164.312(a)(2)(ii)
+	Grant     string         `json:"grant,omitempty"`     // ID of the grant without which it would have been denied
 	Records   []Touched      `json:"records"`
 }
 
@@ -104,6 +106,9 @@ func of(ctx context.Context, r *report.Reporter, q Query) (*Report, error) {
 		if err != nil {
 			return nil, err
 		}
+		if q.Grant != "" && ev.Grant != q.Grant {
+			continue
+		}
 		id := cmp.Or(ev.Batch, ev.ID)
 		at, again := entries[id]
 		if !again {
@@ -111,7 +116,7 @@ func of(ctx context.Context, r *report.Reporter, q Query) (*Report, error) {
 			entries[id] = at
 			out.Entries = append(out.Entries, Entry{
 				Event: id, Time: ev.Time, Type: ev.Type, Outcome: string(ev.Outcome), Reason: ev.Reason,
-				Who: trail.Who(ctx, ev.Actor), Purpose: ev.Purpose, Emergency: ev.Purpose.Emergency(),
+				Who: trail.Who(ctx, ev.Actor), Purpose: ev.Purpose, Emergency: ev.Purpose.Emergency(), Grant: ev.Grant,
 			})
 		}
 		e := &out.Entries[at]

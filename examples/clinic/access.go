@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/duty"
+	"github.com/part164/part164/access/grant"
+	"github.com/part164/part164/access/pdp"
+	"github.com/part164/part164/access/rbac"
+	"github.com/part164/part164/access/relation"
+	"github.com/part164/part164/storage"
+	"github.com/part164/part164/storage/accessstore"
+	"github.com/part164/part164/storage/policystore"
+	"github.com/part164/part164/storage/sessionstore"
+)
+
+// openDatabase opens the database and, over it, what decides who may do what.
+// The relations and grants that decisions ask for stand beside the records, on
+// the same connections: they are part of each statement's SQL. So GORM is opened
+// first, and storage is installed in it once there is something to ask.
+func (a *app) openDatabase(ctx context.Context, p parts) error {
+	conn, err := gorm.Open(a.database, &gorm.Config{Logger: logger.Discard, NowFunc: func() time.Time { return time.Now().UTC() }})
+	if err != nil {
+		return fmt.Errorf("clinic: database: %w", err)
+	}
+	store := accessstore.New(conn)
+	if a.point, err = a.decide(store, sessionstore.New(conn), p.tenantWide); err != nil {
+		return err
+	}
+	plugin, err := storage.New(storage.Config{
+		KEK: a.kek, Audit: a.trail, Access: a.point, Minimize: a.minimum,
+		Development: a.development, Deviations: a.deviations,
+	})
+	if err != nil {
+		return err
+	}
+	if err := conn.Use(plugin); err != nil {
+		return err
+	}
+	a.db = conn
+	if err := storage.Migrate(ctx, a.db, models()...); err != nil {
+		return err
+	}
+	for _, migrate := range []func(context.Context, *gorm.DB) error{accessstore.Migrate, policystore.Migrate, sessionstore.Migrate} {
+		if err := migrate(ctx, a.db); err != nil {
+			return err
+		}
+	}
+	if err := a.policy.Open(ctx, a.db); err != nil {
+		return err
+	}
+	// The first start of a database writes the policy. From then on it is changed
+	// there (policystore.Store.Propose and Approve), for every node.
+	job, end := access.Job(ctx, access.Principal{ID: "deployment", Tenant: tenant, Kind: access.Service}, access.SystemAdmin)
+	defer end()
+	_, err = a.policy.Init(job, policystore.Rows{Rules: p.access}, "first-policy")
+	return err
+}
+
+// decide puts the decision point together: the policy in the database, who cares
+// for whom, and who has broken the glass.
+func (a *app) decide(store *accessstore.Store, sessions *sessionstore.Store, tenantWide []access.Purpose) (*pdp.Point, error) {
+	var err error
+	a.policy, err = policystore.New(policystore.Config{
+		Audit: a.trail, Operator: tenant, Deviations: a.deviations,
+		PrincipalRoles: true, // the sign-in knows who has which role
+		Holders:        []policystore.Holder{sessions, store},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if a.relations, err = relation.New(relation.Config{Store: store.Relations(), Audit: a.trail}); err != nil {
+		return nil, err
+	}
+	a.desk, err = grant.New(grant.Config{
+		Store: store.Grants(), Audit: a.trail, Alert: a.tell,
+		Emergency: &grant.Emergency{Roles: []string{"physician", "nurse"}, Reviewers: []string{"privacy-officer"}, TTL: glassTTL, ReviewWithin: glassReview},
+		Confirm: func(ctx context.Context, p access.Principal, password string) error {
+			return a.sessions.Confirm(ctx, p, password)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	// Who reviews what clinicians did is no clinician in the same session.
+	duties, err := duty.New(duty.Config{Sessions: []duty.Exclusion{
+		{Name: "nurse_officer", Roles: []string{"nurse", "privacy-officer"}},
+		{Name: "physician_officer", Roles: []string{"physician", "privacy-officer"}},
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return pdp.New(pdp.Config{
+		Policy: a.policy, Relations: a.relations, Duties: duties, Grants: a.desk,
+		TenantWide: tenantWide,
+	})
+}
+
+// tenantWide are the purposes of those whose work is about everybody's patients.
+// Searching is one of operations: see accessRules.
+func tenantWide() []access.Purpose { return []access.Purpose{access.Payment, access.Operations} }
+
+// accessRules are the starter's, and those of this app.
+func accessRules() []rbac.Rule {
+	look := []access.Action{access.Read, access.Search}
+	return append(rbac.StarterRules(),
+		// Anybody at the desk finds and registers patients; a chart is opened by
+		// those who care for the patient.
+		rbac.Rule{Role: "physician", Resources: []string{"patient"}, Actions: append(look, access.Create), Purposes: []access.Purpose{access.PatientAdmin}},
+		rbac.Rule{Role: "nurse", Resources: []string{"patient"}, Actions: look, Purposes: []access.Purpose{access.PatientAdmin}},
+		rbac.Rule{Role: "physician", Resources: []string{"relation"}, Actions: []access.Action{access.Read, access.Create, access.Update}, Purposes: []access.Purpose{access.Treatment}},
+		rbac.Rule{Role: "nurse", Resources: []string{"relation"}, Actions: []access.Action{access.Read}, Purposes: []access.Purpose{access.Treatment}},
+
+		// Patients read who saw their record: package pdp keeps them to their own.
+		rbac.Rule{Role: "patient", Resources: []string{"audit"}, Actions: []access.Action{access.Read}, Purposes: []access.Purpose{access.PatientRequest}},
+
+		// The importer files records, says who cares for their patients, and reads
+		// nothing.
+		rbac.Rule{Role: "importer", Resources: append([]string{"relation"}, chart...),
+			Actions:  []access.Action{access.Read, access.Search, access.Create},
+			Purposes: []access.Purpose{access.RecordManagement}},
+	)
+}

@@ -3,6 +3,7 @@
 package accesstest
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/http/httptest"
@@ -20,7 +21,8 @@ type Route struct {
 	Path   string // of a request that the route serves, with its query: "/patients/p-1"; required
 	Body   string // of the request, a form where it is not empty
 
-	Role     string           // a role that may use the route, in Tenant; required unless Public
+	Role     string           // a role that may use the route; required unless Public
+	Tenant   string           // in which it may; empty means [Tenant]
 	Purposes []access.Purpose // that the route is for; required unless Public
 
 	Public bool // for everybody: the sign-in page, stylesheets, a health check
@@ -61,7 +63,7 @@ func CheckRoutes(t testing.TB, handler http.Handler, routes ...Route) {
 			c.beside(r, u)
 			continue
 		}
-		who := Principal(Tenant, r.Role)
+		who := Principal(cmp.Or(r.Tenant, Tenant), r.Role)
 		c.serves("signed in as "+r.Role, access.With(t.Context(), who, ""), r.Method, r.Path, r.Body)
 		c.persons(r, who)
 		c.purposes(r, who)
@@ -114,7 +116,7 @@ func (c *checker) purposes(r Route, who access.Principal) {
 func (c *checker) beside(r Route, u *url.URL) {
 	ctx := access.With(c.t.Context(), Principal(Tenant, "no-such-role"), "")
 	if !r.Public {
-		ctx = access.With(c.t.Context(), Principal(Tenant, r.Role), "")
+		ctx = access.With(c.t.Context(), Principal(cmp.Or(r.Tenant, Tenant), r.Role), "")
 	}
 	for _, m := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "QUERY"} {
 		if m != r.Method && !slices.ContainsFunc(c.routes, func(o Route) bool {

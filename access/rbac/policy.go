@@ -161,7 +161,7 @@ func (l language) checkField(name, v string) error {
 		return access.CheckID(v)
 	case "pur":
 		if !access.Purpose(v).Valid() {
-			return errors.New("is not a purpose of use: take one of the constants in package access")
+			return errors.New("is not a purpose of use: write a code of HL7, such as TREAT, HPAYMT or HOPERAT (access.Purposes has them all)")
 		}
 		return nil
 	}

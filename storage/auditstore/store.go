@@ -25,12 +25,11 @@ import (
 	"slices"
 
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
-	"gorm.io/gorm/schema"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/sink"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 const (
@@ -77,59 +76,45 @@ func New(db *gorm.DB, cfg Config) (*Store, error) {
 			return fail(fmt.Errorf("Config.Recipient %w", err))
 		}
 	}
-	return &Store{db: db.Session(&gorm.Session{NewDB: true, Logger: logger.Discard, SkipDefaultTransaction: true}), cfg: cfg}, nil
-}
-
-// id is an identifier that is compared byte by byte on every database.
-type id string
-
-// GormDataType implements gorm's schema interface.
-func (id) GormDataType() string { return "audit_id" }
-
-// GormDBDataType implements gorm's migrator interface.
-func (id) GormDBDataType(db *gorm.DB, _ *schema.Field) string {
-	if db.Name() == "mysql" {
-		return "varbinary(64)"
-	}
-	return "varchar(64)"
+	return &Store{db: table.Quiet(db), cfg: cfg}, nil
 }
 
 type eventRow struct {
-	Writer     id    `gorm:"primaryKey"`
-	Seq        int64 `gorm:"primaryKey;autoIncrement:false"`
+	Writer     table.ID `gorm:"primaryKey"`
+	Seq        int64    `gorm:"primaryKey;autoIncrement:false"`
 	Leaf       []byte
 	RecordedAt int64 // microseconds since 1970, as precise as a line
 	Type       string
 	Outcome    string
 	Reason     string
 	Purpose    string
-	Tenant     id
-	Actor      id
+	Tenant     table.ID
+	Actor      table.ID
 	Line       []byte
 }
 
 func (eventRow) TableName() string { return eventTable }
 
 type patientRow struct {
-	Patient id    `gorm:"primaryKey"`
-	Writer  id    `gorm:"primaryKey"`
-	Seq     int64 `gorm:"primaryKey;autoIncrement:false"`
+	Patient table.ID `gorm:"primaryKey"`
+	Writer  table.ID `gorm:"primaryKey"`
+	Seq     int64    `gorm:"primaryKey;autoIncrement:false"`
 }
 
 func (patientRow) TableName() string { return patientTable }
 
 func rowOf(l *audit.Line) (eventRow, []patientRow) {
 	r := eventRow{
-		Writer: id(l.Position.Writer), Seq: int64(l.Position.Seq), Leaf: l.Leaf[:], RecordedAt: l.Time.UnixMicro(),
+		Writer: table.ID(l.Position.Writer), Seq: int64(l.Position.Seq), Leaf: l.Leaf[:], RecordedAt: l.Time.UnixMicro(),
 		Type: string(l.Type), Outcome: string(l.Outcome), Reason: string(l.Reason), Purpose: string(l.Purpose),
-		Tenant: id(l.Actor.Tenant), Actor: id(l.Actor.ID), Line: l.Raw,
+		Tenant: table.ID(l.Actor.Tenant), Actor: table.ID(l.Actor.ID), Line: l.Raw,
 	}
 	var patients []patientRow
 	seen := make(map[string]bool)
 	for i := range l.Objects {
 		if p := l.Objects[i].Patient; p != "" && !seen[p] {
 			seen[p] = true
-			patients = append(patients, patientRow{id(p), r.Writer, r.Seq})
+			patients = append(patients, patientRow{table.ID(p), r.Writer, r.Seq})
 		}
 	}
 	return r, patients
@@ -199,7 +184,7 @@ func present(tx *gorm.DB, lines []audit.Line) (map[name][]byte, error) {
 	out := make(map[name][]byte)
 	for w, seqs := range byWriter {
 		var rows []eventRow
-		err := tx.Select("writer", "seq", "leaf").Where("writer = ? AND seq BETWEEN ? AND ?", id(w), slices.Min(seqs), slices.Max(seqs)).Find(&rows).Error
+		err := tx.Select("writer", "seq", "leaf").Where("writer = ? AND seq BETWEEN ? AND ?", table.ID(w), slices.Min(seqs), slices.Max(seqs)).Find(&rows).Error
 		if err != nil {
 			return nil, err
 		}
@@ -217,7 +202,7 @@ func (s *Store) Copies(ctx context.Context, writer string) iter.Seq2[sink.Copy, 
 	return func(yield func(sink.Copy, error) bool) {
 		q := s.db.WithContext(ctx).Order("writer").Order("seq").Limit(insertRows)
 		if writer != "" {
-			q = q.Where("writer = ?", id(writer))
+			q = q.Where("writer = ?", table.ID(writer))
 		}
 		q = q.Session(&gorm.Session{})
 		for after := (*eventRow)(nil); ; {

@@ -10,10 +10,10 @@ import (
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
-	"gorm.io/gorm/logger"
 
 	"github.com/part164/part164/access/machine"
 	"github.com/part164/part164/storage/internal/again"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 // Store is a machine.Store in a database. Make it with [New]; it is safe for
@@ -24,13 +24,7 @@ var _ machine.Store = (*Store)(nil)
 
 // New returns the store in db, whose tables [Migrate] made. Statements are not
 // logged.
-func New(db *gorm.DB) *Store { return &Store{quiet(db)} }
-
-// quiet returns db without its logger and without a transaction around each
-// single statement.
-func quiet(db *gorm.DB) *gorm.DB {
-	return db.Session(&gorm.Session{NewDB: true, Logger: logger.Discard, SkipDefaultTransaction: true})
-}
+func New(db *gorm.DB) *Store { return &Store{table.Quiet(db)} }
 
 // CreateKey implements machine.Store.
 func (s *Store) CreateKey(ctx context.Context, k machine.Key) error {
@@ -49,7 +43,7 @@ func insert(db *gorm.DB, k *machine.Key) error {
 func (s *Store) Key(ctx context.Context, keyID string) (machine.Key, error) {
 	var rows []keyRow
 	err := s.again(ctx, "read key", func(db *gorm.DB) error {
-		return db.Where("id = ?", id(keyID)).Limit(1).Find(&rows).Error
+		return db.Where("id = ?", table.ID(keyID)).Limit(1).Find(&rows).Error
 	})
 	if err != nil {
 		return machine.Key{}, err
@@ -64,7 +58,7 @@ func (s *Store) Key(ctx context.Context, keyID string) (machine.Key, error) {
 func (s *Store) Keys(ctx context.Context, tenant string) ([]machine.Key, error) {
 	var rows []keyRow
 	err := s.again(ctx, "list keys", func(db *gorm.DB) error {
-		return db.Where("tenant = ?", id(tenant)).Order("created, id").Find(&rows).Error
+		return db.Where("tenant = ?", table.ID(tenant)).Order("created, id").Find(&rows).Error
 	})
 	if err != nil {
 		return nil, err
@@ -86,11 +80,11 @@ func (s *Store) RotateKey(ctx context.Context, tenant, keyID string, next machin
 	return s.again(ctx, "rotate key", func(db *gorm.DB) error {
 		return db.Transaction(func(tx *gorm.DB) error {
 			old := tx.Model(&keyRow{}).
-				Where("id = ? AND tenant = ? AND revoked = 0 AND next_key = ''", id(keyID), id(tenant)).
-				Where("created <= ? AND expires > ?", nanos(at), nanos(at)).
+				Where("id = ? AND tenant = ? AND revoked = 0 AND next_key = ''", table.ID(keyID), table.ID(tenant)).
+				Where("created <= ? AND expires > ?", table.Nanos(at), table.Nanos(at)).
 				Updates(map[string]any{
-					"next_key": id(next.ID),
-					"expires":  gorm.Expr("CASE WHEN expires > ? THEN ? ELSE expires END", nanos(until), nanos(until)),
+					"next_key": table.ID(next.ID),
+					"expires":  gorm.Expr("CASE WHEN expires > ? THEN ? ELSE expires END", table.Nanos(until), table.Nanos(until)),
 				})
 			if old.Error != nil {
 				return old.Error
@@ -106,7 +100,7 @@ func (s *Store) RotateKey(ctx context.Context, tenant, keyID string, next machin
 // RevokeKey implements machine.Store.
 func (s *Store) RevokeKey(ctx context.Context, tenant, keyID string, at time.Time) (ok bool, err error) {
 	err = s.again(ctx, "revoke key", func(db *gorm.DB) error {
-		done := db.Model(&keyRow{}).Where("id = ? AND tenant = ? AND revoked = 0", id(keyID), id(tenant)).Update("revoked", nanos(at))
+		done := db.Model(&keyRow{}).Where("id = ? AND tenant = ? AND revoked = 0", table.ID(keyID), table.ID(tenant)).Update("revoked", table.Nanos(at))
 		ok = done.RowsAffected > 0
 		return done.Error
 	})
@@ -120,7 +114,7 @@ func (s *Store) RevokeService(ctx context.Context, tenant, service string, at ti
 	for {
 		var more int64
 		err := s.again(ctx, "revoke service", func(db *gorm.DB) error {
-			done := db.Model(&keyRow{}).Where("tenant = ? AND service = ? AND revoked = 0", id(tenant), id(service)).Update("revoked", nanos(at))
+			done := db.Model(&keyRow{}).Where("tenant = ? AND service = ? AND revoked = 0", table.ID(tenant), table.ID(service)).Update("revoked", table.Nanos(at))
 			more = done.RowsAffected
 			return done.Error
 		})
@@ -134,14 +128,14 @@ func (s *Store) RevokeService(ctx context.Context, tenant, service string, at ti
 // TouchKey implements machine.Store.
 func (s *Store) TouchKey(ctx context.Context, keyID string, at time.Time) error {
 	return s.again(ctx, "touch key", func(db *gorm.DB) error {
-		return db.Model(&keyRow{}).Where("id = ? AND last_used < ?", id(keyID), nanos(at)).Update("last_used", nanos(at)).Error
+		return db.Model(&keyRow{}).Where("id = ? AND last_used < ?", table.ID(keyID), table.Nanos(at)).Update("last_used", table.Nanos(at)).Error
 	})
 }
 
 // RevokeCertificate implements machine.Store.
 func (s *Store) RevokeCertificate(ctx context.Context, cert machine.CertificateID, at time.Time) error {
 	return s.again(ctx, "revoke certificate", func(db *gorm.DB) error {
-		return db.Clauses(clause.OnConflict{DoNothing: true}).Create(&revokedRow{ID: id(cert.String()), Revoked: nanos(at)}).Error
+		return db.Clauses(clause.OnConflict{DoNothing: true}).Create(&revokedRow{ID: table.ID(cert.String()), Revoked: table.Nanos(at)}).Error
 	})
 }
 
@@ -150,9 +144,9 @@ func (s *Store) CertificateRevoked(ctx context.Context, certs ...machine.Certifi
 	if len(certs) == 0 {
 		return false, nil
 	}
-	ids := make([]id, len(certs))
+	ids := make([]table.ID, len(certs))
 	for i, c := range certs {
-		ids[i] = id(c.String())
+		ids[i] = table.ID(c.String())
 	}
 	var n int64
 	err := s.again(ctx, "look up certificate", func(db *gorm.DB) error {

@@ -9,61 +9,45 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"time"
 
 	"gorm.io/gorm"
-	"gorm.io/gorm/schema"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/machine"
+	"github.com/part164/part164/storage/internal/table"
 )
-
-// id is an identifier of up to 64 ASCII bytes that is compared byte by byte on
-// every database: MariaDB's collations would take "k-a", "K-A" and "k-a " for one.
-type id string
-
-// GormDataType implements gorm's schema interface.
-func (id) GormDataType() string { return "machine_id" }
-
-// GormDBDataType implements gorm's migrator interface.
-func (id) GormDBDataType(db *gorm.DB, _ *schema.Field) string {
-	if db.Name() == "mysql" {
-		return "varbinary(64)"
-	}
-	return "varchar(64)"
-}
 
 // Times are nanoseconds since 1970, so that every database compares them alike; 0
 // stands for the zero time. Lists are separated by spaces, which nothing in them
 // has.
 
 type keyRow struct {
-	ID       id     `gorm:"primaryKey"`
-	Tenant   id     `gorm:"not null;index:access_keys_service,priority:1"`
-	Service  id     `gorm:"not null;index:access_keys_service,priority:2"`
-	Hash     []byte `gorm:"not null;size:32"`
-	Roles    string `gorm:"not null;type:text"`
-	Purposes string `gorm:"not null;type:text"`
-	Networks string `gorm:"not null;type:text"`
-	Created  int64  `gorm:"not null"`
-	Expires  int64  `gorm:"not null"`
-	LastUsed int64  `gorm:"not null"`
-	Revoked  int64  `gorm:"not null"`
-	Next     id     `gorm:"column:next_key;not null"`
+	ID       table.ID `gorm:"primaryKey"`
+	Tenant   table.ID `gorm:"not null;index:access_keys_service,priority:1"`
+	Service  table.ID `gorm:"not null;index:access_keys_service,priority:2"`
+	Hash     []byte   `gorm:"not null;size:32"`
+	Roles    string   `gorm:"not null;type:text"`
+	Purposes string   `gorm:"not null;type:text"`
+	Networks string   `gorm:"not null;type:text"`
+	Created  int64    `gorm:"not null"`
+	Expires  int64    `gorm:"not null"`
+	LastUsed int64    `gorm:"not null"`
+	Revoked  int64    `gorm:"not null"`
+	Next     table.ID `gorm:"column:next_key;not null"`
 }
 
 func (keyRow) TableName() string { return "access_keys" }
 
 type revokedRow struct {
-	ID      id    `gorm:"primaryKey"` // of the certificate
-	Revoked int64 `gorm:"not null"`
+	ID      table.ID `gorm:"primaryKey"` // of the certificate
+	Revoked int64    `gorm:"not null"`
 }
 
 func (revokedRow) TableName() string { return "access_revoked_certificates" }
 
 // Migrate creates the tables, or adds what a newer version needs.
 func Migrate(ctx context.Context, db *gorm.DB) error {
-	if err := quiet(db).WithContext(ctx).AutoMigrate(&keyRow{}, &revokedRow{}); err != nil {
+	if err := table.Quiet(db).WithContext(ctx).AutoMigrate(&keyRow{}, &revokedRow{}); err != nil {
 		return fmt.Errorf("machinestore: migrate: %w", err)
 	}
 	return nil
@@ -71,8 +55,8 @@ func Migrate(ctx context.Context, db *gorm.DB) error {
 
 func rowOf(k *machine.Key) *keyRow {
 	r := &keyRow{
-		ID: id(k.ID), Tenant: id(k.Tenant), Service: id(k.Service), Hash: k.Hash[:], Roles: strings.Join(k.Roles, " "),
-		Created: nanos(k.Created), Expires: nanos(k.Expires), LastUsed: nanos(k.LastUsed), Revoked: nanos(k.Revoked), Next: id(k.Next),
+		ID: table.ID(k.ID), Tenant: table.ID(k.Tenant), Service: table.ID(k.Service), Hash: k.Hash[:], Roles: strings.Join(k.Roles, " "),
+		Created: table.Nanos(k.Created), Expires: table.Nanos(k.Expires), LastUsed: table.Nanos(k.LastUsed), Revoked: table.Nanos(k.Revoked), Next: table.ID(k.Next),
 	}
 	var purposes, networks []string
 	for _, p := range k.Purposes {
@@ -90,7 +74,7 @@ func rowOf(k *machine.Key) *keyRow {
 func (r *keyRow) key() (machine.Key, error) {
 	k := machine.Key{
 		ID: string(r.ID), Tenant: string(r.Tenant), Service: string(r.Service), Roles: strings.Fields(r.Roles),
-		Created: fromNanos(r.Created), Expires: fromNanos(r.Expires), LastUsed: fromNanos(r.LastUsed), Revoked: fromNanos(r.Revoked),
+		Created: table.Time(r.Created), Expires: table.Time(r.Expires), LastUsed: table.Time(r.LastUsed), Revoked: table.Time(r.Revoked),
 		Next: string(r.Next),
 	}
 	if copy(k.Hash[:], r.Hash) != sha256.Size || len(r.Hash) != sha256.Size {
@@ -110,18 +94,4 @@ func (r *keyRow) key() (machine.Key, error) {
 		k.Networks = append(k.Networks, prefix)
 	}
 	return k, nil
-}
-
-func nanos(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
-}
-
-func fromNanos(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, n).UTC()
 }

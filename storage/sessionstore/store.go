@@ -9,11 +9,11 @@ import (
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
-	"gorm.io/gorm/logger"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/session"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 // Store is a session.Store in a database. Make it with [New]; it is safe for
@@ -27,20 +27,14 @@ var _ session.Store = (*Store)(nil)
 
 // New returns the store in db, whose tables [Migrate] made. Statements are not
 // logged, because their arguments are hashes of tokens and passwords.
-func New(db *gorm.DB) *Store { return &Store{db: quiet(db)} }
-
-// quiet returns db without its logger and without a transaction around each
-// single statement.
-func quiet(db *gorm.DB) *gorm.DB {
-	return db.Session(&gorm.Session{NewDB: true, Logger: logger.Discard, SkipDefaultTransaction: true})
-}
+func New(db *gorm.DB) *Store { return &Store{db: table.Quiet(db)} }
 
 // CreateAccount implements session.Store.
 func (s *Store) CreateAccount(ctx context.Context, a session.Account) error {
 	ok, err := s.exec(ctx, "create account", func(db *gorm.DB) *gorm.DB {
 		return db.Clauses(clause.OnConflict{DoNothing: true}).Create(&userRow{
-			Tenant: key(a.Tenant), ID: key(a.ID), LoginKey: loginKey(a.Tenant, a.Login), Kind: string(a.Kind), Login: a.Login,
-			Roles: strings.Join(a.Roles, " "), Disabled: a.Disabled, Epoch: a.Epoch, Created: nanos(a.Created),
+			Tenant: table.ID(a.Tenant), ID: table.ID(a.ID), LoginKey: loginKey(a.Tenant, a.Login), Kind: string(a.Kind), Login: a.Login,
+			Roles: strings.Join(a.Roles, " "), Disabled: a.Disabled, Epoch: a.Epoch, Created: table.Nanos(a.Created),
 			Password: a.Password, TOTP: a.TOTP, TOTPNext: a.TOTPNext, TOTPStep: a.TOTPStep,
 		})
 	})
@@ -57,7 +51,7 @@ func (s *Store) AccountByLogin(ctx context.Context, tenant, login string) (sessi
 
 // Account implements session.Store.
 func (s *Store) Account(ctx context.Context, tenant, userID string) (session.Account, error) {
-	return found(s.db.WithContext(ctx).Where("tenant = ? AND id = ?", key(tenant), key(userID)))
+	return found(s.db.WithContext(ctx).Where("tenant = ? AND id = ?", table.ID(tenant), table.ID(userID)))
 }
 
 func found(q *gorm.DB) (session.Account, error) {
@@ -74,7 +68,7 @@ func found(q *gorm.DB) (session.Account, error) {
 // update changes columns of one user's row, where the condition holds.
 func (s *Store) update(ctx context.Context, what, tenant, userID string, set map[string]any, where string, args ...any) (bool, error) {
 	return s.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
-		return db.Model(&userRow{}).Where("tenant = ? AND id = ?", key(tenant), key(userID)).Where(where, args...).Updates(set)
+		return db.Model(&userRow{}).Where("tenant = ? AND id = ?", table.ID(tenant), table.ID(userID)).Where(where, args...).Updates(set)
 	})
 }
 
@@ -113,7 +107,7 @@ func (s *Store) change(ctx context.Context, tenant, userID string, set map[strin
 	if !ok {
 		return nil, session.ErrNotFound
 	}
-	mine := s.db.Where("tenant = ? AND user_id = ?", key(tenant), key(userID)).Session(&gorm.Session{})
+	mine := s.db.Where("tenant = ? AND user_id = ?", table.ID(tenant), table.ID(userID)).Session(&gorm.Session{})
 	if err := mine.Delete(&pendingRow{}).Error; err != nil {
 		return nil, err
 	}
@@ -168,7 +162,7 @@ func (s *Store) UseTOTPStep(ctx context.Context, tenant, userID string, cell []b
 func (s *Store) CreatePending(ctx context.Context, p session.Pending) error {
 	_, err := s.exec(ctx, "create pending sign-in", func(db *gorm.DB) *gorm.DB {
 		return db.Create(&pendingRow{
-			ID: key(p.ID.String()), Tenant: key(p.Tenant), UserID: key(p.UserID), Epoch: p.Epoch, Tries: p.Tries, Expires: nanos(p.Expires),
+			ID: table.ID(p.ID.String()), Tenant: table.ID(p.Tenant), UserID: table.ID(p.UserID), Epoch: p.Epoch, Tries: p.Tries, Expires: table.Nanos(p.Expires),
 		})
 	})
 	return err
@@ -179,7 +173,7 @@ func (s *Store) TryPending(ctx context.Context, id session.ID, limit int, at tim
 	const what = "try pending sign-in"
 	err = s.transaction(ctx, what, func(in *Store) error {
 		ok, err := in.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
-			return db.Model(&pendingRow{}).Where("id = ? AND tries < ? AND expires > ?", key(id.String()), limit, nanos(at)).
+			return db.Model(&pendingRow{}).Where("id = ? AND tries < ? AND expires > ?", table.ID(id.String()), limit, table.Nanos(at)).
 				Update("tries", gorm.Expr("tries + 1"))
 		})
 		if err != nil {
@@ -188,7 +182,7 @@ func (s *Store) TryPending(ctx context.Context, id session.ID, limit int, at tim
 		if !ok {
 			return session.ErrNotFound
 		}
-		r, ok, err := first[pendingRow](in.db.Where("id = ?", key(id.String())), what)
+		r, ok, err := first[pendingRow](in.db.Where("id = ?", table.ID(id.String())), what)
 		if err != nil {
 			return err
 		}
@@ -204,7 +198,7 @@ func (s *Store) TryPending(ctx context.Context, id session.ID, limit int, at tim
 // TakePending implements session.Store.
 func (s *Store) TakePending(ctx context.Context, id session.ID) (bool, error) {
 	return s.exec(ctx, "take pending sign-in", func(db *gorm.DB) *gorm.DB {
-		return db.Where("id = ?", key(id.String())).Delete(&pendingRow{})
+		return db.Where("id = ?", table.ID(id.String())).Delete(&pendingRow{})
 	})
 }
 
@@ -216,8 +210,8 @@ func (s *Store) CreateSession(ctx context.Context, n session.Session) error {
 		(id, tenant, user_id, kind, epoch, assurance, auth_time, created, last_seen, idle, expires, addr, ended, reason, owed)
 		SELECT ?, tenant, id, kind, epoch, ?, ?, ?, ?, ?, ?, ?, 0, '', 0
 		FROM session_users WHERE tenant = ? AND id = ? AND epoch = ? AND disabled = ?`,
-			key(n.ID.String()), n.Assurance, nanos(n.AuthTime), nanos(n.Created), nanos(n.LastSeen), int64(n.Idle), nanos(n.Expires), addrText(n.Addr),
-			key(n.Tenant), key(n.UserID), n.Epoch, false)
+			table.ID(n.ID.String()), n.Assurance, table.Nanos(n.AuthTime), table.Nanos(n.Created), table.Nanos(n.LastSeen), int64(n.Idle), table.Nanos(n.Expires), addrText(n.Addr),
+			table.ID(n.Tenant), table.ID(n.UserID), n.Epoch, false)
 	})
 	if err == nil && !ok {
 		return session.ErrStale
@@ -235,7 +229,7 @@ func (s *Store) Session(ctx context.Context, id session.ID) (session.Session, se
 		Select(`s.*, u.tenant AS u_tenant, u.id AS u_id, u.kind AS u_kind, u.login AS u_login, u.roles AS u_roles,
 			u.disabled AS u_disabled, u.epoch AS u_epoch, u.created AS u_created`).
 		Joins("JOIN session_users AS u ON u.tenant = s.tenant AND u.id = s.user_id").
-		Where("s.id = ?", key(id.String())), "read session")
+		Where("s.id = ?", table.ID(id.String())), "read session")
 	if err != nil {
 		return session.Session{}, session.User{}, err
 	}
@@ -252,30 +246,30 @@ const alive = "ended = 0 AND expires > ? AND last_seen + idle > ?"
 
 // Touch implements session.Store.
 func (s *Store) Touch(ctx context.Context, id session.ID, at time.Time) (bool, error) {
-	now := nanos(at)
+	now := table.Nanos(at)
 	ok, err := s.exec(ctx, "touch session", func(db *gorm.DB) *gorm.DB {
-		return db.Model(&sessionRow{}).Where("id = ? AND last_seen < ? AND "+alive, key(id.String()), now, now, now).Update("last_seen", now)
+		return db.Model(&sessionRow{}).Where("id = ? AND last_seen < ? AND "+alive, table.ID(id.String()), now, now, now).Update("last_seen", now)
 	})
 	if ok || err != nil {
 		return ok, err
 	}
 	// Nothing to move: it is over, or another request was later.
-	_, ok, err = first[sessionRow](s.db.WithContext(ctx).Where("id = ? AND "+alive, key(id.String()), now, now), "touch session")
+	_, ok, err = first[sessionRow](s.db.WithContext(ctx).Where("id = ? AND "+alive, table.ID(id.String()), now, now), "touch session")
 	return ok, err
 }
 
 // End implements session.Store.
 func (s *Store) End(ctx context.Context, id session.ID, at time.Time, reason audit.Reason) (bool, error) {
 	return s.exec(ctx, "end session", func(db *gorm.DB) *gorm.DB {
-		return db.Model(&sessionRow{}).Where("id = ? AND ended = 0", key(id.String())).
-			Updates(map[string]any{"ended": nanos(at), "reason": string(reason), "owed": nanos(at)})
+		return db.Model(&sessionRow{}).Where("id = ? AND ended = 0", table.ID(id.String())).
+			Updates(map[string]any{"ended": table.Nanos(at), "reason": string(reason), "owed": table.Nanos(at)})
 	})
 }
 
 // Settle implements session.Store.
 func (s *Store) Settle(ctx context.Context, id session.ID) error {
 	_, err := s.exec(ctx, "settle session", func(db *gorm.DB) *gorm.DB {
-		return db.Model(&sessionRow{}).Where("id = ? AND ended <> 0", key(id.String())).Update("owed", 0)
+		return db.Model(&sessionRow{}).Where("id = ? AND ended <> 0", table.ID(id.String())).Update("owed", 0)
 	})
 	return err
 }
@@ -283,23 +277,23 @@ func (s *Store) Settle(ctx context.Context, id session.ID) error {
 // Reserve implements session.Store.
 func (s *Store) Reserve(ctx context.Context, lane session.ID, r session.Rate, at time.Time) (time.Duration, error) {
 	const what = "reserve a try"
-	now, every := nanos(at), int64(r.Every)
+	now, every := table.Nanos(at), int64(r.Every)
 	room := now + int64(r.Burst-1)*every
 	for {
 		ok, err := s.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
-			return db.Model(&laneRow{}).Where("id = ? AND full_until <= ?", key(lane.String()), room).
+			return db.Model(&laneRow{}).Where("id = ? AND full_until <= ?", table.ID(lane.String()), room).
 				Update("full_until", gorm.Expr("CASE WHEN full_until < ? THEN ? ELSE full_until + ? END", now, now+every, every))
 		})
 		if ok || err != nil {
 			return 0, err
 		}
 		ok, err = s.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
-			return db.Clauses(clause.OnConflict{DoNothing: true}).Create(&laneRow{ID: key(lane.String()), Full: now + every})
+			return db.Clauses(clause.OnConflict{DoNothing: true}).Create(&laneRow{ID: table.ID(lane.String()), Full: now + every})
 		})
 		if ok || err != nil {
 			return 0, err
 		}
-		l, ok, err := first[laneRow](s.db.WithContext(ctx).Where("id = ?", key(lane.String())), what)
+		l, ok, err := first[laneRow](s.db.WithContext(ctx).Where("id = ?", table.ID(lane.String())), what)
 		if err != nil {
 			return 0, err
 		}
@@ -313,7 +307,7 @@ func (s *Store) Reserve(ctx context.Context, lane session.ID, r session.Rate, at
 // Refund implements session.Store.
 func (s *Store) Refund(ctx context.Context, lane session.ID, r session.Rate) error {
 	_, err := s.exec(ctx, "refund a try", func(db *gorm.DB) *gorm.DB {
-		return db.Model(&laneRow{}).Where("id = ?", key(lane.String())).Update("full_until", gorm.Expr("full_until - ?", int64(r.Every)))
+		return db.Model(&laneRow{}).Where("id = ?", table.ID(lane.String())).Update("full_until", gorm.Expr("full_until - ?", int64(r.Every)))
 	})
 	return err
 }
@@ -326,23 +320,23 @@ func (s *Store) Refuse(ctx context.Context, lane session.ID, who session.Refusal
 	const what = "count a refusal"
 	err = s.transaction(ctx, what, func(in *Store) error {
 		count = 0
-		row := laneRow{ID: key(lane.String())}
+		row := laneRow{ID: table.ID(lane.String())}
 		if err := in.db.Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error; err != nil {
 			return err
 		}
 		// The update locks the row until the transaction ends.
-		mine := in.db.Model(&laneRow{}).Where("id = ?", key(lane.String())).Session(&gorm.Session{})
+		mine := in.db.Model(&laneRow{}).Where("id = ?", table.ID(lane.String())).Session(&gorm.Session{})
 		if err := mine.Updates(map[string]any{
 			"refused": gorm.Expr("refused + 1"), "tenant": who.Tenant, "user_id": who.UserID, "kind": string(who.Kind), "addr": addrText(who.Addr),
 		}).Error; err != nil {
 			return err
 		}
-		l, ok, err := first[laneRow](in.db.Where("id = ?", key(lane.String())), what)
-		if err != nil || !ok || l.Since > nanos(at.Add(-window)) {
+		l, ok, err := first[laneRow](in.db.Where("id = ?", table.ID(lane.String())), what)
+		if err != nil || !ok || l.Since > table.Nanos(at.Add(-window)) {
 			return err
 		}
 		count = l.Refused
-		return mine.Updates(map[string]any{"refused": 0, "since": nanos(at)}).Error
+		return mine.Updates(map[string]any{"refused": 0, "since": table.Nanos(at)}).Error
 	})
 	if err != nil {
 		return 0, err
@@ -375,7 +369,7 @@ func (s *Store) Sweep(ctx context.Context, at time.Time, limit int) (session.Due
 
 func (s *Store) sweepSessions(ctx context.Context, at time.Time, limit int) ([]session.Session, error) {
 	const what = "sweep"
-	now := nanos(at)
+	now := table.Nanos(at)
 	db := s.db.WithContext(ctx)
 	over, err := some[sessionRow](db.Where("ended = 0 AND (expires <= ? OR last_seen + idle <= ?)", now, now), limit, what)
 	if err != nil {
@@ -404,7 +398,7 @@ func (s *Store) sweepSessions(ctx context.Context, at time.Time, limit int) ([]s
 			out = append(out, ses)
 		}
 	}
-	owed, err := some[sessionRow](db.Where("ended <> 0 AND owed <> 0 AND owed <= ?", nanos(at.Add(-owedAgain))), limit, what)
+	owed, err := some[sessionRow](db.Where("ended <> 0 AND owed <> 0 AND owed <= ?", table.Nanos(at.Add(-owedAgain))), limit, what)
 	if err != nil {
 		return out, err
 	}
@@ -425,13 +419,13 @@ func (s *Store) sweepSessions(ctx context.Context, at time.Time, limit int) ([]s
 		out = append(out, ses)
 	}
 	_, err = s.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
-		return db.Where("ended <> 0 AND owed = 0 AND ended < ?", nanos(at.Add(-keepEnded))).Delete(&sessionRow{})
+		return db.Where("ended <> 0 AND owed = 0 AND ended < ?", table.Nanos(at.Add(-keepEnded))).Delete(&sessionRow{})
 	})
 	return out, err
 }
 
 func (s *Store) sweepPending(ctx context.Context, at time.Time, limit int) ([]session.Pending, error) {
-	rows, err := some[pendingRow](s.db.WithContext(ctx).Where("expires <= ?", nanos(at)), limit, "sweep")
+	rows, err := some[pendingRow](s.db.WithContext(ctx).Where("expires <= ?", table.Nanos(at)), limit, "sweep")
 	if err != nil {
 		return nil, err
 	}
@@ -454,7 +448,7 @@ func (s *Store) sweepPending(ctx context.Context, at time.Time, limit int) ([]se
 
 func (s *Store) sweepLanes(ctx context.Context, at time.Time, limit int) ([]session.Refusal, error) {
 	const what = "sweep"
-	quietSince := nanos(at.Add(-window))
+	quietSince := table.Nanos(at.Add(-window))
 	rows, err := some[laneRow](s.db.WithContext(ctx).Where("refused > 0 AND since <= ?", quietSince), limit, what)
 	if err != nil {
 		return nil, err
@@ -465,7 +459,7 @@ func (s *Store) sweepLanes(ctx context.Context, at time.Time, limit int) ([]sess
 		// One more refusal in between leaves the row to the next sweep.
 		ok, err := s.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
 			return db.Model(&laneRow{}).Where("id = ? AND refused = ? AND since = ?", l.ID, l.Refused, l.Since).
-				Updates(map[string]any{"refused": 0, "since": nanos(at)})
+				Updates(map[string]any{"refused": 0, "since": table.Nanos(at)})
 		})
 		if err != nil {
 			return out, err
@@ -475,7 +469,7 @@ func (s *Store) sweepLanes(ctx context.Context, at time.Time, limit int) ([]sess
 		}
 	}
 	_, err = s.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
-		return db.Where("refused = 0 AND since <= ? AND full_until <= ?", quietSince, nanos(at)).Delete(&laneRow{})
+		return db.Where("refused = 0 AND since <= ? AND full_until <= ?", quietSince, table.Nanos(at)).Delete(&laneRow{})
 	})
 	return out, err
 }

@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/part164/part164/session"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 // Terminate disables a user, ends the user's sessions and removes what waits for
@@ -19,7 +20,7 @@ import (
 // returns how many sessions it ended; it is no error where there is no such
 // user. Each session is owed an event, which Manager.Sweep records.
 func (s *Store) Terminate(ctx context.Context, tx *gorm.DB, tenant, userID string, at time.Time) (ended int, err error) {
-	in := &Store{db: quiet(tx), inTx: true}
+	in := &Store{db: table.Quiet(tx), inTx: true}
 	sessions, err := in.change(ctx, tenant, userID, map[string]any{"epoch": gorm.Expr("epoch + 1"), "disabled": true}, at)
 	if errors.Is(err, session.ErrNotFound) {
 		return 0, nil

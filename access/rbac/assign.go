@@ -102,8 +102,9 @@ func (a assigned) active(p access.Principal) access.Principal {
 // Roles returns the roles in which who acts, with those that they include: of
 // those that Assignments give it, or its own without these; and those that the
 // principal of ctx's scope has not, where that is who, since a grant brings them.
-// They need not have a rule. The policy is that of the scope, or without one that
-// in force. It is what package pdp asks, and grant.Config.Roles.
+// They need not have a rule. The list is the caller's to keep. The policy is that
+// of the scope, or without one that in force. It is what package pdp asks, and
+// grant.Config.Roles.
 func (e *Engine) Roles(ctx context.Context, who access.Principal) ([]string, error) {
 	v, own := e.inForce(), who
 	if scope, err := access.From(ctx); err == nil {
@@ -121,7 +122,7 @@ func (e *Engine) Roles(ctx context.Context, who access.Principal) ([]string, err
 	}
 	brought := slices.DeleteFunc(slices.Clone(who.Roles), func(role string) bool { return slices.Contains(own.Roles, role) })
 	own.Roles = slices.Clone(own.Roles) // active changes them
-	return v.withIncluded(who.Tenant, append(slices.Clip(v.assigned.active(own).Roles), brought...)), nil
+	return v.withIncluded(who.Tenant, slices.Concat(v.assigned.active(own).Roles, brought)), nil
 }
 
 // Revision returns the Config.Revision of the policy that decides in the scope

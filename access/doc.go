@@ -16,5 +16,6 @@
 // in which everything is denied with the reason.
 //
 // This package decides nothing by itself and imports the standard library
-// only. access/rbac decides with Casbin's policy language.
+// only. access/rbac decides with Casbin's policy language, and access/pdp asks
+// that, relations, what patients said, separation of duties and grants.
 package access

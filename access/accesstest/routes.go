@@ -5,6 +5,7 @@ package accesstest
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -99,16 +100,35 @@ func (c *checker) persons(r Route, who access.Principal) {
 }
 
 // purposes asks for what the route is not for: as somebody who may act for nothing
-// else, and by choosing each other purpose where the route offers several.
+// else, and by choosing each other purpose where the route offers several. A route
+// that asks for none would fail for each: it is said once.
 func (c *checker) purposes(r Route, who access.Principal) {
+	c.t.Helper()
+	var first string
+	more := 0
+	note := func(why string) {
+		switch {
+		case why == "":
+		case first == "":
+			first = why
+		default:
+			more++
+		}
+	}
 	for _, p := range access.Purposes() {
 		if slices.ContainsFunc(r.Purposes, func(own access.Purpose) bool { return own == p || own.IsA(p) && !own.Emergency() }) {
 			continue
 		}
 		who.Purposes = []access.Purpose{p}
 		ctx := access.With(c.t.Context(), who, "")
-		c.refuses("for the purpose "+string(p), ctx, r.Method, r.Path, r.Body)
-		c.refuses("with a scope for "+string(p)+" already", access.ForPurpose(ctx, p), r.Method, r.Path, r.Body)
+		note(c.answered("for the purpose "+string(p), ctx, r.Method, r.Path, r.Body))
+		note(c.answered("with a scope for "+string(p)+" already", access.ForPurpose(ctx, p), r.Method, r.Path, r.Body))
+	}
+	switch {
+	case more > 0:
+		c.t.Errorf("%s, and so are %d more for other purposes", first, more)
+	case first != "":
+		c.t.Errorf("%s", first)
 	}
 }
 
@@ -171,15 +191,23 @@ func (c *checker) ask(ctx context.Context, method, target, body string) (w *http
 // refuses wants 401, 403, or, of nobody, the way to the sign-in.
 func (c *checker) refuses(how string, ctx context.Context, method, target, body string) {
 	c.t.Helper()
+	if why := c.answered(how, ctx, method, target, body); why != "" {
+		c.t.Errorf("%s", why)
+	}
+}
+
+// answered says how a request was answered that must be refused; empty where it
+// was refused.
+func (c *checker) answered(how string, ctx context.Context, method, target, body string) string {
 	w, panicked := c.ask(ctx, method, target, body)
 	if panicked != nil {
-		c.t.Errorf("accesstest: %s %s %s: panics (%T)", method, target, how, panicked)
-		return
+		return fmt.Sprintf("accesstest: %s %s %s: panics (%T)", method, target, how, panicked)
 	}
 	_, somebody := access.PrincipalFrom(ctx)
 	if !isRefusal(w.Code) && (somebody || w.Code != http.StatusSeeOther) {
-		c.t.Errorf("accesstest: %s %s %s: is answered with %d, want a refusal", method, target, how, w.Code)
+		return fmt.Sprintf("accesstest: %s %s %s: is answered with %d, want a refusal", method, target, how, w.Code)
 	}
+	return ""
 }
 
 // serves wants anything else.

@@ -4,9 +4,12 @@
 // break-glass, the emergency access procedure of 45 CFR 164.312(a)(2)(ii).
 //
 //	desk, err := grant.New(grant.Config{
-//		Store: accessstore.NewGrants(db),
+//		Store: accessstore.New(db).Grants(),
 //		Audit: journal,
-//		Elevations: []grant.Elevation{{Role: "release-of-information", Requesters: []string{"records-clerk"}, Approvers: []string{"privacy-officer"}, MaxTTL: 8 * time.Hour}},
+//		Elevations: []grant.Elevation{{
+//			Role: "release-of-information", Requesters: []string{"records-clerk"}, Approvers: []string{"privacy-officer"},
+//			MaxTTL: 8 * time.Hour, Purposes: []access.Purpose{access.Operations},
+//		}},
 //		Emergency: &grant.Emergency{Roles: []string{"physician", "nurse"}, Reviewers: []string{"privacy-officer"}},
 //		Confirm: func(ctx context.Context, p access.Principal, secret string) error { ... }, // the password again
 //		Alert:   func(ctx context.Context, a grant.Alert) error { ... },                     // tell the officer

@@ -7,6 +7,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/accesstest"
@@ -47,4 +48,30 @@ func ExampleGuard_Mux() {
 	// 403
 	// 403
 	// 401
+}
+
+// Behind a proxy of one's own: what stands left of it in its header is the
+// client's own word, and so is every other header.
+func ExampleClientAddr() {
+	addr, err := httpaccess.ClientAddr("X-Forwarded-For", netip.MustParsePrefix("10.0.0.0/24"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	from := func(connection string, forwarded ...string) netip.Addr {
+		req := httptest.NewRequest("GET", "/", nil)
+		req.RemoteAddr = connection
+		req.Header["X-Forwarded-For"] = forwarded
+		req.Header.Set("X-Real-IP", "192.0.2.66")
+		return addr(req)
+	}
+	fmt.Println(from("10.0.0.5:4711", "192.0.2.66, 198.51.100.7, 10.0.0.9"))
+	fmt.Println(from("203.0.113.1:4711", "192.0.2.66"))         // the connection is no proxy's
+	fmt.Println(from("10.0.0.5:4711", "198.51.100.7, unknown")) // nobody can tell
+	_, err = httpaccess.ClientAddr("X-Real-IP", netip.MustParsePrefix("10.0.0.0/24"))
+	fmt.Println(err)
+	// Output:
+	// 198.51.100.7
+	// 203.0.113.1
+	// invalid IP
+	// httpaccess: client address: header is neither "X-Forwarded-For" nor "Forwarded"
 }

@@ -4,7 +4,7 @@
 // certificates ([Certificates]) become principals of kind [access.Service] (45
 // CFR 164.312(a)(2)(i), 164.312(d)).
 //
-//	keys, err := machine.New(machine.Config{Store: accessstore.New(db), Audit: journal, Accounts: accounts})
+//	keys, err := machine.New(machine.Config{Store: machinestore.New(db), Audit: journal, Accounts: accounts})
 //	key, token, err := keys.Issue(ctx, machine.NewKey{
 //		Tenant: "t-1", Service: "svc-importer", Roles: []string{"importer"}, Purposes: []access.Purpose{access.Treatment},
 //	})

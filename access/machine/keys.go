@@ -26,7 +26,7 @@ var ErrRefused = errors.New("machine: refused")
 // Config configures [New] and, with its own fields, [CertConfig]. Store, Audit
 // and Accounts are required.
 type Config struct {
-	Store Store          // storage/accessstore, or NewMemory for a trial
+	Store Store          // storage/machinestore, or NewMemory for a trial
 	Audit audit.Recorder // records keys made, replaced and revoked, and refusals
 
 	// Accounts says what kind of account of a tenant has an ID; an empty Kind
@@ -49,7 +49,7 @@ type Config struct {
 	// sets the number.
 	MaxLife time.Duration
 
-	Addr func(*http.Request) netip.Addr // the caller's address; nil means the connection's, see httpaccess.Proxies
+	Addr func(*http.Request) netip.Addr // the caller's address; nil means the connection's, see httpaccess.ClientAddr
 	Now  func() time.Time               // nil means time.Now
 	Log  *zap.Logger                    // gets failures, never a token; nil is silent
 }

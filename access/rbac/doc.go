@@ -25,9 +25,10 @@
 // which that could happen, and says how to mend it; the engine denies the rest.
 // Casbin itself is not reachable from outside: nothing can turn it off.
 //
-// # What it does not do yet
+// # What it does not do
 //
-// There are no relations between principals and patients: a rule reaches every
-// patient of the tenant, which [Engine.Deviations] says. Principals of kind
-// patient and proxy are therefore denied everything.
+// It knows no relations between principals and patients: a rule reaches every
+// patient of the tenant, which [Engine.Deviations] says, and principals of kind
+// patient and proxy are denied everything, as emergency access is. Package pdp
+// asks an Engine for the rules, and relations, restrictions and grants besides.
 package rbac

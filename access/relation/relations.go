@@ -22,9 +22,9 @@ type Config struct {
 
 	// Windows is how long before and after it a relation counts, by kind. Nil
 	// means 30 days before and after for the kinds of an encounter, and none for
-	// the others: a chart is completed within 30 days after discharge (42 CFR
-	// 482.24(c)(4)(vii)), and hospitals' emergency-access rules leave that long
-	// on both sides. A map that is not nil says all of it.
+	// the others. The number is ours, no regulation sets it: a hospital has
+	// published the same for whom its EHR does not ask to break the glass (Salem
+	// Health, 12 March 2023). A map that is not nil says all of it.
 	Windows map[Kind]Window
 
 	// Kinds is which kinds serve a purpose and the purposes below it; those

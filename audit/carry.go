@@ -38,7 +38,7 @@ func carriedFile(last int) string { return carriedPrefix + strconv.Itoa(last) }
 
 // carriedTypes are the events that outlast a purge.
 func carriedTypes() []Type {
-	return []Type{WriteAttempt, PolicyChanged, Committed, RolledBack, Shredded, Merged}
+	return []Type{WriteAttempt, PolicyChanged, RelationChanged, DirectiveChanged, Committed, RolledBack, Shredded, Merged}
 }
 
 // A carrying writes what a purge carries forward.
@@ -142,6 +142,10 @@ func (c *carrying) event(s *Stored) error {
 		return nil
 	case WriteAttempt, PolicyChanged:
 		return c.attempt(s)
+	case RelationChanged, DirectiveChanged: // of themselves: the record that a directive names has not changed
+		own := *s
+		own.Objects = own.Objects[:min(1, len(own.Objects))]
+		return c.attempt(&own)
 	}
 	return c.put(s)
 }

@@ -57,8 +57,8 @@ const (
 	Recovered      Type = "journal.recovered" // an unacknowledged tail was dropped after a crash
 	Closed         Type = "journal.closed"    // a writer closed the journal
 
-	RelationChanged   Type = "relation.change"     // a relation of User to a patient began, ended or was void: see Reason, and Rule for its kind
-	DirectiveChanged  Type = "directive.change"    // what a patient restricts or authorises was recorded, ended or void: see Reason, and Rule for its kind
+	RelationChanged   Type = "relation.change"     // a relation of User to a patient is about to begin, end or be void: see Reason, and Rule for its kind
+	DirectiveChanged  Type = "directive.change"    // what a patient restricts or authorises is about to be recorded, ended or void: see Reason, and Rule for its kind
 	ClockOff          Type = "clock.off"           // the clock differs from another by Count milliseconds: see Reason
 	Gap               Type = "gap"                 // what happened from Since to Until was not recorded when it happened
 	DetailOpened      Type = "detail.opened"       // the sealed detail of the event About is about to be opened

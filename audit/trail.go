@@ -35,8 +35,9 @@ type Recorder interface {
 type Trail interface {
 	Recorder
 
-	// Attempt records ev, a [WriteAttempt] or [PolicyChanged], and returns the
-	// ticket that the data's own transaction carries in its outbox table.
+	// Attempt records ev, a [WriteAttempt], [PolicyChanged], [RelationChanged] or
+	// [DirectiveChanged], and returns the ticket that the data's own transaction
+	// carries in its outbox table.
 	Attempt(ctx context.Context, ev Event) (Ticket, error)
 
 	// Commit appends a [Committed] for each ticket read back from an outbox

@@ -155,7 +155,7 @@ func Stamp(ctx context.Context, ev Event) (Stored, error) {
 		}
 	}
 	switch ev.Type {
-	case Revealed, Fetched, Searched, WriteAttempt, PolicyChanged, Disclosed, DetailOpened:
+	case Revealed, Fetched, Searched, WriteAttempt, PolicyChanged, RelationChanged, DirectiveChanged, Disclosed, DetailOpened:
 		if s.Actor.ID == "" {
 			return Stored{}, fmt.Errorf("%w: %s: %w", ErrEvent, ev.Type, access.ErrNoPrincipal)
 		}
@@ -230,13 +230,15 @@ func (t Type) CheckRecord() error {
 
 // attempts reports whether t announces a write that a [Committed] or
 // [RolledBack] settles.
-func (t Type) attempts() bool { return t == WriteAttempt || t == PolicyChanged }
+func (t Type) attempts() bool {
+	return t == WriteAttempt || t == PolicyChanged || t == RelationChanged || t == DirectiveChanged
+}
 
-// CheckAttempt says why ev's type does not go through Attempt: it is no
-// [WriteAttempt] or [PolicyChanged]. It serves implementations of [Trail].
+// CheckAttempt says why ev's type does not go through Attempt: it announces no
+// write. It serves implementations of [Trail].
 func (t Type) CheckAttempt() error {
 	if !t.attempts() {
-		return fmt.Errorf("%w: Type of an attempt is neither %s nor %s", ErrEvent, WriteAttempt, PolicyChanged)
+		return fmt.Errorf("%w: Type of an attempt is none of %s, %s, %s and %s", ErrEvent, WriteAttempt, PolicyChanged, RelationChanged, DirectiveChanged)
 	}
 	return nil
 }

@@ -728,7 +728,7 @@ func (s *segmentPass) count(at Defect, f *frame) {
 			at.Problem = err.Error()
 			s.defect(at)
 		}
-	case WriteAttempt, PolicyChanged:
+	case WriteAttempt, PolicyChanged, RelationChanged, DirectiveChanged:
 		s.open[f.seq] = struct{}{}
 	case Committed, RolledBack:
 		if o, ok := outcomeOf(at, f); ok {

@@ -252,7 +252,7 @@ func (v *verification) sum(ctx context.Context, index int, last bool, buf []byte
 // settle takes note of attempts and of what settles them.
 func (s *segmentSum) settle(at Defect, f *frame) {
 	switch Type(f.typ) {
-	case WriteAttempt, PolicyChanged:
+	case WriteAttempt, PolicyChanged, RelationChanged, DirectiveChanged:
 		s.attempts = append(s.attempts, f.seq)
 	case Committed, RolledBack:
 		if o, ok := outcomeOf(at, f); ok {

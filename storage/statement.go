@@ -33,6 +33,16 @@ func Attempt(ctx context.Context, tx *gorm.DB, ev audit.Event) error {
 	return p.propose(ctx, conn, string(ev.Type), ev)
 }
 
+// Trail returns the audit trail of a database of [Open], for what such tables
+// are found to hold.
+func Trail(db *gorm.DB) (audit.Recorder, error) {
+	p, err := pluginOf(db)
+	if err != nil {
+		return nil, err
+	}
+	return p.cfg.Audit, nil
+}
+
 // A MAC makes and checks MACs of statements about a database: HMAC-SHA256 under
 // a key of the database's own, which is wrapped by Config.KEK. Who can write to
 // the database and has not the KEK cannot make one. The zero MAC checks nothing

@@ -67,6 +67,8 @@ type Directive struct {
 
 	Ended Ending // how it ended; empty: it has not
 	Void  bool   // it was a mistake: it never counts
+
+	Version int64 // set by the store: 1, and one more with each change
 }
 
 // An Ending says how a directive ended before its date. The zero Ending is none.

@@ -14,10 +14,17 @@ import (
 	"github.com/part164/part164/audit"
 )
 
-// Config configures [New]. Store and Audit are required.
+// Config configures [New]. Store, Access and Audit are required.
 type Config struct {
 	Store Store
-	Audit audit.Recorder // each change is recorded before it counts
+
+	// Access says who may access.Create, access.Update and access.Read
+	// directives, which are [Resource]: the policy, an rbac.Engine or a
+	// policystore.Store. The decision point that asks these directives comes
+	// after them.
+	Access access.Authorizer
+
+	Audit audit.Recorder // of refusals, and of who saw which: the store records changes
 
 	// Needs is what may be used with the patient's paper only. A use that
 	// several ask for needs what each of them asks for. Nil asks for nothing
@@ -48,6 +55,8 @@ func New(cfg Config) (*Directives, error) {
 	switch {
 	case cfg.Store == nil:
 		return nil, errors.New("directive: Config.Store is nil: take storage/accessstore, or directive.NewMemory in tests")
+	case cfg.Access == nil:
+		return nil, errors.New("directive: Config.Access is nil: give the policy, an rbac.Engine or a policystore.Store")
 	case cfg.Audit == nil:
 		return nil, errors.New("directive: Config.Audit is nil: audit.Open")
 	}
@@ -180,26 +189,17 @@ func (d *Directives) Record(ctx context.Context, n Directive) (Directive, error)
 		return Directive{}, err
 	}
 	if n.Tenant != who.Tenant {
-		denied := &access.DeniedError{Action: access.Create, Resource: resource, Code: access.DenyTenant}
-		_, err := d.cfg.Audit.Record(ctx, audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: access.Create, Code: denied.Code,
-			Objects: []audit.Object{{Type: resource}}})
-		return Directive{}, errors.Join(denied, err)
+		return Directive{}, d.refuse(ctx, Directive{}, &access.DeniedError{Action: access.Create, Resource: Resource, Code: access.DenyTenant})
+	}
+	if err := d.may(ctx, access.Create, n); err != nil {
+		return Directive{}, err
 	}
 	if err := d.apart(n); err != nil {
 		return Directive{}, err
 	}
-	recorded := false
-	err = d.cfg.Store.Add(ctx, n, func(ctx context.Context) error {
-		err := d.write(ctx, n, access.Create, audit.ReasonCreated, audit.Success)
-		recorded = recorded || err == nil
-		return err
-	})
-	if err != nil {
-		err = fmt.Errorf("directive: record: %w", err)
-		if recorded {
-			err = errors.Join(err, d.write(ctx, n, access.Create, audit.ReasonCreated, audit.Failure))
-		}
-		return Directive{}, err
+	n.Version = 1
+	if err := d.cfg.Store.Add(ctx, n, event(n, access.Create, audit.ReasonCreated)); err != nil {
+		return Directive{}, fmt.Errorf("directive: record: %w", err)
 	}
 	return n, nil
 }
@@ -272,22 +272,15 @@ func (d *Directives) change(ctx context.Context, verb, id string, reason audit.R
 	if err := access.CheckID(id); err != nil {
 		return fmt.Errorf("directive: %s: the ID %w", verb, err)
 	}
-	var recorded *Directive
-	err = d.cfg.Store.Change(ctx, scope.Principal().Tenant, id, change, func(ctx context.Context, c Directive) error {
-		err := d.write(ctx, c, access.Update, reason, audit.Success)
-		if err == nil {
-			recorded = &c
-		}
+	tenant := scope.Principal().Tenant
+	if err := d.may(ctx, access.Update, Directive{Tenant: tenant, ID: id}); err != nil {
 		return err
-	})
-	if err == nil {
-		return nil
 	}
-	err = fmt.Errorf("directive: %s: %w", verb, err)
-	if recorded != nil {
-		err = errors.Join(err, d.write(ctx, *recorded, access.Update, reason, audit.Failure))
+	err = d.cfg.Store.Change(ctx, tenant, id, change, func(c Directive) audit.Event { return event(c, access.Update, reason) })
+	if err != nil {
+		return fmt.Errorf("directive: %s: %w", verb, err)
 	}
-	return err
+	return nil
 }
 
 // List returns a patient's directives of the caller's tenant, void ones too, and
@@ -300,16 +293,20 @@ func (d *Directives) List(ctx context.Context, patient string) ([]Directive, err
 	if err := access.CheckID(patient); err != nil {
 		return nil, fmt.Errorf("directive: list: the patient %w", err)
 	}
-	found, err := d.cfg.Store.List(ctx, scope.Principal().Tenant, patient, "")
+	tenant := scope.Principal().Tenant
+	if err := d.may(ctx, access.Read, Directive{Tenant: tenant, Patient: patient}); err != nil {
+		return nil, err
+	}
+	found, err := d.cfg.Store.List(ctx, tenant, patient, "")
 	if err != nil {
 		return nil, fmt.Errorf("directive: list: %w", err)
 	}
-	ev := audit.Event{Type: audit.Fetched, Outcome: audit.Success, Action: access.Read, Objects: []audit.Object{{Type: resource, Patient: patient}}}
+	ev := audit.Event{Type: audit.Fetched, Outcome: audit.Success, Action: access.Read, Objects: []audit.Object{{Type: Resource, Patient: patient}}}
 	if len(found) > 0 {
 		ev.Objects = nil
 	}
 	for _, f := range found {
-		ev.Objects = append(ev.Objects, audit.Object{Type: resource, Tenant: f.Tenant, Record: f.ID, Patient: f.Patient})
+		ev.Objects = append(ev.Objects, audit.Object{Type: Resource, Tenant: f.Tenant, Record: f.ID, Patient: f.Patient})
 	}
 	if _, err := d.cfg.Audit.Record(ctx, ev); err != nil {
 		return nil, fmt.Errorf("directive: list: %w", err)
@@ -317,12 +314,36 @@ func (d *Directives) List(ctx context.Context, patient string) ([]Directive, err
 	return found, nil
 }
 
-// resource is the type of a directive for rules and in the trail.
-const resource = "directive"
+// Resource is the type of a directive for rules and in the trail.
+const Resource = "directive"
 
-func (d *Directives) write(ctx context.Context, n Directive, action access.Action, reason audit.Reason, outcome audit.Outcome) error {
-	ev := audit.Event{Type: audit.DirectiveChanged, Outcome: outcome, Action: action, Reason: reason, Rule: string(n.Kind), Since: n.From, Until: n.Until,
-		Objects: []audit.Object{{Type: resource, Tenant: n.Tenant, Record: n.ID, Patient: n.Patient}}}
+// may reports whether the policy lets the principal of ctx do action to a
+// directive, and records that it does not.
+func (d *Directives) may(ctx context.Context, action access.Action, n Directive) error {
+	dec, err := d.cfg.Access.Check(ctx, access.Request{Action: action, Resources: []access.Resource{{Type: Resource, ID: n.ID, Tenant: n.Tenant, Patient: n.Patient}}})
+	if err != nil {
+		return fmt.Errorf("directive: %s: %w", action, err)
+	}
+	if dec.AllowAll(1) {
+		return nil
+	}
+	denied := &access.DeniedError{Action: action, Resource: Resource, Code: access.DenyInvalid, Decision: dec.ID}
+	if len(dec.Verdicts) == 1 {
+		denied.Code = dec.Verdicts[0].Code
+	}
+	return d.refuse(ctx, n, denied)
+}
+
+// refuse records a refusal.
+func (d *Directives) refuse(ctx context.Context, n Directive, denied *access.DeniedError) error {
+	_, err := d.cfg.Audit.Record(ctx, audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: denied.Action, Code: denied.Code,
+		Decision: denied.Decision, Objects: []audit.Object{{Type: Resource, Patient: n.Patient}}})
+	return errors.Join(denied, err)
+}
+
+func event(n Directive, action access.Action, reason audit.Reason) audit.Event {
+	ev := audit.Event{Type: audit.DirectiveChanged, Outcome: audit.Success, Action: action, Reason: reason, Rule: string(n.Kind), Since: n.From, Until: n.Until,
+		Objects: []audit.Object{{Type: Resource, Tenant: n.Tenant, Record: n.ID, Patient: n.Patient, Version: n.Version}}}
 	switch {
 	case n.Kind == Restriction && n.Basis == Required:
 		ev.Citation = "164.522(a)(1)(vi)"
@@ -334,6 +355,5 @@ func (d *Directives) write(ctx context.Context, n Directive, action access.Actio
 	if n.Record != "" {
 		ev.Objects = append(ev.Objects, audit.Object{Type: n.Types[0], Tenant: n.Tenant, Record: n.Record, Patient: n.Patient})
 	}
-	_, err := d.cfg.Audit.Record(ctx, ev)
-	return err
+	return ev
 }

@@ -22,7 +22,7 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 func open(t *testing.T, change func(*directive.Config)) (*directive.Directives, *audittest.Trail, *time.Time) {
 	t.Helper()
 	trail, now := audittest.New(t), noon
-	cfg := directive.Config{Store: directive.NewMemory(), Audit: trail, Now: func() time.Time { return now },
+	cfg := directive.Config{Store: directive.NewMemory(trail), Access: accesstest.Allow(), Audit: trail, Now: func() time.Time { return now },
 		Needs: []directive.Need{directive.PsychotherapyNotes("session_note"), directive.Marketing()}}
 	if change != nil {
 		change(&cfg)
@@ -270,16 +270,44 @@ func TestNoDirectiveWithoutARecord(t *testing.T) {
 	}
 }
 
+// Who may record what a patient said, and end it, is what the policy says.
+func TestWhoMayChangeDirectives(t *testing.T) {
+	t.Parallel()
+	policy := &accesstest.Fake{Rules: []accesstest.Rule{{Role: "privacy-officer", Action: "*", Type: directive.Resource, Purpose: "*"}, {Role: "nurse", Action: "*", Type: "chart", Purpose: "*"}}}
+	d, trail, _ := open(t, func(c *directive.Config) { c.Access = policy })
+	n := directive.Directive{Kind: directive.Restriction, Basis: directive.Agreed, Patient: "p-1"}
+	kept := record(t, d, n)
+	other := accesstest.AsIn(t, t.Context(), "t-1", "nurse", access.Treatment)
+	_, err := d.Record(other, directive.Directive{Kind: directive.Restriction, Basis: directive.Agreed, Patient: "p-2"})
+	_, lerr := d.List(other, "p-1")
+	for what, err := range map[string]error{"record": err, "list": lerr, "end": d.End(other, kept.ID, directive.Oral), "void": d.Void(other, kept.ID)} {
+		if !errors.Is(err, access.ErrDenied) {
+			t.Errorf("%s = %v", what, err)
+		}
+	}
+	audittest.Want(t, trail, audit.Event{Type: audit.Denied, Action: access.Create, Code: access.DenyNoRule, Objects: []audit.Object{{Type: directive.Resource, Patient: "p-2"}}})
+	audittest.Want(t, trail, audit.Event{Type: audit.Denied, Action: access.Update}, audit.Event{Type: audit.Denied, Action: access.Update})
+	audittest.Want(t, trail, audit.Event{Type: audit.Denied, Action: access.Read})
+	policy.Fail(errors.New("down"))
+	if err := d.Void(admin(t), kept.ID); err == nil {
+		t.Error("the engine errs, and a restriction is void")
+	}
+	if !restricted(t, d, access.Treatment, "p-1") || restricted(t, d, access.Treatment, "p-2") {
+		t.Error("what was refused has changed something")
+	}
+}
+
 func TestNewNamesTheBadField(t *testing.T) {
 	t.Parallel()
 	for field, spoil := range map[string]func(*directive.Config){
 		"Config.Store":    func(c *directive.Config) { c.Store = nil },
+		"Config.Access":   func(c *directive.Config) { c.Access = nil },
 		"Config.Audit":    func(c *directive.Config) { c.Audit = nil },
 		"Config.Needs[0]": func(c *directive.Config) { c.Needs = []directive.Need{{Purposes: []access.Purpose{"X"}}} },
 		"Config.Needs[1]": func(c *directive.Config) { c.Needs = []directive.Need{{}, {Types: []string{"a b"}}} },
 		"Config.Unbound":  func(c *directive.Config) { c.Unbound = []access.Purpose{"X"} },
 	} {
-		cfg := directive.Config{Store: directive.NewMemory(), Audit: audittest.New(t)}
+		cfg := directive.Config{Store: directive.NewMemory(audittest.New(t)), Access: accesstest.Allow(), Audit: audittest.New(t)}
 		spoil(&cfg)
 		if _, err := directive.New(cfg); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)

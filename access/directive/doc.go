@@ -8,6 +8,7 @@
 //
 //	directives, err := directive.New(directive.Config{
 //		Store: accessstore.New(db).Directives(),
+//		Access: policy,
 //		Audit: journal,
 //		Needs: []directive.Need{directive.PsychotherapyNotes("session_note"), directive.Marketing()},
 //	})
@@ -19,8 +20,9 @@
 // anew for each question, so that a revocation counts at once and on every node.
 //
 // A directive holds codes, IDs and times, and no text: the signed paper is the
-// app's own record, which Document names. Each that is recorded, ended or void is
-// in the audit trail before it counts, and none is ever removed: the paper is
+// app's own record, which Document names. Who may record, end and read them is
+// what the policy says of [Resource]. Each change is an attempt in the audit trail
+// before it counts, and none is ever removed: the paper is
 // kept six years (164.508(b)(6), 164.522(a)(3), 164.530(j)).
 //
 // What is not here: whether a covered entity should agree to a restriction;

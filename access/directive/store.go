@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/audit"
 )
 
 // ErrNotFound means that there is no such directive in the tenant.
@@ -20,15 +21,16 @@ var ErrNotFound = errors.New("directive: not found")
 // directivetest.TestStore.
 type Store interface {
 	// Add keeps a new directive, which is valid and whose times are whole
-	// microseconds in UTC. record is called once it is known that it will be
-	// kept and before anybody can see it; an error of it is Add's, and nothing
-	// is kept.
-	Add(ctx context.Context, d Directive, record func(context.Context) error) error
+	// microseconds in UTC, with Version 1. ev becomes an attempt of the store's
+	// trail (see [audit.Trail]), and the directive is there if and only if that
+	// is committed; where it cannot be recorded, nothing is kept.
+	Add(ctx context.Context, d Directive, ev audit.Event) error
 
 	// Change replaces Until, Ended and Void of a directive by what change makes
-	// of it, or returns [ErrNotFound] or change's error. It calls record as Add
-	// does, with what it will keep. Changes of one directive queue: none is lost.
-	Change(ctx context.Context, tenant, id string, change func(*Directive) error, record func(context.Context, Directive) error) error
+	// of it, and makes its Version one higher, or returns [ErrNotFound] or
+	// change's error. What event makes of the directive that will be kept is
+	// recorded as by Add. Changes of one directive queue: none is lost.
+	Change(ctx context.Context, tenant, id string, change func(*Directive) error, event func(Directive) audit.Event) error
 
 	// List returns the directives of a patient, or the one with an ID where that
 	// is not empty, the oldest ID first, void ones too.
@@ -45,14 +47,16 @@ type Store interface {
 // A Memory is a [Store] in memory, for tests and small programs. Make it with
 // [NewMemory]; it is safe for concurrent use.
 type Memory struct {
+	trail audit.Trail
+
 	mu  sync.RWMutex
 	all map[[2]string]*Directive // by tenant and ID
 	of  map[[2]string][]*Directive
 }
 
-// NewMemory returns an empty store.
-func NewMemory() *Memory {
-	return &Memory{all: map[[2]string]*Directive{}, of: map[[2]string][]*Directive{}}
+// NewMemory returns an empty store that records its changes in trail.
+func NewMemory(trail audit.Trail) *Memory {
+	return &Memory{trail: trail, all: map[[2]string]*Directive{}, of: map[[2]string][]*Directive{}}
 }
 
 // clone returns a directive that shares no list.
@@ -62,25 +66,28 @@ func (d Directive) clone() Directive {
 }
 
 // Add implements [Store].
-func (m *Memory) Add(ctx context.Context, d Directive, record func(context.Context) error) error {
+func (m *Memory) Add(ctx context.Context, d Directive, ev audit.Event) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	id := [2]string{d.Tenant, d.ID}
 	if m.all[id] != nil {
 		return errors.New("directive: the ID is taken")
 	}
-	if err := record(ctx); err != nil {
+	ticket, err := m.trail.Attempt(ctx, ev)
+	if err != nil {
 		return err
 	}
 	d = d.clone()
+	d.Version = 1
 	patient := [2]string{d.Tenant, d.Patient}
 	m.all[id] = &d
 	m.of[patient] = append(m.of[patient], &d)
-	return nil
+	_, err = m.trail.Commit(ctx, []audit.Ticket{ticket})
+	return err
 }
 
 // Change implements [Store].
-func (m *Memory) Change(ctx context.Context, tenant, id string, change func(*Directive) error, record func(context.Context, Directive) error) error {
+func (m *Memory) Change(ctx context.Context, tenant, id string, change func(*Directive) error, event func(Directive) audit.Event) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	kept := m.all[[2]string{tenant, id}]
@@ -92,12 +99,14 @@ func (m *Memory) Change(ctx context.Context, tenant, id string, change func(*Dir
 		return err
 	}
 	will := kept.clone()
-	will.Until, will.Ended, will.Void = d.Until, d.Ended, d.Void
-	if err := record(ctx, will); err != nil {
+	will.Until, will.Ended, will.Void, will.Version = d.Until, d.Ended, d.Void, kept.Version+1
+	ticket, err := m.trail.Attempt(ctx, event(will.clone()))
+	if err != nil {
 		return err
 	}
-	kept.Until, kept.Ended, kept.Void = d.Until, d.Ended, d.Void
-	return nil
+	*kept = will
+	_, err = m.trail.Commit(ctx, []audit.Ticket{ticket})
+	return err
 }
 
 // List implements [Store].

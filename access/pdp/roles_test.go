@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/accesstest"
 	"github.com/part164/part164/access/directive"
 	"github.com/part164/part164/access/duty"
 	"github.com/part164/part164/access/pdp"
@@ -37,7 +38,7 @@ func TestRolesOfThePolicyCount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	directives, err := directive.New(directive.Config{Store: directive.NewMemory(), Audit: new(audittest.Trail), Now: func() time.Time { return now }})
+	directives, err := directive.New(directive.Config{Store: directive.NewMemory(audittest.New(t)), Access: accesstest.Allow(), Audit: audittest.New(t), Now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}

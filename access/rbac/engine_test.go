@@ -518,6 +518,8 @@ func ExampleStarter() {
 	// privacy-officer  search                     patient                                                              HCOMPL               *
 	// privacy-officer  search review              audit                                                                HCOMPL               *
 	// privacy-officer  shred                      patient                                                              HOPERAT RECORDMGT    *
+	// registrar        read create update         relation                                                             PATADMIN             *
+	// privacy-officer  read create update         directive                                                            HOPERAT HLEGAL       *
 	// maintenance      maintain                   *                                                                    RECORDMGT HSYSADMIN  *
 	// admin            read search create update  user                                                                 HSYSADMIN            *
 }

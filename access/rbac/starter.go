@@ -44,6 +44,13 @@ func StarterRules() []Rule {
 		{Role: "privacy-officer", Resources: []string{"patient"}, Actions: []access.Action{access.Shred},
 			Purposes: []access.Purpose{access.Operations, access.RecordManagement}},
 
+		// Who has to do with which patient, and what patients restrict and authorise:
+		// these give access and take it, and are no part of a chart.
+		{Role: "registrar", Resources: []string{"relation"}, Actions: []access.Action{access.Read, access.Create, access.Update},
+			Purposes: []access.Purpose{access.PatientAdmin}},
+		{Role: "privacy-officer", Resources: []string{"directive"}, Actions: []access.Action{access.Read, access.Create, access.Update},
+			Purposes: []access.Purpose{access.Operations, access.Legal}},
+
 		// A service role, for access.Job: it reads nothing.
 		{Role: "maintenance", Resources: []string{"*"}, Actions: []access.Action{access.Maintain},
 			Purposes: []access.Purpose{access.RecordManagement, access.SystemAdmin}},

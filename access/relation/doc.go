@@ -10,7 +10,7 @@
 // takes a mistake back with [Relations.Void]. Each is recorded in the audit
 // trail before it counts.
 //
-//	relations, err := relation.New(relation.Config{Store: accessstore.New(db).Relations(), Audit: journal})
+//	relations, err := relation.New(relation.Config{Store: accessstore.New(db).Relations(), Access: policy, Audit: journal})
 //	r, err := relations.Add(ctx, relation.Relation{Patient: id, Principal: "u-17", Kind: relation.Attending})
 //
 // [Relations.Related] is the one definition of whom somebody reaches: it is a

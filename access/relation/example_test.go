@@ -8,21 +8,24 @@ import (
 	"time"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/rbac"
 	"github.com/part164/part164/access/relation"
 	"github.com/part164/part164/audit"
 )
 
 // A printer stands for the journal.
-type printer struct{}
+type printer struct{ audit.Trail }
 
-func (printer) Record(_ context.Context, ev audit.Event) (audit.Receipt, error) {
+func (printer) Attempt(_ context.Context, ev audit.Event) (audit.Ticket, error) {
 	fmt.Println(ev.Type, ev.Reason, ev.Rule, ev.User)
-	return audit.Receipt{}, nil
+	return audit.Ticket{}, nil
 }
+
+func (printer) Commit(context.Context, []audit.Ticket) ([]audit.Ticket, error) { return nil, nil }
 
 // A physician reaches a patient from the admission on, and no other.
 func ExampleRelations_Add() {
-	relations, err := relation.New(relation.Config{Store: relation.NewMemory(), Audit: printer{}})
+	relations, err := relation.New(relation.Config{Store: relation.NewMemory(printer{}), Access: rbac.Starter(), Audit: printer{}})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -10,40 +10,46 @@ import (
 	"sync"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/audit"
 )
 
 // A Memory is a [Store] in memory, for tests and small programs. Make it with
 // [NewMemory]; it is safe for concurrent use.
 type Memory struct {
+	trail audit.Trail
+
 	mu   sync.RWMutex
 	byID map[[2]string]*Relation   // by tenant and ID
 	by   map[[2]string][]*Relation // by tenant and principal
 }
 
-// NewMemory returns an empty store.
-func NewMemory() *Memory {
-	return &Memory{byID: map[[2]string]*Relation{}, by: map[[2]string][]*Relation{}}
+// NewMemory returns an empty store that records its changes in trail.
+func NewMemory(trail audit.Trail) *Memory {
+	return &Memory{trail: trail, byID: map[[2]string]*Relation{}, by: map[[2]string][]*Relation{}}
 }
 
 // Add implements [Store].
-func (m *Memory) Add(ctx context.Context, r Relation, record func(context.Context) error) error {
+func (m *Memory) Add(ctx context.Context, r Relation, ev audit.Event) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	id := [2]string{r.Tenant, r.ID}
 	if m.byID[id] != nil {
 		return errors.New("relation: the ID is taken")
 	}
-	if err := record(ctx); err != nil {
+	ticket, err := m.trail.Attempt(ctx, ev)
+	if err != nil {
 		return err
 	}
+	r.Version = 1
 	of := [2]string{r.Tenant, r.Principal}
 	m.byID[id] = &r
 	m.by[of] = append(m.by[of], &r)
-	return nil
+	_, err = m.trail.Commit(ctx, []audit.Ticket{ticket})
+	return err
 }
 
 // Change implements [Store].
-func (m *Memory) Change(ctx context.Context, tenant, id string, change func(*Relation) error, record func(context.Context, Relation) error) error {
+func (m *Memory) Change(ctx context.Context, tenant, id string, change func(*Relation) error, event func(Relation) audit.Event) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	kept := m.byID[[2]string{tenant, id}]
@@ -54,11 +60,15 @@ func (m *Memory) Change(ctx context.Context, tenant, id string, change func(*Rel
 	if err := change(&r); err != nil {
 		return err
 	}
-	if err := record(ctx, r); err != nil {
+	will := *kept
+	will.Until, will.Void, will.Version = r.Until, r.Void, kept.Version+1
+	ticket, err := m.trail.Attempt(ctx, event(will))
+	if err != nil {
 		return err
 	}
-	kept.Until, kept.Void = r.Until, r.Void
-	return nil
+	*kept = will
+	_, err = m.trail.Commit(ctx, []audit.Ticket{ticket})
+	return err
 }
 
 // List implements [Store].

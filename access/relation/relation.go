@@ -23,6 +23,8 @@ type Relation struct {
 	Until time.Time // zero: until it is ended; From or later
 
 	Void bool // it was a mistake: it never counts
+
+	Version int64 // set by the store: 1, and one more with each change
 }
 
 // Live reports whether the relation counts at a moment, with a window of its

@@ -15,10 +15,16 @@ import (
 	"github.com/part164/part164/audit"
 )
 
-// Config configures [New]. Store and Audit are required.
+// Config configures [New]. Store, Access and Audit are required.
 type Config struct {
 	Store Store
-	Audit audit.Recorder // each change is recorded before it counts
+
+	// Access says who may access.Create, access.Update and access.Read relations,
+	// which are [Resource]: the policy, an rbac.Engine or a policystore.Store.
+	// The decision point that asks these relations comes after them.
+	Access access.Authorizer
+
+	Audit audit.Recorder // of refusals, and of who saw which: the store records changes
 
 	// Windows is how long before and after it a relation counts, by kind. Nil
 	// means 30 days before and after for the kinds of an encounter, and none for
@@ -55,6 +61,8 @@ func New(cfg Config) (*Relations, error) {
 	switch {
 	case cfg.Store == nil:
 		return nil, errors.New("relation: Config.Store is nil: take storage/accessstore, or relation.NewMemory in tests")
+	case cfg.Access == nil:
+		return nil, errors.New("relation: Config.Access is nil: give the policy, an rbac.Engine or a policystore.Store")
 	case cfg.Audit == nil:
 		return nil, errors.New("relation: Config.Audit is nil: audit.Open")
 	}
@@ -161,28 +169,18 @@ func (r *Relations) Add(ctx context.Context, n Relation) (Relation, error) {
 	if err := n.Validate(); err != nil {
 		return Relation{}, err
 	}
-	var denied *access.DeniedError
 	switch {
 	case n.Tenant != who.Tenant:
-		denied = refusal(access.Create, access.DenyTenant)
+		return Relation{}, r.refuse(ctx, n, refusal(access.Create, access.DenyTenant))
 	case n.Principal == who.ID && !r.cfg.Oneself:
-		denied = refusal(access.Create, access.DenyDuty)
+		return Relation{}, r.refuse(ctx, n, refusal(access.Create, access.DenyDuty))
 	}
-	if denied != nil {
-		return Relation{}, r.refuse(ctx, n, denied)
-	}
-	recorded := false
-	err = r.cfg.Store.Add(ctx, n, func(ctx context.Context) error {
-		err := r.record(ctx, n, access.Create, audit.ReasonCreated)
-		recorded = recorded || err == nil
-		return err
-	})
-	if err != nil {
-		err = fmt.Errorf("relation: add: %w", err)
-		if recorded {
-			err = r.failed(ctx, n, access.Create, audit.ReasonCreated, err)
-		}
+	if err := r.may(ctx, access.Create, n); err != nil {
 		return Relation{}, err
+	}
+	n.Version = 1
+	if err := r.cfg.Store.Add(ctx, n, event(n, access.Create, audit.ReasonCreated)); err != nil {
+		return Relation{}, fmt.Errorf("relation: add: %w", err)
 	}
 	return n, nil
 }
@@ -222,22 +220,14 @@ func (r *Relations) change(ctx context.Context, verb, id string, reason audit.Re
 	if err := access.CheckID(id); err != nil {
 		return fmt.Errorf("relation: %s: the ID %w", verb, err)
 	}
-	var recorded *Relation
-	err = r.cfg.Store.Change(ctx, who.Tenant, id, change, func(ctx context.Context, c Relation) error {
-		err := r.record(ctx, c, access.Update, reason)
-		if err == nil {
-			recorded = &c
-		}
+	if err := r.may(ctx, access.Update, Relation{Tenant: who.Tenant, ID: id}); err != nil {
 		return err
-	})
-	if err == nil {
-		return nil
 	}
-	err = fmt.Errorf("relation: %s: %w", verb, err)
-	if recorded != nil {
-		return r.failed(ctx, *recorded, access.Update, reason, err)
+	err = r.cfg.Store.Change(ctx, who.Tenant, id, change, func(c Relation) audit.Event { return event(c, access.Update, reason) })
+	if err != nil {
+		return fmt.Errorf("relation: %s: %w", verb, err)
 	}
-	return err
+	return nil
 }
 
 // List returns the relations of the caller's tenant that the query finds, void
@@ -246,6 +236,9 @@ func (r *Relations) List(ctx context.Context, q Query) ([]Relation, error) {
 	who, err := r.caller(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("relation: list: %w", err)
+	}
+	if err := r.may(ctx, access.Read, Relation{Tenant: who.Tenant, ID: q.ID, Patient: q.Patient}); err != nil {
+		return nil, err
 	}
 	found, err := r.cfg.Store.List(ctx, who.Tenant, q)
 	if err != nil {
@@ -256,7 +249,7 @@ func (r *Relations) List(ctx context.Context, q Query) ([]Relation, error) {
 	}
 	ev := audit.Event{Type: audit.Fetched, Outcome: audit.Success, Action: access.Read}
 	for _, f := range found {
-		ev.Objects = append(ev.Objects, audit.Object{Type: resource, Tenant: f.Tenant, Record: f.ID, Patient: f.Patient})
+		ev.Objects = append(ev.Objects, audit.Object{Type: Resource, Tenant: f.Tenant, Record: f.ID, Patient: f.Patient})
 	}
 	if _, err := r.cfg.Audit.Record(ctx, ev); err != nil {
 		return nil, fmt.Errorf("relation: list: %w", err)
@@ -264,8 +257,26 @@ func (r *Relations) List(ctx context.Context, q Query) ([]Relation, error) {
 	return found, nil
 }
 
-// resource is the type of a relation for rules and in the trail.
-const resource = "relation"
+// Resource is the type of a relation for rules and in the trail.
+const Resource = "relation"
+
+// may reports whether the policy lets the principal of ctx do action to a
+// relation, and records that it does not.
+func (r *Relations) may(ctx context.Context, action access.Action, n Relation) error {
+	d, err := r.cfg.Access.Check(ctx, access.Request{Action: action, Resources: []access.Resource{{Type: Resource, ID: n.ID, Tenant: n.Tenant, Patient: n.Patient}}})
+	if err != nil {
+		return fmt.Errorf("relation: %s: %w", action, err)
+	}
+	if d.AllowAll(1) {
+		return nil
+	}
+	denied := refusal(action, access.DenyInvalid)
+	if len(d.Verdicts) == 1 {
+		denied.Code = d.Verdicts[0].Code
+	}
+	denied.Decision = d.ID
+	return r.refuse(ctx, n, denied)
+}
 
 // caller returns who asks; a change needs a purpose, as everything does.
 func (r *Relations) caller(ctx context.Context) (access.Principal, error) {
@@ -276,37 +287,24 @@ func (r *Relations) caller(ctx context.Context) (access.Principal, error) {
 	return s.Principal(), nil
 }
 
-func (r *Relations) event(n Relation, action access.Action, reason audit.Reason) audit.Event {
+func event(n Relation, action access.Action, reason audit.Reason) audit.Event {
 	kind := access.Human
 	if n.Kind == Representative {
 		kind = access.Proxy
 	}
 	return audit.Event{Type: audit.RelationChanged, Outcome: audit.Success, Action: action, Reason: reason, Rule: string(n.Kind),
 		User: n.Principal, UserKind: kind, Since: n.From, Until: n.Until,
-		Objects: []audit.Object{{Type: resource, Tenant: n.Tenant, Record: n.ID, Patient: n.Patient}}}
-}
-
-func (r *Relations) record(ctx context.Context, n Relation, action access.Action, reason audit.Reason) error {
-	_, err := r.cfg.Audit.Record(ctx, r.event(n, action, reason))
-	return err
-}
-
-// failed records that what was recorded did not come about, as far as is known.
-func (r *Relations) failed(ctx context.Context, n Relation, action access.Action, reason audit.Reason, err error) error {
-	ev := r.event(n, action, reason)
-	ev.Outcome = audit.Failure
-	_, rerr := r.cfg.Audit.Record(ctx, ev)
-	return errors.Join(err, rerr)
+		Objects: []audit.Object{{Type: Resource, Tenant: n.Tenant, Record: n.ID, Patient: n.Patient, Version: n.Version}}}
 }
 
 func refusal(action access.Action, code access.Code) *access.DeniedError {
-	return &access.DeniedError{Action: action, Resource: resource, Code: code}
+	return &access.DeniedError{Action: action, Resource: Resource, Code: code}
 }
 
 // refuse records a refusal.
 func (r *Relations) refuse(ctx context.Context, n Relation, denied *access.DeniedError) error {
-	ev := audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: denied.Action, Code: denied.Code,
-		Objects: []audit.Object{{Type: resource}}}
+	ev := audit.Event{Type: audit.Denied, Outcome: audit.Failure, Reason: audit.ReasonPolicy, Action: denied.Action, Code: denied.Code, Decision: denied.Decision,
+		Objects: []audit.Object{{Type: Resource}}}
 	if denied.Code != access.DenyTenant {
 		ev.Objects[0].Patient = n.Patient
 	}

@@ -26,7 +26,7 @@ const day = 24 * time.Hour
 func open(t *testing.T, change func(*relation.Config)) (*relation.Relations, *audittest.Trail) {
 	t.Helper()
 	trail := audittest.New(t)
-	cfg := relation.Config{Store: relation.NewMemory(), Audit: trail, Now: func() time.Time { return noon }}
+	cfg := relation.Config{Store: relation.NewMemory(trail), Access: accesstest.Allow(), Audit: trail, Now: func() time.Time { return noon }}
 	if change != nil {
 		change(&cfg)
 	}
@@ -184,8 +184,9 @@ func TestNoRelationWithoutARecord(t *testing.T) {
 
 func TestWhomARelationServes(t *testing.T) {
 	t.Parallel()
-	other := relation.NewMemory()
-	if err := other.Add(t.Context(), relation.Relation{ID: "r-1", Tenant: "t-1", Patient: "p-9", Principal: "u-1", Kind: relation.CareTeam, From: noon}, func(context.Context) error { return nil }); err != nil {
+	other := relation.NewMemory(audittest.New(t))
+	ev := audit.Event{Type: audit.RelationChanged, Outcome: audit.Success, Action: access.Create, Reason: audit.ReasonCreated, Objects: []audit.Object{{Type: relation.Resource, Tenant: "t-1", Record: "r-1"}}}
+	if err := other.Add(admin(t), relation.Relation{ID: "r-1", Tenant: "t-1", Patient: "p-9", Principal: "u-1", Kind: relation.CareTeam, From: noon}, ev); err != nil {
 		t.Fatal(err)
 	}
 	r, _ := open(t, func(c *relation.Config) {
@@ -239,10 +240,59 @@ func TestWhomARelationServes(t *testing.T) {
 	}
 }
 
+// Who may say that somebody cares for a patient is what the policy says: what it
+// does not allow is on record, and changes nothing.
+func TestWhoMayChangeRelations(t *testing.T) {
+	t.Parallel()
+	policy := &accesstest.Fake{Rules: []accesstest.Rule{
+		{Role: "registrar", Action: access.Create, Type: relation.Resource, Purpose: access.PatientAdmin},
+		{Role: "registrar", Action: access.Update, Type: relation.Resource, Purpose: access.PatientAdmin},
+		{Role: "registrar", Action: access.Read, Type: relation.Resource, Purpose: access.PatientAdmin},
+		{Role: "nurse", Action: access.Read, Type: "*", Purpose: "*"},
+		{Role: "nurse", Action: "*", Type: "chart", Purpose: "*"},
+	}}
+	r, trail := open(t, func(c *relation.Config) { c.Access = policy })
+	registrar := accesstest.AsIn(t, t.Context(), "t-1", "registrar", access.PatientAdmin)
+	n := relation.Relation{Patient: "p-1", Principal: "u-1", Kind: relation.CareTeam}
+	kept, err := r.Add(registrar, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, ctx := range map[string]context.Context{
+		"a nurse":         accesstest.AsIn(t, t.Context(), "t-1", "nurse", access.Treatment),
+		"another purpose": accesstest.AsIn(t, t.Context(), "t-1", "registrar", access.Treatment),
+		"the engine errs": registrar,
+	} {
+		if name == "the engine errs" {
+			policy.Fail(errors.New("down"))
+		}
+		before := len(trail.Events())
+		_, err := r.Add(ctx, relation.Relation{Patient: "p-2", Principal: "u-1", Kind: relation.CareTeam})
+		for what, err := range map[string]error{"add": err, "end": r.End(ctx, kept.ID, noon), "void": r.Void(ctx, kept.ID)} {
+			if err == nil || name != "the engine errs" && !errors.Is(err, access.ErrDenied) {
+				t.Errorf("%s: %s = %v", name, what, err)
+			}
+		}
+		if n := len(trail.Events()) - before; name != "the engine errs" && n != 3 {
+			t.Errorf("%s: %d events, want three refusals", name, n)
+		}
+		policy.Fail(nil)
+	}
+	audittest.Want(t, trail, audit.Event{Type: audit.Denied, Action: access.Create, Code: access.DenyNoRule, Objects: []audit.Object{{Type: relation.Resource, Patient: "p-2"}}},
+		audit.Event{Type: audit.Denied, Action: access.Update})
+	if _, err := r.List(accesstest.AsIn(t, t.Context(), "t-1", "clerk", access.Treatment), relation.Query{}); !errors.Is(err, access.ErrDenied) {
+		t.Errorf("List = %v", err)
+	}
+	if !reaches(t, r, nurse(), access.Treatment, noon, "p-1") || reaches(t, r, nurse(), access.Treatment, noon, "p-2") {
+		t.Error("what was refused has changed something")
+	}
+}
+
 func TestNewNamesTheBadField(t *testing.T) {
 	t.Parallel()
 	for field, spoil := range map[string]func(*relation.Config){
 		"Config.Store":   func(c *relation.Config) { c.Store = nil },
+		"Config.Access":  func(c *relation.Config) { c.Access = nil },
 		"Config.Audit":   func(c *relation.Config) { c.Audit = nil },
 		"Config.Windows": func(c *relation.Config) { c.Windows = map[relation.Kind]relation.Window{"X": {}} },
 		"Config.Windows[ATND]": func(c *relation.Config) {
@@ -254,7 +304,7 @@ func TestNewNamesTheBadField(t *testing.T) {
 			c.Others = make([]func(access.Principal, access.Purpose, time.Time) access.Set, 1)
 		},
 	} {
-		cfg := relation.Config{Store: relation.NewMemory(), Audit: audittest.New(t)}
+		cfg := relation.Config{Store: relation.NewMemory(audittest.New(t)), Access: accesstest.Allow(), Audit: audittest.New(t)}
 		spoil(&cfg)
 		if _, err := relation.New(cfg); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/audit"
 )
 
 // ErrNotFound means that there is no such relation in the tenant.
@@ -19,14 +20,16 @@ var ErrNotFound = errors.New("relation: not found")
 // relationtest.TestStore.
 type Store interface {
 	// Add keeps a new relation, which is valid and whose times are whole
-	// microseconds in UTC. record is called once it is known that it will be kept and
-	// before anybody can see it; an error of it is Add's, and nothing is kept.
-	Add(ctx context.Context, r Relation, record func(context.Context) error) error
+	// microseconds in UTC, with Version 1. ev becomes an attempt of the store's
+	// trail (see [audit.Trail]), and the relation is there if and only if that is
+	// committed; where it cannot be recorded, nothing is kept.
+	Add(ctx context.Context, r Relation, ev audit.Event) error
 
 	// Change replaces Until and Void of a relation by what change makes of it,
-	// or returns [ErrNotFound] or change's error. It calls record as Add does,
-	// with what it will keep. Changes of one relation queue: none is lost.
-	Change(ctx context.Context, tenant, id string, change func(*Relation) error, record func(context.Context, Relation) error) error
+	// and makes its Version one higher, or returns [ErrNotFound] or change's
+	// error. What event makes of the relation that will be kept is recorded as
+	// by Add. Changes of one relation queue: none is lost.
+	Change(ctx context.Context, tenant, id string, change func(*Relation) error, event func(Relation) audit.Event) error
 
 	// List returns the relations of the tenant that the query finds, the oldest
 	// ID first, void ones too.

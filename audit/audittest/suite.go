@@ -278,9 +278,20 @@ func TestTrail(t *testing.T, open func(t *testing.T) (audit.Trail, func() []audi
 		}
 	})
 
-	t.Run("a change of the policy is attempted, and no other event", func(t *testing.T) {
+	t.Run("a change of what access rests on is attempted, and no other event", func(t *testing.T) {
 		tr, events := open(t)
 		change := attempt
+		for _, typ := range []audit.Type{audit.RelationChanged, audit.DirectiveChanged} {
+			change.Type = typ
+			if _, err := tr.Record(as(t), change); !errors.Is(err, audit.ErrEvent) {
+				t.Errorf("Record(%s) = %v, want ErrEvent", typ, err)
+			}
+			if ticket, err := tr.Attempt(as(t), change); err != nil {
+				t.Errorf("Attempt(%s) = %v", typ, err)
+			} else if err := tr.Rollback(t.Context(), []audit.Ticket{ticket}); err != nil {
+				t.Errorf("Rollback(%s) = %v", typ, err)
+			}
+		}
 		change.Type = audit.PolicyChanged
 		if _, err := tr.Record(as(t), change); !errors.Is(err, audit.ErrEvent) {
 			t.Errorf("Record(%s) = %v, want ErrEvent", change.Type, err)

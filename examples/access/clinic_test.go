@@ -46,11 +46,19 @@ type Shift struct { // who has whom tonight: a table that the app has anyway
 	Ends      time.Time `phi:"-"`
 }
 
+// A decider is the rbac.Engine of step 2, or the policystore.Store of step 6: the
+// decision point asks it, and so do relations and directives, for who may change
+// them.
+type decider interface {
+	access.Authorizer
+	pdp.Policy
+}
+
 // A clinic is the parts of an app.
 type clinic struct {
 	db         *gorm.DB
 	journal    *audit.Journal
-	policy     pdp.Policy // the rbac.Engine of step 2, or the policystore.Store of step 6
+	policy     decider
 	relations  *relation.Relations
 	directives *directive.Directives
 	desk       *grant.Desk
@@ -58,7 +66,7 @@ type clinic struct {
 }
 
 // open puts the parts together, in the order in which they need each other.
-func open(dir string, journal *audit.Journal, policy pdp.Policy) (*clinic, error) {
+func open(dir string, journal *audit.Journal, policy decider) (*clinic, error) {
 	ctx := context.Background()
 	kek, err := crypto.LocalKEK(filepath.Join(dir, "kek.json"))
 	if err != nil {
@@ -74,13 +82,13 @@ func open(dir string, journal *audit.Journal, policy pdp.Policy) (*clinic, error
 	store := accessstore.New(db)
 	c := &clinic{db: db, journal: journal, policy: policy}
 	if c.relations, err = relation.New(relation.Config{
-		Store: store.Relations(), Audit: journal,
+		Store: store.Relations(), Access: policy, Audit: journal,
 		Others: []func(access.Principal, access.Purpose, time.Time) access.Set{onShift(db)},
 	}); err != nil {
 		return nil, err
 	}
 	if c.directives, err = directive.New(directive.Config{
-		Store: store.Directives(), Audit: journal,
+		Store: store.Directives(), Access: policy, Audit: journal,
 		Needs: []directive.Need{directive.PsychotherapyNotes("session_note"), directive.Marketing()},
 		Others: func(who access.Principal, _ string) access.Set { // whose notes are not one's own
 			return storage.Members(db, &SessionNote{}, "ID", "author_id <> ?", who.ID)

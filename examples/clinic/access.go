@@ -77,7 +77,7 @@ func (a *app) decide(store *accessstore.Store, sessions *sessionstore.Store, ten
 	if err != nil {
 		return nil, err
 	}
-	if a.relations, err = relation.New(relation.Config{Store: store.Relations(), Audit: a.trail}); err != nil {
+	if a.relations, err = relation.New(relation.Config{Store: store.Relations(), Access: a.policy, Audit: a.trail}); err != nil {
 		return nil, err
 	}
 	a.desk, err = grant.New(grant.Config{

@@ -20,7 +20,7 @@ import (
 // registrar is who writes down that somebody has taken a patient on: nobody says
 // so of themselves.
 func registrar() access.Principal {
-	return access.Principal{ID: "registrar", Tenant: tenant, Kind: access.Service}
+	return access.Principal{ID: "registrar", Tenant: tenant, Kind: access.Service, Roles: []string{"registrar"}}
 }
 
 // takeOn puts whoever has registered a patient on the care team.

@@ -16,6 +16,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/part164/part164/storage/accessstore"
+	"github.com/part164/part164/storage/storagetest"
 )
 
 // onEach runs a test on an empty database of every kind that is there. What is
@@ -94,6 +95,30 @@ func plain(t *testing.T, d gorm.Dialector) *gorm.DB {
 	c.SetMaxIdleConns(8)
 	t.Cleanup(func() { _ = c.Close() })
 	return db
+}
+
+// guarded opens a database that storage guards, whose trail it returns.
+func guarded(t *testing.T, d gorm.Dialector) *storagetest.DB {
+	t.Helper()
+	return storagetest.Open(t, d, nil)
+}
+
+// emptied returns a function that empties the tables of one database, and returns
+// its store and what makes its trail fail: to make a database takes longer than
+// the tests.
+func emptied[S any](t *testing.T, d gorm.Dialector, store func(*accessstore.Store) S) func(t *testing.T) (S, func(error)) {
+	t.Helper()
+	db := guarded(t, d)
+	s := store(migrated(t, db.DB))
+	return func(t *testing.T) (S, func(error)) {
+		t.Helper()
+		for _, table := range []string{"phi_relations", "phi_directives", "phi_directive_terms", "phi_grants", "phi_grant_steps", "phi_grant_locks"} {
+			if err := db.Exec("DELETE FROM " + table).Error; err != nil {
+				t.Fatal(err)
+			}
+		}
+		return s, db.Trail.Fail
+	}
 }
 
 // migrated returns the store of a database, whose tables it makes.

@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/directive"
+	"github.com/part164/part164/audit"
 	"github.com/part164/part164/storage"
 )
 
@@ -29,6 +31,16 @@ type directiveRow struct {
 	Void      bool   `gorm:"not null"`
 	Event     string `gorm:"not null;size:64"`
 	Document  string `gorm:"not null;size:64"`
+
+	// The lists, separated by spaces, which nothing in them has. Those of terms
+	// are the same for SQL.
+	Principals string `gorm:"not null;type:text"`
+	Roles      string `gorm:"not null;type:text"`
+	Purposes   string `gorm:"not null;type:text"`
+	Types      string `gorm:"not null;type:text"`
+
+	Version int64  `gorm:"not null"`
+	MAC     []byte `gorm:"column:mac;not null;size:64"`
 
 	// Whether a list is empty, so that it means any.
 	Anybody    bool `gorm:"not null"`
@@ -87,7 +99,33 @@ func terms(d directive.Directive) (out []termRow) {
 func (r *directiveRow) directive() directive.Directive {
 	return directive.Directive{ID: string(r.ID), Tenant: string(r.Tenant), Patient: string(r.Patient), Kind: directive.Kind(r.Kind), Basis: directive.Basis(r.Basis),
 		Record: string(r.Record), Recipient: string(r.Recipient), From: fromMicros(r.Begun), Until: fromUntil(r.Ended), Event: directive.Event(r.Event),
-		Document: r.Document, Ended: directive.Ending(r.Ending), Void: r.Void}
+		Document: r.Document, Ended: directive.Ending(r.Ending), Void: r.Void, Version: r.Version,
+		Principals: strings.Fields(r.Principals), Roles: strings.Fields(r.Roles), Purposes: list[access.Purpose](r.Purposes), Types: strings.Fields(r.Types)}
+}
+
+func list[S ~string](text string) (out []S) {
+	for _, v := range strings.Fields(text) {
+		out = append(out, S(v))
+	}
+	return out
+}
+
+func joined[S ~string](list []S) string {
+	var out []string
+	for _, v := range list {
+		out = append(out, string(v))
+	}
+	return strings.Join(out, " ")
+}
+
+func (r *directiveRow) signed() (field, text string, mac []byte) {
+	s := statement(nil).text(string(r.Tenant), string(r.ID), string(r.Patient), string(r.Record), r.Kind, r.Basis, string(r.Recipient), r.Ending, r.Event, r.Document).
+		text(r.Principals, r.Roles, r.Purposes, r.Types).number(r.Begun, r.Ended, r.Version).yes(r.Void, r.Anybody, r.AnyPurpose, r.AnyType)
+	return directiveField, string(s), r.MAC
+}
+
+func (r *directiveRow) object() audit.Object {
+	return audit.Object{Type: directive.Resource, Tenant: string(r.Tenant), Record: string(r.ID), Patient: string(r.Patient), Version: r.Version}
 }
 
 // Directives returns the store of directives.
@@ -96,12 +134,19 @@ func (s *Store) Directives() directive.Store { return directives{s} }
 type directives struct{ s *Store }
 
 // Add implements directive.Store.
-func (s directives) Add(ctx context.Context, d directive.Directive, record func(context.Context) error) error {
+func (s directives) Add(ctx context.Context, d directive.Directive, ev audit.Event) error {
 	row := directiveRow{Tenant: key(d.Tenant), ID: key(d.ID), Patient: key(d.Patient), Record: key(d.Record), Kind: string(d.Kind), Basis: string(d.Basis),
 		Recipient: key(d.Recipient), Begun: micros(d.From), Ended: untilMicros(d.Until), Ending: string(d.Ended), Void: d.Void, Event: string(d.Event), Document: d.Document,
+		Principals: joined(d.Principals), Roles: joined(d.Roles), Purposes: joined(d.Purposes), Types: joined(d.Types), Version: 1,
 		Anybody: len(d.Principals)+len(d.Roles) == 0, AnyPurpose: len(d.Purposes) == 0, AnyType: len(d.Types) == 0}
 	of := terms(d)
-	err := s.s.transaction(ctx, func(tx *gorm.DB) error {
+	err := s.s.transaction(ctx, func(tx *gorm.DB) (err error) {
+		if err = storage.Attempt(ctx, tx, ev); err != nil {
+			return err
+		}
+		if row.MAC, err = s.s.sign.of(ctx, &row); err != nil {
+			return err
+		}
 		done := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
 		if done.Error == nil && done.RowsAffected == 0 {
 			return errors.New("the ID is taken")
@@ -110,40 +155,45 @@ func (s directives) Add(ctx context.Context, d directive.Directive, record func(
 			return done.Error
 		}
 		if len(of) > 0 {
-			if err := tx.Create(&of).Error; err != nil {
-				return err
-			}
+			return tx.Create(&of).Error
 		}
-		return record(ctx)
+		return nil
 	})
 	return failed("add directive", err)
 }
 
 // Change implements directive.Store.
-func (s directives) Change(ctx context.Context, tenant, id string, change func(*directive.Directive) error, record func(context.Context, directive.Directive) error) error {
+func (s directives) Change(ctx context.Context, tenant, id string, change func(*directive.Directive) error, event func(directive.Directive) audit.Event) error {
 	err := s.s.transaction(ctx, func(tx *gorm.DB) error {
 		// What changes nothing locks the row, on every database.
 		one := tx.Model(&directiveRow{}).Where("tenant = ? AND id = ?", key(tenant), key(id)).Session(&gorm.Session{})
 		if err := one.Update("begun", gorm.Expr("begun")).Error; err != nil {
 			return err
 		}
-		kept, err := find(one)
-		if err != nil {
+		var rows []directiveRow
+		if err := one.Limit(1).Find(&rows).Error; err != nil {
 			return err
 		}
-		if len(kept) == 0 {
+		if len(rows) == 0 {
 			return directive.ErrNotFound
 		}
-		d := kept[0]
+		row := &rows[0]
+		if ok, err := s.s.sign.genuine(ctx, row); !ok {
+			return errors.Join(ErrForged, err)
+		}
+		d := row.directive()
 		if err := change(&d); err != nil {
 			return err
 		}
-		if err := one.Updates(map[string]any{"ended": untilMicros(d.Until), "ending": string(d.Ended), "void": d.Void}).Error; err != nil {
+		row.Ended, row.Ending, row.Void, row.Version = untilMicros(d.Until), string(d.Ended), d.Void, row.Version+1
+		if err := storage.Attempt(ctx, tx, event(row.directive())); err != nil {
 			return err
 		}
-		will := kept[0]
-		will.Until, will.Ended, will.Void = d.Until, d.Ended, d.Void
-		return record(ctx, will)
+		mac, err := s.s.sign.of(ctx, row)
+		if err != nil {
+			return err
+		}
+		return one.Updates(map[string]any{"ended": row.Ended, "ending": row.Ending, "void": row.Void, "version": row.Version, "mac": mac}).Error
 	})
 	return failed("change directive", err)
 }
@@ -157,43 +207,17 @@ func (s directives) List(ctx context.Context, tenant, patient, id string) ([]dir
 	if id == "" || patient != "" {
 		db = db.Where("patient = ?", key(patient))
 	}
-	out, err := find(db.Session(&gorm.Session{}))
-	return out, failed("list directives", err)
-}
-
-// find reads directives with their lists.
-func find(db *gorm.DB) ([]directive.Directive, error) {
 	var rows []directiveRow
-	if err := db.Order("id").Find(&rows).Error; err != nil || len(rows) == 0 {
-		return nil, err
+	err := db.Order("id").Find(&rows).Error
+	if err == nil {
+		rows, err = genuine(ctx, s.s.sign, rows)
+	}
+	if err != nil {
+		return nil, failed("list directives", err)
 	}
 	out := make([]directive.Directive, len(rows))
-	at := map[key]*directive.Directive{}
-	ids := make([]key, len(rows))
 	for i := range rows {
 		out[i] = rows[i].directive()
-		at[rows[i].ID] = &out[i]
-		ids[i] = rows[i].ID
-	}
-	for from := 0; from < len(ids); from += chunk {
-		var of []termRow
-		err := db.Session(&gorm.Session{NewDB: true}).Where("tenant = ? AND directive IN ?", rows[0].Tenant, ids[from:min(from+chunk, len(ids))]).Order("place").Find(&of).Error
-		if err != nil {
-			return nil, err
-		}
-		for _, t := range of {
-			d, v := at[t.Directive], string(t.Value)
-			switch t.Dim {
-			case byPrincipal:
-				d.Principals = append(d.Principals, v)
-			case byRole:
-				d.Roles = append(d.Roles, v)
-			case byPurpose:
-				d.Purposes = append(d.Purposes, access.Purpose(v))
-			case byType:
-				d.Types = append(d.Types, v)
-			}
-		}
 	}
 	return out, nil
 }
@@ -258,15 +282,37 @@ func (s directiveSet) Condition(tenant string, column clause.Column) (clause.Exp
 	return within(s.s.db, column, s.column, directiveTable, sql, vars), nil
 }
 
-// Has implements access.Set.
+// Has implements access.Set. It reads every row of the patients or records, what
+// it says included, so that one that was edited to say nothing any more is found:
+// as if it denied, where the question is about what denies.
 func (s directiveSet) Has(ctx context.Context, tenant string, ids []string) ([]bool, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	sql, vars := s.about(tenant)
+	if tenant != s.q.Tenant || len(s.q.Kinds) == 0 {
+		return make([]bool, len(ids)), nil
+	}
+	denies := slices.ContainsFunc(s.q.Kinds, func(k directive.Kind) bool { return k == directive.Restriction || k == directive.Hold })
 	in, err := has(ids, func(some []key) (found []key, err error) {
-		err = storage.Within(ctx, quiet(s.s.db)).Model(&directiveRow{}).Where(sql, vars...).Where(s.column+" IN ?", some).Distinct().Pluck(s.column, &found).Error
-		return found, err
+		var rows []directiveRow
+		if err := storage.Within(ctx, quiet(s.s.db)).Where("tenant = ?", key(tenant)).Where(s.column+" IN ?", some).Find(&rows).Error; err != nil {
+			return nil, err
+		}
+		for i := range rows {
+			r := &rows[i]
+			id := r.Patient
+			if s.column == "record" {
+				id = r.Record
+			}
+			ok, err := s.s.sign.genuine(ctx, r)
+			if err != nil {
+				return nil, err
+			}
+			if !ok && denies || ok && (r.Record != "") == (s.column == "record") && s.q.About(r.directive()) {
+				found = append(found, id)
+			}
+		}
+		return found, nil
 	})
 	return in, failed("ask directives", err)
 }

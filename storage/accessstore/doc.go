@@ -13,14 +13,34 @@
 //	db, err := gorm.Open(sqlite.Open("data/app.db"), &gorm.Config{Logger: logger.Discard})
 //	err = accessstore.Migrate(ctx, db)
 //	store := accessstore.New(db)
-//	relations, err := relation.New(relation.Config{Store: store.Relations(), Audit: journal})
+//	relations, err := relation.New(relation.Config{Store: store.Relations(), Access: engine, Audit: journal})
 //	point, err := pdp.New(pdp.Config{Policy: engine, Relations: relations})
 //	plugin, err := storage.New(storage.Config{Access: point, Audit: journal, ...})
 //	err = db.Use(plugin)
 //
 // The tables hold IDs, codes and times. Who treats whom, and that somebody
 // restricts a use, is PHI all the same: give no other program the right to read
-// them, nor to write them, since a row is the right to read a chart. Packages
-// relation and directive record each change in the audit trail; a row that was
-// written past them is not there.
+// them, nor to write them, since a row is the right to read a chart.
+//
+// # Rows that this package did not write
+//
+// Each row carries a MAC under a key that storage keeps wrapped by its KEK (see
+// [storage.StatementMAC]), over everything that it says and its version. One that
+// somebody put there or edited, with a password of the database or by an injected
+// statement, is found when it is read, and recorded (audit.PolicyRefused, for
+// audit.ReasonForged): a relation, an authorization and a grant count as if they
+// were not there, a patient with such a directive as one who restricts, and whose
+// data is on hold.
+//
+// What a MAC cannot tell: that a row is gone, and that a whole row is an older one
+// of itself, put back with its old MAC. The trail has each change with the row's
+// version. And a list's SQL reads columns, not MACs: it may name records that a
+// forged relation reaches. What they hold is asked about by Check, which reads the
+// MACs: clear columns before the list returns them, sealed ones in Reveal.
+//
+// # What is on record
+//
+// A change of a relation or a directive, and its event, are one transaction: the
+// event goes through the outbox of storage, as a write of a record does. The
+// steps of grants are recorded by package grant.
 package accessstore

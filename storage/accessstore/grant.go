@@ -4,6 +4,7 @@ package accessstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,9 +15,12 @@ import (
 )
 
 // Grants returns the store of grants.
-func (s *Store) Grants() grant.Store { return grants{s.db} }
+func (s *Store) Grants() grant.Store { return grants{s.db, s.sign} }
 
-type grants struct{ db *gorm.DB }
+type grants struct {
+	db   *gorm.DB
+	sign *signer
+}
 
 const (
 	byID    = "tenant = ? AND id = ?"
@@ -31,13 +35,16 @@ func (s grants) Create(ctx context.Context, g grant.Grant, keep func(grant.Grant
 	err = s.transaction(ctx, "create grant", func(ctx context.Context, tx *gorm.DB) error {
 		for {
 			row := grantRowOf(&g)
+			if row.MAC, err = s.sign.of(ctx, &row); err != nil {
+				return err
+			}
 			done := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
 			if done.Error != nil {
 				return done.Error
 			}
 			if done.RowsAffected > 0 {
 				out, made = g, true
-				return addSteps(tx, &g, 0, g.Steps)
+				return s.addSteps(ctx, tx, &g, 0, g.Steps)
 			}
 			var old grantRow
 			found := tx.Clauses(locked()).Where("open_key = ?", *row.OpenKey).Limit(1).Find(&old)
@@ -54,7 +61,11 @@ func (s grants) Create(ctx context.Context, g grant.Grant, keep func(grant.Grant
 				}
 				continue // it lost its key meanwhile
 			}
-			if was := old.grant(); keep(was) {
+			ok, err := s.sign.genuine(ctx, &old)
+			if err != nil {
+				return err
+			}
+			if was := old.grant(); ok && keep(was) {
 				out, made = was, false
 				return nil
 			}
@@ -69,9 +80,12 @@ func (s grants) Create(ctx context.Context, g grant.Grant, keep func(grant.Grant
 	return out, made, nil
 }
 
-func addSteps(tx *gorm.DB, g *grant.Grant, from int, steps []grant.Step) error {
+func (s grants) addSteps(ctx context.Context, tx *gorm.DB, g *grant.Grant, from int, steps []grant.Step) (err error) {
 	for i := range steps {
 		row := stepRowOf(g.Tenant, g.ID, from+i, &steps[i])
+		if row.MAC, err = s.sign.of(ctx, &row); err != nil {
+			return err
+		}
 		if err := tx.Create(&row).Error; err != nil {
 			return err
 		}
@@ -91,11 +105,43 @@ func (s grants) Grant(ctx context.Context, tenant, id string) (grant.Grant, erro
 	return out[0], nil
 }
 
+// edit makes of a grant what f makes of its row, which no other transaction
+// changes meanwhile, unless f says that nothing is to change.
+func (s grants) edit(ctx context.Context, tx *gorm.DB, tenant, id key, f func(row *grantRow) (bool, error)) (changed bool, err error) {
+	// What changes nothing locks the row, on every database.
+	one := tx.Model(&grantRow{}).Where(byID, tenant, id).Session(&gorm.Session{})
+	if err := one.Update("version", gorm.Expr("version")).Error; err != nil {
+		return false, err
+	}
+	var rows []grantRow
+	if err := one.Limit(1).Find(&rows).Error; err != nil {
+		return false, err
+	}
+	if len(rows) == 0 {
+		return false, &ownError{grant.ErrNotFound}
+	}
+	row := &rows[0]
+	if ok, err := s.sign.genuine(ctx, row); !ok {
+		return false, errors.Join(&ownError{ErrForged}, err)
+	}
+	if changed, err = f(row); err != nil || !changed {
+		return false, err
+	}
+	if row.MAC, err = s.sign.of(ctx, row); err != nil {
+		return false, err
+	}
+	return true, one.Select("state", "from_at", "until_at", "ended", "review_by", "reviewed", "finding", "alert_at", "uses", "version", "mac").Updates(row).Error
+}
+
 // read returns the grants that q selects, with their steps.
 func (s grants) read(ctx context.Context, what string, q *gorm.DB) ([]grant.Grant, error) {
 	var rows []grantRow
 	if err := q.Find(&rows).Error; err != nil {
 		return nil, fmt.Errorf("accessstore: %s: %w", what, err)
+	}
+	rows, err := genuine(ctx, s.sign, rows)
+	if err != nil {
+		return nil, err
 	}
 	out := make([]grant.Grant, len(rows))
 	at := make(map[[2]key]int, len(rows))
@@ -109,6 +155,9 @@ func (s grants) read(ctx context.Context, what string, q *gorm.DB) ([]grant.Gran
 		var steps []stepRow
 		if err := s.on(ctx).Where("tenant = ? AND grant_id IN ?", tenant, ids).Order("grant_id, n").Find(&steps).Error; err != nil {
 			return nil, fmt.Errorf("accessstore: %s: %w", what, err)
+		}
+		if steps, err = genuine(ctx, s.sign, steps); err != nil {
+			return nil, err
 		}
 		for i := range steps {
 			g := &out[at[[2]key{tenant, steps[i].GrantID}]]
@@ -131,28 +180,25 @@ func (s grants) Change(ctx context.Context, g grant.Grant, step *grant.Step, che
 				return &ownError{err}
 			}
 		}
-		done := tx.Model(&grantRow{}).Where(byID+" AND version = ?", row.Tenant, row.ID, row.Version).Updates(map[string]any{
-			"state": row.State, "from_at": row.From, "until_at": row.Until, "ended": row.Ended, "review_by": row.ReviewBy,
-			"reviewed": row.Reviewed, "finding": row.Finding, "alert_at": row.AlertAt, "version": row.Version + 1,
-		})
-		if done.Error != nil {
-			return done.Error
-		}
-		var there int64
-		if done.RowsAffected == 0 {
-			if err := tx.Model(&grantRow{}).Where(byID, row.Tenant, row.ID).Count(&there).Error; err != nil || there > 0 {
-				return err
+		ok, err = s.edit(ctx, tx, row.Tenant, row.ID, func(r *grantRow) (bool, error) {
+			if r.Version != row.Version {
+				return false, nil
 			}
-			return &ownError{grant.ErrNotFound}
+			r.State, r.From, r.Until, r.Ended, r.ReviewBy, r.Reviewed = row.State, row.From, row.Until, row.Ended, row.ReviewBy, row.Reviewed
+			r.Finding, r.AlertAt, r.Version = row.Finding, row.AlertAt, row.Version+1
+			return true, nil
+		})
+		if err != nil || !ok {
+			return err
 		}
-		ok = true
 		if step == nil {
 			return nil
 		}
+		var there int64
 		if err := tx.Model(&stepRow{}).Where("tenant = ? AND grant_id = ?", row.Tenant, row.ID).Count(&there).Error; err != nil {
 			return err
 		}
-		return addSteps(tx, &g, int(there), []grant.Step{*step})
+		return s.addSteps(ctx, tx, &g, int(there), []grant.Step{*step})
 	})
 	return ok && err == nil, err
 }
@@ -166,36 +212,47 @@ func lockTenant(tx *gorm.DB, tenant key) error {
 	return tx.Clauses(locked()).Where("tenant = ?", tenant).Take(&lockRow{}).Error
 }
 
-// Use implements [grant.Store], in one statement. Inside a transaction the use
-// counts with it.
-func (s grants) Use(ctx context.Context, tenant, id string, at time.Time) (bool, error) {
-	return s.exec(ctx, "use grant", func(db *gorm.DB) *gorm.DB {
-		return db.Model(&grantRow{}).Where(byID+" AND "+inForce, key(tenant), key(id), nanos(at)).Update("uses", gorm.Expr("uses + 1"))
+// Use implements [grant.Store]. Inside a transaction the use counts with it.
+func (s grants) Use(ctx context.Context, tenant, id string, at time.Time) (used bool, err error) {
+	err = s.transaction(ctx, "use grant", func(ctx context.Context, tx *gorm.DB) error {
+		used, err = s.edit(ctx, tx, key(tenant), key(id), func(r *grantRow) (bool, error) {
+			if g := r.grant(); g.At(at) != grant.Active {
+				return false, nil
+			}
+			r.Uses++
+			return true, nil
+		})
+		return err
 	})
+	if errors.Is(err, grant.ErrNotFound) {
+		return false, nil
+	}
+	return used && err == nil, err
 }
 
 // Settle implements [grant.Store]. The grant's row is locked first: of two steps
 // that are settled at once the later one sees that nothing is owed any more.
 func (s grants) Settle(ctx context.Context, tenant, id string, n int) error {
 	return s.transaction(ctx, "settle grant", func(ctx context.Context, tx *gorm.DB) error {
-		if done := tx.Clauses(locked()).Select("id").Where(byID, key(tenant), key(id)).Limit(1).Find(&grantRow{}); done.Error != nil {
-			return done.Error
-		}
-		step := tx.Model(&stepRow{}).Where("tenant = ? AND grant_id = ? AND n = ?", key(tenant), key(id), n).Session(&gorm.Session{})
-		var there int64
-		if err := step.Count(&there).Error; err != nil {
-			return err
-		}
-		if there == 0 {
-			return &ownError{grant.ErrNotFound}
-		}
-		if err := step.Update("owed", 0).Error; err != nil {
-			return err
-		}
-		return tx.Model(&grantRow{}).
-			Where(byID+" AND state = 'approved' AND NOT EXISTS (SELECT 1 FROM phi_grant_steps AS s WHERE s.tenant = ? AND s.grant_id = ? AND s.owed <> 0)",
-				key(tenant), key(id), key(tenant), key(id)).
-			Updates(map[string]any{"state": key(grant.Active), "version": gorm.Expr("version + 1")}).Error
+		steps := tx.Model(&stepRow{}).Where("tenant = ? AND grant_id = ?", key(tenant), key(id)).Session(&gorm.Session{})
+		_, err := s.edit(ctx, tx, key(tenant), key(id), func(r *grantRow) (bool, error) {
+			var there, owed int64
+			if err := steps.Where("n = ?", n).Count(&there).Error; err != nil {
+				return false, err
+			}
+			if there == 0 {
+				return false, &ownError{grant.ErrNotFound}
+			}
+			if err := steps.Where("n = ?", n).Update("owed", 0).Error; err != nil {
+				return false, err
+			}
+			if err := steps.Where("owed <> 0").Count(&owed).Error; err != nil || owed > 0 || r.State != key(grant.Approved) {
+				return false, err
+			}
+			r.State, r.Version = key(grant.Active), r.Version+1
+			return true, nil
+		})
+		return err
 	})
 }
 
@@ -205,6 +262,9 @@ func (s grants) Live(ctx context.Context, tenant, holder string, at time.Time) (
 	err := s.on(ctx).Where("tenant = ? AND holder = ? AND "+inForce, key(tenant), key(holder), nanos(at)).Order("created, id").Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("accessstore: live grants: %w", err)
+	}
+	if rows, err = genuine(ctx, s.sign, rows); err != nil {
+		return nil, err
 	}
 	out := make([]grant.Grant, len(rows))
 	for i := range rows {
@@ -275,8 +335,8 @@ func (s grants) Owed(ctx context.Context, before, at time.Time, limit int) ([]gr
 	return out, nil
 }
 
-// Alerts implements [grant.Store]. Each row is claimed by a conditional
-// statement of its own, so that nodes do not wait for each other.
+// Alerts implements [grant.Store]. Each row is claimed by a transaction of its
+// own, so that nodes hardly wait for each other.
 func (s grants) Alerts(ctx context.Context, at, again time.Time, limit int) ([]grant.Grant, error) {
 	const what = "due alerts"
 	due, err := s.read(ctx, what, s.on(ctx).Where("alert_at <> 0 AND alert_at <= ?", nanos(at)).Order("alert_at").Limit(limit))
@@ -301,9 +361,19 @@ func (s grants) Alerted(ctx context.Context, tenant, id string, again, next time
 }
 
 func (s grants) realert(ctx context.Context, what, tenant, id string, old, at time.Time) (bool, error) {
-	return s.exec(ctx, what, func(db *gorm.DB) *gorm.DB {
-		return db.Model(&grantRow{}).Where(byID+" AND alert_at = ?", key(tenant), key(id), nanos(old)).Update("alert_at", nanos(at))
+	changed := false
+	err := s.transaction(ctx, what, func(ctx context.Context, tx *gorm.DB) (err error) {
+		changed, err = s.edit(ctx, tx, key(tenant), key(id), func(r *grantRow) (bool, error) {
+			was := r.AlertAt
+			r.AlertAt = nanos(at)
+			return was == nanos(old), nil
+		})
+		return err
 	})
+	if errors.Is(err, grant.ErrNotFound) {
+		return false, nil
+	}
+	return changed && err == nil, err
 }
 
 // Over implements [grant.Store].

@@ -41,8 +41,17 @@ func (s *Store) endGrants(ctx context.Context, tx *gorm.DB, tenant, user key, at
 		if s := g.At(at); s == grant.Expired || s == grant.UsedUp {
 			continue // the sweep says so
 		}
-		done := tx.Model(&grantRow{}).Where(byID, r.Tenant, r.ID).
-			Updates(map[string]any{"state": key(grant.Revoked), "ended": nanos(at), "version": r.Version + 1})
+		ok, err := s.sign.genuine(ctx, r)
+		if err != nil {
+			return 0, err
+		}
+		r.State, r.Ended, r.Version = key(grant.Revoked), nanos(at), r.Version+1
+		if ok { // a forged row stays one
+			if r.MAC, err = s.sign.of(ctx, r); err != nil {
+				return 0, err
+			}
+		}
+		done := tx.Model(r).Select("state", "ended", "version", "mac").Updates(r)
 		if done.Error != nil {
 			return 0, done.Error
 		}
@@ -51,7 +60,7 @@ func (s *Store) endGrants(ctx context.Context, tx *gorm.DB, tenant, user key, at
 			return 0, err
 		}
 		step := grant.Step{Act: grant.ActEnd, By: by, At: at, Reason: audit.ReasonRevoked, Owed: at}
-		if err := addSteps(tx, &g, int(n), []grant.Step{step}); err != nil {
+		if err := s.Grants().(grants).addSteps(ctx, tx, &g, int(n), []grant.Step{step}); err != nil {
 			return 0, err
 		}
 		ended++

@@ -23,19 +23,24 @@ import (
 
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/accesstest"
 	"github.com/part164/part164/access/grant"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/audittest"
+	"github.com/part164/part164/crypto"
+	"github.com/part164/part164/minimize"
+	"github.com/part164/part164/storage"
 	"github.com/part164/part164/storage/accessstore"
+	"github.com/part164/part164/storage/storagetest"
 )
 
 // The variables by which a test starts itself as a process of an app.
 const (
 	grantNodeDSN     = "PART164_TEST_GRANTNODE_DSN"
 	grantNodeJournal = "PART164_TEST_GRANTNODE_JOURNAL"
+	grantNodeKEK     = "PART164_TEST_GRANTNODE_KEK"
 	grantNodeDies    = "PART164_TEST_GRANTNODE_DIES" // after so many calls of its store and its trail
 )
 
@@ -71,11 +76,15 @@ func TestGrantNodeProcess(t *testing.T) {
 }
 
 func runGrantNode(dsn string) error {
-	db, err := gorm.Open(postgres.Open(dsn), &gorm.Config{Logger: logger.Discard})
+	journal, err := audit.Open(os.Getenv(grantNodeJournal), audit.Config{Development: true, Timeout: time.Minute})
 	if err != nil {
 		return err
 	}
-	journal, err := audit.Open(os.Getenv(grantNodeJournal), audit.Config{Development: true, Timeout: time.Minute})
+	kek, err := crypto.LocalKEK(os.Getenv(grantNodeKEK))
+	if err != nil {
+		return err
+	}
+	db, err := storage.Open(postgres.Open(dsn), storage.Config{Development: true, KEK: kek, Audit: journal, Access: accesstest.Deny(), Minimize: minimize.Starter()})
 	if err != nil {
 		return err
 	}
@@ -125,7 +134,7 @@ func runGrantNode(dsn string) error {
 			fmt.Println("done", g.ID)
 		}
 	}
-	return errors.Join(journal.Close())
+	return errors.Join(storage.Close(db), journal.Close())
 }
 
 // killed ends its process by SIGKILL before the call after left more.
@@ -236,11 +245,18 @@ func (n *grantNode) isLive(t *testing.T, user, id string, want bool) {
 	}
 }
 
-// onPostgres returns a database of its own, for processes, with the tables.
-func onPostgres(t *testing.T) (dsn string, store grant.Store) {
+// onPostgres returns a database of its own, for processes, with the tables, and
+// where the key of its keys is.
+func onPostgres(t *testing.T) (dsn, kek string, store grant.Store) {
 	t.Helper()
 	d := openPostgres(t)
-	return d.(*postgres.Dialector).DSN, migrated(t, plain(t, d)).Grants()
+	file := filepath.Join(t.TempDir(), "kek.json")
+	key, err := crypto.LocalKEK(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := storagetest.Open(t, d, func(cfg *storage.Config) { cfg.Development, cfg.KEK = true, key })
+	return d.(*postgres.Dialector).DSN, grantNodeKEK + "=" + file, migrated(t, db.DB).Grants()
 }
 
 // TestThreeProcesses: what one gives, each has at once; what one takes back,
@@ -248,10 +264,10 @@ func onPostgres(t *testing.T) (dsn string, store grant.Store) {
 // anything.
 func TestThreeProcesses(t *testing.T) {
 	t.Parallel()
-	dsn, store := onPostgres(t)
+	dsn, kek, store := onPostgres(t)
 	var nodes []*grantNode
 	for range 3 {
-		nodes = append(nodes, startGrantNode(t, dsn))
+		nodes = append(nodes, startGrantNode(t, dsn, kek))
 	}
 	a, b, c := nodes[0], nodes[1], nodes[2]
 	id := a.do(t, "break u-nurse p-1")
@@ -299,8 +315,8 @@ func TestThreeProcesses(t *testing.T) {
 // force is on record.
 func TestAProcessThatIsKilled(t *testing.T) {
 	t.Parallel()
-	dsn, store := onPostgres(t)
-	other := startGrantNode(t, dsn)
+	dsn, kek, store := onPostgres(t)
+	other := startGrantNode(t, dsn, kek)
 	other.do(t, "clock 2m")
 	desk, err := grantDesk(store, audittest.New(t), time.Now)
 	if err != nil {
@@ -312,7 +328,7 @@ func TestAProcessThatIsKilled(t *testing.T) {
 	steps := []int{0, 1, 2, 3, 4, 5, 6}
 	for _, what := range []string{"break", "approve"} {
 		for i, n := range steps {
-			dying := startGrantNode(t, dsn, grantNodeDies+"="+strconv.Itoa(n))
+			dying := startGrantNode(t, dsn, kek, grantNodeDies+"="+strconv.Itoa(n))
 			journals = append(journals, dying.journal)
 			user := fmt.Sprint("u-", what, i)
 			var alive bool
@@ -378,9 +394,9 @@ func TestAProcessThatIsKilled(t *testing.T) {
 func TestTerminateEndsGrants(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, open func(t *testing.T) gorm.Dialector) {
-		db := plain(t, open(t))
+		guard := guarded(t, open(t))
+		db, trail := guard.DB, guard.Trail
 		s := migrated(t, db)
-		trail := audittest.New(t)
 		at := time.Now()
 		desk, err := grantDesk(s.Grants(), trail, func() time.Time { return at })
 		if err != nil {

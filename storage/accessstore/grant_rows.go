@@ -43,9 +43,22 @@ type grantRow struct {
 	Finding  key    `gorm:"not null"`
 	AlertAt  int64  `gorm:"not null;index:phi_grants_alert"`
 	Version  int64  `gorm:"not null"`
+	MAC      []byte `gorm:"column:mac;not null;size:64"`
 }
 
 func (grantRow) TableName() string { return "phi_grants" }
+
+// signed has everything but OpenKey, which gives nothing.
+func (r *grantRow) signed() (field, text string, mac []byte) {
+	s := statement(nil).text(string(r.Tenant), string(r.ID), string(r.Kind), string(r.Holder), string(r.Role), string(r.Patient), string(r.Type), string(r.Record)).
+		text(r.Purposes, string(r.Reason), string(r.Ticket), string(r.Extends), string(r.State), string(r.Finding)).
+		number(r.TTL, int64(r.Needs), int64(r.MaxUses), int64(r.Uses), r.Created, r.From, r.Until, r.Ended, r.ReviewBy, r.Reviewed, r.AlertAt, r.Version)
+	return grantField, string(s), r.MAC
+}
+
+func (r *grantRow) object() audit.Object {
+	return audit.Object{Type: "grant", Tenant: string(r.Tenant), Record: string(r.ID), Patient: string(r.Patient), Version: r.Version}
+}
 
 type stepRow struct {
 	Tenant    key    `gorm:"primaryKey"`
@@ -62,9 +75,22 @@ type stepRow struct {
 	At        int64  `gorm:"not null;column:done_at"`
 	Reason    key    `gorm:"not null"`
 	Owed      int64  `gorm:"not null;index:phi_grant_steps_owed"` // since when it waits to be recorded; 0 where it is
+	MAC       []byte `gorm:"column:mac;not null;size:64"`
 }
 
 func (stepRow) TableName() string { return "phi_grant_steps" }
+
+// signed has everything but Owed: a step that is recorded twice is no harm, and
+// one that says that it was is told by the trail.
+func (r *stepRow) signed() (field, text string, mac []byte) {
+	s := statement(nil).text(string(r.Tenant), string(r.GrantID), string(r.Act), string(r.ByID), string(r.ByKind), r.ByRoles, string(r.BySession), string(r.Addr), string(r.Reason)).
+		number(int64(r.N), int64(r.Assurance), r.AuthTime, r.At)
+	return stepField, string(s), r.MAC
+}
+
+func (r *stepRow) object() audit.Object {
+	return audit.Object{Type: "grant", Tenant: string(r.Tenant), Record: string(r.GrantID)}
+}
 
 // lockRow is locked while the roles that somebody of a tenant holds are about
 // to change, so that two changes do not pass each other.

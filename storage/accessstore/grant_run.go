@@ -28,21 +28,14 @@ func (s grants) on(ctx context.Context) *gorm.DB {
 // transaction runs f in a transaction, within the one of ctx where there is one.
 // f may run more than once. The context that f gets is that of the transaction.
 func (s grants) transaction(ctx context.Context, what string, f func(ctx context.Context, tx *gorm.DB) error) error {
+	if _, _, err := s.sign.get(ctx, false); err != nil { // not in the transaction: it may take a connection of its own
+		return err
+	}
 	return do(ctx, what, func() error {
 		return s.on(ctx).Transaction(func(tx *gorm.DB) error {
 			return f(storage.InTx(context.WithValue(ctx, grantsTx{s.db}, tx), tx), tx)
 		})
 	})
-}
-
-// exec runs one statement and reports whether it changed a row.
-func (s grants) exec(ctx context.Context, what string, f func(db *gorm.DB) *gorm.DB) (changed bool, err error) {
-	err = do(ctx, what, func() error {
-		done := f(s.on(ctx))
-		changed = done.RowsAffected > 0
-		return done.Error
-	})
-	return changed && err == nil, err
 }
 
 // do runs f until it is no deadlock's victim.

@@ -9,35 +9,29 @@ import (
 
 	"github.com/part164/part164/access/grant"
 	"github.com/part164/part164/access/grant/granttest"
+	"github.com/part164/part164/storage/accessstore"
 )
 
 func TestGrantsOfEachDatabase(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, open func(t *testing.T) gorm.Dialector) {
-		granttest.TestStore(t, emptied(t, open))
+		granttest.TestStore(t, grants(t, open))
 	})
 }
 
 func TestDeskOnEachDatabase(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, open func(t *testing.T) gorm.Dialector) {
-		granttest.TestDesk(t, emptied(t, open))
+		granttest.TestDesk(t, grants(t, open))
 	})
 }
 
-// emptied returns a function that empties one database, and returns its store: to
-// make a database takes longer than the tests.
-func emptied(t *testing.T, open func(t *testing.T) gorm.Dialector) func(t *testing.T) grant.Store {
+func grants(t *testing.T, open func(t *testing.T) gorm.Dialector) func(t *testing.T) grant.Store {
 	t.Helper()
-	db := plain(t, open(t))
-	store := migrated(t, db).Grants()
+	empty := emptied(t, open(t), (*accessstore.Store).Grants)
 	return func(t *testing.T) grant.Store {
 		t.Helper()
-		for _, table := range []string{"phi_grants", "phi_grant_steps", "phi_grant_locks"} {
-			if err := db.Exec("DELETE FROM " + table).Error; err != nil {
-				t.Fatal(err)
-			}
-		}
+		store, _ := empty(t)
 		return store
 	}
 }

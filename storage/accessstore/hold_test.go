@@ -10,7 +10,7 @@ import (
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/accesstest"
 	"github.com/part164/part164/access/directive"
-	"github.com/part164/part164/audit/audittest"
+	"github.com/part164/part164/access/rbac"
 	"github.com/part164/part164/storage"
 	"github.com/part164/part164/storage/storagetest"
 )
@@ -19,7 +19,8 @@ func TestHoldsForbidToDestroy(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, open func(*testing.T) gorm.Dialector) {
 		storagetest.TestHold(t, func(t *testing.T) (storage.Hold, func(tenant, subject string), func(tenant, subject string)) {
-			d, err := directive.New(directive.Config{Store: migrated(t, plain(t, open(t))).Directives(), Audit: audittest.New(t)})
+			db := guarded(t, open(t))
+			d, err := directive.New(directive.Config{Store: migrated(t, db.DB).Directives(), Access: rbac.Starter(), Audit: db.Trail})
 			if err != nil {
 				t.Fatal(err)
 			}

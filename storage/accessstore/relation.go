@@ -16,6 +16,7 @@ import (
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/relation"
+	"github.com/part164/part164/audit"
 	"github.com/part164/part164/storage"
 )
 
@@ -28,6 +29,8 @@ type relationRow struct {
 	Begun     int64  `gorm:"not null"`
 	Ended     int64  `gorm:"not null"`
 	Void      bool   `gorm:"not null"`
+	Version   int64  `gorm:"not null"`
+	MAC       []byte `gorm:"column:mac;not null;size:64"`
 }
 
 func (relationRow) TableName() string { return relationTable }
@@ -36,7 +39,16 @@ const relationTable = "phi_relations"
 
 func (r *relationRow) relation() relation.Relation {
 	return relation.Relation{ID: string(r.ID), Tenant: string(r.Tenant), Patient: string(r.Patient), Principal: string(r.Principal),
-		Kind: relation.Kind(r.Kind), From: fromMicros(r.Begun), Until: fromUntil(r.Ended), Void: r.Void}
+		Kind: relation.Kind(r.Kind), From: fromMicros(r.Begun), Until: fromUntil(r.Ended), Void: r.Void, Version: r.Version}
+}
+
+func (r *relationRow) signed() (field, text string, mac []byte) {
+	s := statement(nil).text(string(r.Tenant), string(r.ID), string(r.Patient), string(r.Principal), r.Kind).number(r.Begun, r.Ended, r.Version).yes(r.Void)
+	return relationField, string(s), r.MAC
+}
+
+func (r *relationRow) object() audit.Object {
+	return audit.Object{Type: relation.Resource, Tenant: string(r.Tenant), Record: string(r.ID), Patient: string(r.Patient), Version: r.Version}
 }
 
 // Relations returns the store of relations.
@@ -45,24 +57,27 @@ func (s *Store) Relations() relation.Store { return relations{s} }
 type relations struct{ s *Store }
 
 // Add implements relation.Store.
-func (s relations) Add(ctx context.Context, r relation.Relation, record func(context.Context) error) error {
+func (s relations) Add(ctx context.Context, r relation.Relation, ev audit.Event) error {
 	row := relationRow{Tenant: key(r.Tenant), ID: key(r.ID), Patient: key(r.Patient), Principal: key(r.Principal),
-		Kind: string(r.Kind), Begun: micros(r.From), Ended: untilMicros(r.Until), Void: r.Void}
-	err := s.s.transaction(ctx, func(tx *gorm.DB) error {
+		Kind: string(r.Kind), Begun: micros(r.From), Ended: untilMicros(r.Until), Void: r.Void, Version: 1}
+	err := s.s.transaction(ctx, func(tx *gorm.DB) (err error) {
+		if err = storage.Attempt(ctx, tx, ev); err != nil {
+			return err
+		}
+		if row.MAC, err = s.s.sign.of(ctx, &row); err != nil {
+			return err
+		}
 		done := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
 		if done.Error == nil && done.RowsAffected == 0 {
 			return errors.New("the ID is taken")
 		}
-		if done.Error != nil {
-			return done.Error
-		}
-		return record(ctx)
+		return done.Error
 	})
 	return failed("add relation", err)
 }
 
 // Change implements relation.Store.
-func (s relations) Change(ctx context.Context, tenant, id string, change func(*relation.Relation) error, record func(context.Context, relation.Relation) error) error {
+func (s relations) Change(ctx context.Context, tenant, id string, change func(*relation.Relation) error, event func(relation.Relation) audit.Event) error {
 	err := s.s.transaction(ctx, func(tx *gorm.DB) error {
 		// What changes nothing locks the row, on every database.
 		one := tx.Model(&relationRow{}).Where("tenant = ? AND id = ?", key(tenant), key(id)).Session(&gorm.Session{})
@@ -76,16 +91,23 @@ func (s relations) Change(ctx context.Context, tenant, id string, change func(*r
 		if len(rows) == 0 {
 			return relation.ErrNotFound
 		}
-		r := rows[0].relation()
+		row := &rows[0]
+		if ok, err := s.s.sign.genuine(ctx, row); !ok {
+			return errors.Join(ErrForged, err)
+		}
+		r := row.relation()
 		if err := change(&r); err != nil {
 			return err
 		}
-		if err := one.Updates(map[string]any{"ended": untilMicros(r.Until), "void": r.Void}).Error; err != nil {
+		row.Ended, row.Void, row.Version = untilMicros(r.Until), r.Void, row.Version+1
+		if err := storage.Attempt(ctx, tx, event(row.relation())); err != nil {
 			return err
 		}
-		kept := rows[0].relation()
-		kept.Until, kept.Void = r.Until, r.Void
-		return record(ctx, kept)
+		mac, err := s.s.sign.of(ctx, row)
+		if err != nil {
+			return err
+		}
+		return one.Updates(map[string]any{"ended": row.Ended, "void": row.Void, "version": row.Version, "mac": mac}).Error
 	})
 	return failed("change relation", err)
 }
@@ -103,6 +125,10 @@ func (s relations) List(ctx context.Context, tenant string, q relation.Query) ([
 	}
 	var rows []relationRow
 	if err := db.Order("id").Find(&rows).Error; err != nil {
+		return nil, failed("list relations", err)
+	}
+	rows, err := genuine(ctx, s.s.sign, rows)
+	if err != nil {
 		return nil, failed("list relations", err)
 	}
 	out := make([]relation.Relation, len(rows))
@@ -175,8 +201,17 @@ func (s relationSet) Has(ctx context.Context, tenant string, ids []string) ([]bo
 	}
 	sql, vars := s.live(tenant)
 	in, err := has(ids, func(some []key) (found []key, err error) {
-		err = storage.Within(ctx, quiet(s.s.db)).Model(&relationRow{}).Where(sql, vars...).Where("patient IN ?", some).Distinct().Pluck("patient", &found).Error
-		return found, err
+		var rows []relationRow
+		if err := storage.Within(ctx, quiet(s.s.db)).Where(sql, vars...).Where("patient IN ?", some).Find(&rows).Error; err != nil {
+			return nil, err
+		}
+		if rows, err = genuine(ctx, s.s.sign, rows); err != nil {
+			return nil, err
+		}
+		for i := range rows {
+			found = append(found, rows[i].Patient)
+		}
+		return found, nil
 	})
 	return in, failed("ask relations", err)
 }

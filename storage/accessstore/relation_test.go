@@ -3,7 +3,6 @@
 package accessstore_test
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -11,50 +10,45 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/accesstest"
+	"github.com/part164/part164/access/directive"
 	"github.com/part164/part164/access/relation"
 	"github.com/part164/part164/access/relation/relationtest"
+	"github.com/part164/part164/audit"
 	"github.com/part164/part164/storage"
+	"github.com/part164/part164/storage/accessstore"
 	"github.com/part164/part164/storage/storagetest"
 )
 
 func TestRelationsAreAStore(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, open func(*testing.T) gorm.Dialector) {
-		relationtest.TestStore(t, func(t *testing.T) relation.Store { return migrated(t, plain(t, open(t))).Relations() })
+		relationtest.TestStore(t, emptied(t, open(t), (*accessstore.Store).Relations))
 	})
 }
 
-// TestRelationsBesidePatients runs the contract in a database that storage
-// guards.
-func TestRelationsBesidePatients(t *testing.T) {
-	t.Parallel()
-	relationtest.TestStore(t, func(t *testing.T) relation.Store { return migrated(t, storagetest.NewDB(t).DB).Relations() })
+// change is the event of a change that a test makes by a store.
+func change(typ audit.Type, tenant, id string) audit.Event {
+	kind := map[audit.Type]string{audit.RelationChanged: relation.Resource, audit.DirectiveChanged: directive.Resource}[typ]
+	return audit.Event{Type: typ, Outcome: audit.Success, Action: access.Create, Reason: audit.ReasonCreated, Objects: []audit.Object{{Type: kind, Tenant: tenant, Record: id}}}
 }
 
-// members makes IDs members of a tenant's set of u-1, by a store or, where they
-// are many, at once.
+// members makes IDs members of a tenant's set of u-1.
 func members(t *testing.T, db *gorm.DB, s relation.Store, tenant string, ids []string) {
 	t.Helper()
 	at := time.Unix(1_700_000_000, 0)
-	if len(ids) > 100 {
-		for len(ids) > 0 {
-			n := min(200, len(ids))
-			var rows []map[string]any
-			for _, id := range ids[:n] {
-				rows = append(rows, map[string]any{"tenant": tenant, "id": "r-" + id, "patient": id, "principal": "u-1", "kind": "CRTM", "begun": at.UnixMicro(), "ended": int64(1<<63 - 1), "void": false})
+	ctx := accesstest.AsIn(t, t.Context(), tenant, "registrar", access.PatientAdmin)
+	err := db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { // one transaction of the app has them all
+		for i, id := range ids {
+			r := relation.Relation{ID: fmt.Sprintf("r-%s-%d", tenant, i), Tenant: tenant, Patient: id, Principal: "u-1", Kind: relation.CareTeam, From: at}
+			if err := s.Add(storage.InTx(ctx, tx), r, change(audit.RelationChanged, tenant, r.ID)); err != nil {
+				return err
 			}
-			if err := db.Table("phi_relations").Create(rows).Error; err != nil {
-				t.Fatal(err)
-			}
-			ids = ids[n:]
 		}
-		return
-	}
-	for i, id := range ids {
-		r := relation.Relation{ID: fmt.Sprintf("r-%s-%d", tenant, i), Tenant: tenant, Patient: id, Principal: "u-1", Kind: relation.CareTeam, From: at}
-		if err := s.Add(t.Context(), r, func(context.Context) error { return nil }); err != nil {
-			t.Fatal(err)
-		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

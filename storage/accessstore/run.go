@@ -8,13 +8,18 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
+	"github.com/part164/part164/storage"
 	"github.com/part164/part164/storage/internal/again"
 )
 
-// transaction runs f in a transaction of its own, again where the database has
-// undone it in favour of another. f may run more than once.
+// transaction runs f in a transaction, within the one of ctx where there is one
+// (see [storage.InTx]), again where the database has undone it in favour of
+// another. f may run more than once.
 func (s *Store) transaction(ctx context.Context, f func(tx *gorm.DB) error) error {
-	return again.Do(ctx, func() error { return quiet(s.db).WithContext(ctx).Transaction(f) })
+	if _, _, err := s.sign.get(ctx, false); err != nil { // not in the transaction: it may take a connection of its own
+		return err
+	}
+	return again.Do(ctx, func() error { return quiet(storage.Within(ctx, s.db)).WithContext(ctx).Transaction(f) })
 }
 
 // within is the condition that the ID in a column is that of a row of a table
@@ -31,8 +36,7 @@ func within(db *gorm.DB, column clause.Column, id, table, where string, vars []a
 // chunk is how many IDs one statement asks about.
 const chunk = 1000
 
-// has answers Has by a SELECT of one column of IDs, which ask narrows down to
-// those that it is given.
+// has answers Has by the IDs that ask finds among those that it is given.
 func has(ids []string, ask func(some []key) ([]key, error)) ([]bool, error) {
 	there := map[key]bool{}
 	for from := 0; from < len(ids); from += chunk {

@@ -14,10 +14,15 @@ import (
 
 // A Store keeps what access decisions rest on. Make it with [New]; it is safe
 // for concurrent use.
-type Store struct{ db *gorm.DB }
+type Store struct {
+	db   *gorm.DB
+	sign *signer
+}
 
-// New returns the store in db, whose tables [Migrate] made.
-func New(db *gorm.DB) *Store { return &Store{db} }
+// New returns the store in db, whose tables [Migrate] made. It answers once db
+// has the plugin of storage, and storage.Migrate has made its tables: before,
+// every question and every change is an error.
+func New(db *gorm.DB) *Store { return &Store{db, &signer{db: db}} }
 
 // Migrate creates the tables, or adds what a newer version needs. It may be
 // called at every start.

@@ -181,7 +181,7 @@ func (w *world) furnish(t *testing.T, db *storagetest.DB) {
 	}
 	store := accessstore.New(w.db)
 	clock := func() time.Time { return w.now }
-	relations, err := relation.New(relation.Config{Store: store.Relations(), Audit: db.Trail, Now: clock,
+	relations, err := relation.New(relation.Config{Store: store.Relations(), Access: accesstest.Allow(), Audit: db.Trail, Now: clock,
 		Kinds: map[access.Purpose][]relation.Kind{access.CareCoordination: {relation.PrimaryCare}},
 		Others: []func(access.Principal, access.Purpose, time.Time) access.Set{func(who access.Principal, purpose access.Purpose, _ time.Time) access.Set {
 			if !purpose.IsA(access.Treatment) {
@@ -190,7 +190,7 @@ func (w *world) furnish(t *testing.T, db *storagetest.DB) {
 			return storage.Members(w.db, &shift{}, "ChartID", "nurse = ? AND night = ?", who.ID, 1)
 		}}})
 	must(err)
-	directives, err := directive.New(directive.Config{Store: store.Directives(), Audit: db.Trail, Now: clock,
+	directives, err := directive.New(directive.Config{Store: store.Directives(), Access: accesstest.Allow(), Audit: db.Trail, Now: clock,
 		Needs: []directive.Need{directive.PsychotherapyNotes("session_note"), directive.Marketing()},
 		Others: func(who access.Principal, _ string) access.Set {
 			return storage.Members(w.db, &sessionNote{}, "ID", "author <> ?", who.ID)

@@ -18,13 +18,27 @@ import (
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/directive"
+	"github.com/part164/part164/audit"
 )
 
 func start() time.Time { return time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC) }
 
-func kept(context.Context) error { return nil }
+// as is who changes things: the trail wants to know.
+func as(t *testing.T) context.Context {
+	t.Helper()
+	return access.With(t.Context(), access.Principal{ID: "u-registrar", Tenant: "t-1", Kind: access.Human, Roles: []string{"registrar"}}, access.PatientAdmin)
+}
 
-func changed(context.Context, directive.Directive) error { return nil }
+func created(c directive.Directive) audit.Event {
+	return audit.Event{Type: audit.DirectiveChanged, Outcome: audit.Success, Action: access.Create, Reason: audit.ReasonCreated,
+		Objects: []audit.Object{{Type: directive.Resource, Tenant: c.Tenant, Record: c.ID, Patient: c.Patient}}}
+}
+
+func changed(c directive.Directive) audit.Event {
+	ev := created(c)
+	ev.Action, ev.Reason = access.Update, audit.ReasonRevoked
+	return ev
+}
 
 // Restriction returns a valid directive to begin with: of everybody, for every
 // purpose, of every type.
@@ -32,18 +46,21 @@ func Restriction(id, tenant, patient string) directive.Directive {
 	return directive.Directive{ID: id, Tenant: tenant, Patient: patient, Kind: directive.Restriction, Basis: directive.Agreed, From: start()}
 }
 
-// TestStore holds the stores that open returns, each of them empty, to the
-// contract of [directive.Store].
-func TestStore(t *testing.T, open func(t *testing.T) directive.Store) {
-	t.Run("what was added is there", func(t *testing.T) { testAdd(t, open(t)) })
-	t.Run("what could not be recorded is not kept", func(t *testing.T) { testRecord(t, open(t)) })
-	t.Run("changes", func(t *testing.T) { testChange(t, open(t)) })
-	t.Run("changes of one directive queue", func(t *testing.T) { testQueue(t, open(t)) })
-	t.Run("at its bounds", func(t *testing.T) { testBounds(t, open(t)) })
-	t.Run("whom it is about", func(t *testing.T) { testAbout(t, open(t)) })
-	t.Run("a set is what About says", func(t *testing.T) { testWorlds(t, open(t)) })
+// TestStore holds the stores that open returns, each of them empty, and with what
+// makes its trail fail, to the contract of [directive.Store].
+func TestStore(t *testing.T, open func(t *testing.T) (directive.Store, func(error))) {
+	t.Run("what was added is there", func(t *testing.T) { on(t, open, testAdd) })
+	t.Run("what could not be recorded is not kept", func(t *testing.T) {
+		st, fail := open(t)
+		testRecord(t, st, fail)
+	})
+	t.Run("changes", func(t *testing.T) { on(t, open, testChange) })
+	t.Run("changes of one directive queue", func(t *testing.T) { on(t, open, testQueue) })
+	t.Run("at its bounds", func(t *testing.T) { on(t, open, testBounds) })
+	t.Run("whom it is about", func(t *testing.T) { on(t, open, testAbout) })
+	t.Run("a set is what About says", func(t *testing.T) { on(t, open, testWorlds) })
 	t.Run("a cancelled context", func(t *testing.T) {
-		st := open(t)
+		st, _ := open(t)
 		add(t, st, Restriction("d-1", "t-1", "p-1"))
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -58,10 +75,16 @@ func TestStore(t *testing.T, open func(t *testing.T) directive.Store) {
 	})
 }
 
+func on(t *testing.T, open func(t *testing.T) (directive.Store, func(error)), test func(*testing.T, directive.Store)) {
+	t.Helper()
+	st, _ := open(t)
+	test(t, st)
+}
+
 func add(t *testing.T, st directive.Store, ds ...directive.Directive) {
 	t.Helper()
 	for _, d := range ds {
-		if err := st.Add(t.Context(), d, kept); err != nil {
+		if err := st.Add(as(t), d, created(d)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -78,6 +101,7 @@ func list(t *testing.T, st directive.Store, tenant, patient, id string) []direct
 
 // same compares directives: lists in their order, times as moments.
 func same(a, b directive.Directive) bool {
+	b.Version = max(b.Version, 1) // of one that was made by hand
 	times := a.From.Equal(b.From) && a.Until.Equal(b.Until) && a.Until.IsZero() == b.Until.IsZero()
 	a.From, a.Until, b.From, b.Until = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	for _, d := range []*directive.Directive{&a, &b} {
@@ -123,7 +147,7 @@ func testAdd(t *testing.T, st directive.Store) {
 			t.Errorf("List%q = %+v", miss, got)
 		}
 	}
-	if err := st.Add(t.Context(), one, kept); err == nil {
+	if err := st.Add(as(t), one, created(one)); err == nil {
 		t.Error("a second directive of one ID was taken")
 	}
 	one.Types[0] = "changed" // after it was added
@@ -132,13 +156,15 @@ func testAdd(t *testing.T, st directive.Store) {
 	}
 }
 
-func testRecord(t *testing.T, st directive.Store) {
+func testRecord(t *testing.T, st directive.Store, fail func(error)) {
 	no := errors.New("the trail is down")
 	d := Restriction("d-1", "t-1", "p-1")
 	d.Roles = []string{"nurse"}
-	if err := st.Add(t.Context(), d, func(context.Context) error { return no }); !errors.Is(err, no) {
-		t.Errorf("Add = %v, want the error of record", err)
+	fail(no)
+	if err := st.Add(as(t), d, created(d)); !errors.Is(err, no) {
+		t.Errorf("Add = %v, want the error of the trail", err)
 	}
+	fail(nil)
 	if got := list(t, st, "t-1", "p-1", ""); len(got) != 0 {
 		t.Errorf("kept %+v", got)
 	}
@@ -147,15 +173,17 @@ func testRecord(t *testing.T, st directive.Store) {
 		d.Until, d.Ended = d.From.Add(time.Hour), directive.Oral
 		return nil
 	}
-	err := st.Change(t.Context(), "t-1", "d-1", end, func(_ context.Context, c directive.Directive) error {
-		if c.Ended != directive.Oral || len(c.Roles) != 1 {
-			t.Errorf("record sees %+v", c)
+	fail(no)
+	err := st.Change(as(t), "t-1", "d-1", end, func(c directive.Directive) audit.Event {
+		if c.Ended != directive.Oral || len(c.Roles) != 1 || c.Version != 2 {
+			t.Errorf("event sees %+v", c)
 		}
-		return no
+		return changed(c)
 	})
 	if !errors.Is(err, no) {
-		t.Errorf("Change = %v, want the error of record", err)
+		t.Errorf("Change = %v, want the error of the trail", err)
 	}
+	fail(nil)
 	if got := list(t, st, "t-1", "p-1", ""); len(got) != 1 || !same(got[0], d) {
 		t.Errorf("kept %+v, want %+v", got, d)
 	}
@@ -170,11 +198,11 @@ func testChange(t *testing.T, st directive.Store) {
 		c.Patient, c.Kind, c.Roles, c.From = "p-2", directive.Hold, nil, d.From.Add(-time.Hour) // which stay
 		return nil
 	}
-	if err := st.Change(t.Context(), "t-1", "d-1", set, changed); err != nil {
+	if err := st.Change(as(t), "t-1", "d-1", set, changed); err != nil {
 		t.Fatal(err)
 	}
 	want := d
-	want.Until, want.Ended, want.Void = d.From.Add(time.Hour), directive.Revoked, true
+	want.Until, want.Ended, want.Void, want.Version = d.From.Add(time.Hour), directive.Revoked, true, 2
 	if got := list(t, st, "t-1", "", "d-1"); len(got) != 1 || !same(got[0], want) {
 		t.Errorf("kept %+v, want %+v", got, want)
 	}
@@ -182,11 +210,11 @@ func testChange(t *testing.T, st directive.Store) {
 		t.Errorf("another changed: %+v", got)
 	}
 	no := errors.New("not so")
-	if err := st.Change(t.Context(), "t-1", "d-1", func(*directive.Directive) error { return no }, changed); !errors.Is(err, no) {
+	if err := st.Change(as(t), "t-1", "d-1", func(*directive.Directive) error { return no }, changed); !errors.Is(err, no) {
 		t.Errorf("Change = %v, want the error of change", err)
 	}
 	for tenant, id := range map[string]string{"t-1": "d-9", "t-2": "d-1", "T-1": "d-1", "": "d-1"} {
-		if err := st.Change(t.Context(), tenant, id, set, changed); !errors.Is(err, directive.ErrNotFound) {
+		if err := st.Change(as(t), tenant, id, set, changed); !errors.Is(err, directive.ErrNotFound) {
 			t.Errorf("Change of %s in %q = %v, want ErrNotFound", id, tenant, err)
 		}
 	}
@@ -198,10 +226,11 @@ func testQueue(t *testing.T, st directive.Store) {
 	d.Until = d.From
 	add(t, st, d)
 	const n = 8
+	ctx := as(t)
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			err := st.Change(context.Background(), "t-1", "d-1", func(c *directive.Directive) error { c.Until = c.Until.Add(time.Minute); return nil }, changed)
+			err := st.Change(ctx, "t-1", "d-1", func(c *directive.Directive) error { c.Until = c.Until.Add(time.Minute); return nil }, changed)
 			if err != nil {
 				t.Error(err)
 			}

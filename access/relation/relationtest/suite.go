@@ -16,6 +16,7 @@ import (
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/relation"
+	"github.com/part164/part164/audit"
 )
 
 // Relation returns a valid relation to begin with.
@@ -26,22 +27,38 @@ func Relation(id, tenant, patient, principal string) relation.Relation {
 // start is when the suite's relations begin.
 func start() time.Time { return time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC) }
 
-func kept(context.Context) error { return nil }
+// as is who changes things: the trail wants to know.
+func as(t *testing.T) context.Context {
+	t.Helper()
+	return access.With(t.Context(), access.Principal{ID: "u-registrar", Tenant: "t-1", Kind: access.Human, Roles: []string{"registrar"}}, access.PatientAdmin)
+}
 
-func changed(context.Context, relation.Relation) error { return nil }
+func created(c relation.Relation) audit.Event {
+	return audit.Event{Type: audit.RelationChanged, Outcome: audit.Success, Action: access.Create, Reason: audit.ReasonCreated,
+		Objects: []audit.Object{{Type: relation.Resource, Tenant: c.Tenant, Record: c.ID, Patient: c.Patient}}}
+}
 
-// TestStore holds the stores that open returns, each of them empty, to the
-// contract of [relation.Store].
-func TestStore(t *testing.T, open func(t *testing.T) relation.Store) {
-	t.Run("what was added is there", func(t *testing.T) { testAdd(t, open(t)) })
-	t.Run("what could not be recorded is not kept", func(t *testing.T) { testRecord(t, open(t)) })
-	t.Run("changes", func(t *testing.T) { testChange(t, open(t)) })
-	t.Run("changes of one relation queue", func(t *testing.T) { testQueue(t, open(t)) })
-	t.Run("a list", func(t *testing.T) { testList(t, open(t)) })
-	t.Run("a set at its bounds", func(t *testing.T) { testBounds(t, open(t)) })
-	t.Run("a set is what Holds says", func(t *testing.T) { testWorlds(t, open(t)) })
+func changed(c relation.Relation) audit.Event {
+	ev := created(c)
+	ev.Action, ev.Reason = access.Update, audit.ReasonRevoked
+	return ev
+}
+
+// TestStore holds the stores that open returns, each of them empty, and with what
+// makes its trail fail, to the contract of [relation.Store].
+func TestStore(t *testing.T, open func(t *testing.T) (relation.Store, func(error))) {
+	t.Run("what was added is there", func(t *testing.T) { on(t, open, testAdd) })
+	t.Run("what could not be recorded is not kept", func(t *testing.T) {
+		st, fail := open(t)
+		testRecord(t, st, fail)
+	})
+	t.Run("changes", func(t *testing.T) { on(t, open, testChange) })
+	t.Run("changes of one relation queue", func(t *testing.T) { on(t, open, testQueue) })
+	t.Run("a list", func(t *testing.T) { on(t, open, testList) })
+	t.Run("a set at its bounds", func(t *testing.T) { on(t, open, testBounds) })
+	t.Run("a set is what Holds says", func(t *testing.T) { on(t, open, testWorlds) })
 	t.Run("a cancelled context", func(t *testing.T) {
-		st := open(t)
+		st, _ := open(t)
 		add(t, st, Relation("r-1", "t-1", "p-1", "u-1"))
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -54,10 +71,16 @@ func TestStore(t *testing.T, open func(t *testing.T) relation.Store) {
 	})
 }
 
+func on(t *testing.T, open func(t *testing.T) (relation.Store, func(error)), test func(*testing.T, relation.Store)) {
+	t.Helper()
+	st, _ := open(t)
+	test(t, st)
+}
+
 func add(t *testing.T, st relation.Store, rs ...relation.Relation) {
 	t.Helper()
 	for _, r := range rs {
-		if err := st.Add(t.Context(), r, kept); err != nil {
+		if err := st.Add(as(t), r, created(r)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -74,6 +97,7 @@ func list(t *testing.T, st relation.Store, tenant string, q relation.Query) []re
 
 // same compares relations by their moments.
 func same(a, b relation.Relation) bool {
+	b.Version = max(b.Version, 1) // of one that was made by hand
 	times := a.From.Equal(b.From) && a.Until.Equal(b.Until) && a.Until.IsZero() == b.Until.IsZero()
 	a.From, a.Until, b.From, b.Until = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	return times && a == b
@@ -103,7 +127,7 @@ func testAdd(t *testing.T, st relation.Store) {
 	if got := list(t, st, "t-1", relation.Query{}); len(got) != 1 || !same(got[0], r) {
 		t.Errorf("kept %+v, want %+v", got, r)
 	}
-	if err := st.Add(t.Context(), r, kept); err == nil {
+	if err := st.Add(as(t), r, created(r)); err == nil {
 		t.Error("a second relation of one ID was taken")
 	}
 	other := r
@@ -120,26 +144,30 @@ func testAdd(t *testing.T, st relation.Store) {
 	}
 }
 
-func testRecord(t *testing.T, st relation.Store) {
+func testRecord(t *testing.T, st relation.Store, fail func(error)) {
 	no := errors.New("the trail is down")
 	r := Relation("r-1", "t-1", "p-1", "u-1")
-	if err := st.Add(t.Context(), r, func(context.Context) error { return no }); !errors.Is(err, no) {
-		t.Errorf("Add = %v, want the error of record", err)
+	fail(no)
+	if err := st.Add(as(t), r, created(r)); !errors.Is(err, no) {
+		t.Errorf("Add = %v, want the error of the trail", err)
 	}
+	fail(nil)
 	if got := list(t, st, "t-1", relation.Query{}); len(got) != 0 {
 		t.Errorf("kept %+v", got)
 	}
 	add(t, st, r)
 	end := func(r *relation.Relation) error { r.Until = r.From.Add(time.Hour); return nil }
-	err := st.Change(t.Context(), "t-1", "r-1", end, func(_ context.Context, c relation.Relation) error {
-		if !c.Until.Equal(r.From.Add(time.Hour)) {
-			t.Errorf("record sees %+v", c)
+	fail(no)
+	err := st.Change(as(t), "t-1", "r-1", end, func(c relation.Relation) audit.Event {
+		if !c.Until.Equal(r.From.Add(time.Hour)) || c.Version != 2 {
+			t.Errorf("event sees %+v", c)
 		}
-		return no
+		return changed(c)
 	})
 	if !errors.Is(err, no) {
-		t.Errorf("Change = %v, want the error of record", err)
+		t.Errorf("Change = %v, want the error of the trail", err)
 	}
+	fail(nil)
 	if got := list(t, st, "t-1", relation.Query{}); len(got) != 1 || !same(got[0], r) {
 		t.Errorf("kept %+v, want %+v", got, r)
 	}
@@ -153,11 +181,11 @@ func testChange(t *testing.T, st relation.Store) {
 		c.Patient, c.Principal, c.Kind, c.From = "p-2", "u-2", relation.Attending, r.From.Add(-time.Hour) // which stay
 		return nil
 	}
-	if err := st.Change(t.Context(), "t-1", "r-1", set, changed); err != nil {
+	if err := st.Change(as(t), "t-1", "r-1", set, changed); err != nil {
 		t.Fatal(err)
 	}
 	want := r
-	want.Until, want.Void = r.From.Add(time.Hour), true
+	want.Until, want.Void, want.Version = r.From.Add(time.Hour), true, 2
 	if got := list(t, st, "t-1", relation.Query{ID: "r-1"}); len(got) != 1 || !same(got[0], want) {
 		t.Errorf("kept %+v, want %+v", got, want)
 	}
@@ -165,11 +193,11 @@ func testChange(t *testing.T, st relation.Store) {
 		t.Errorf("another changed: %+v", got)
 	}
 	no := errors.New("not so")
-	if err := st.Change(t.Context(), "t-1", "r-1", func(*relation.Relation) error { return no }, changed); !errors.Is(err, no) {
+	if err := st.Change(as(t), "t-1", "r-1", func(*relation.Relation) error { return no }, changed); !errors.Is(err, no) {
 		t.Errorf("Change = %v, want the error of change", err)
 	}
 	for tenant, id := range map[string]string{"t-1": "r-9", "t-2": "r-1", "T-1": "r-1", "": "r-1"} {
-		if err := st.Change(t.Context(), tenant, id, set, changed); !errors.Is(err, relation.ErrNotFound) {
+		if err := st.Change(as(t), tenant, id, set, changed); !errors.Is(err, relation.ErrNotFound) {
 			t.Errorf("Change of %s in %q = %v, want ErrNotFound", id, tenant, err)
 		}
 	}
@@ -181,10 +209,11 @@ func testQueue(t *testing.T, st relation.Store) {
 	r.Until = r.From
 	add(t, st, r)
 	const n = 8
+	ctx := as(t)
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			err := st.Change(context.Background(), "t-1", "r-1", func(c *relation.Relation) error { c.Until = c.Until.Add(time.Minute); return nil }, changed)
+			err := st.Change(ctx, "t-1", "r-1", func(c *relation.Relation) error { c.Until = c.Until.Add(time.Minute); return nil }, changed)
 			if err != nil {
 				t.Error(err)
 			}

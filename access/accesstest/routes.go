@@ -22,8 +22,9 @@ type Route struct {
 	Path   string // of a request that the route serves, with its query: "/patients/p-1"; required
 	Body   string // of the request, a form where it is not empty
 
-	Role     string           // a role that may use the route; required unless Public
+	Role     string           // a role that may use the route; required unless Public, or where As is given
 	Tenant   string           // in which it may; empty means [Tenant]
+	As       access.Principal // who may use it, where that takes more than a role: a relation to the record, or an ID of their own
 	Purposes []access.Purpose // that the route is for; required unless Public
 
 	Public bool // for everybody: the sign-in page, stylesheets, a health check
@@ -55,20 +56,23 @@ func CheckRoutes(t testing.TB, handler http.Handler, routes ...Route) {
 		case err != nil || !strings.HasPrefix(r.Path, "/"):
 			t.Errorf("accesstest: CheckRoutes: the Path of %s %q is not one of a request", r.Method, r.Path)
 			continue
-		case !r.Public && (r.Role == "" || len(r.Purposes) == 0):
+		case !r.Public && (r.Role == "" && r.As.ID == "" || len(r.Purposes) == 0):
 			t.Errorf("accesstest: CheckRoutes: %s %s has no Role or no Purposes, and is not Public", r.Method, r.Path)
 			continue
 		}
+		who := r.As
+		if who.ID == "" {
+			who = Principal(cmp.Or(r.Tenant, Tenant), r.Role)
+		}
 		if r.Public {
 			c.serves("public", t.Context(), r.Method, r.Path, r.Body)
-			c.beside(r, u)
+			c.beside(r, u, Principal(Tenant, "no-such-role"))
 			continue
 		}
-		who := Principal(cmp.Or(r.Tenant, Tenant), r.Role)
-		c.serves("signed in as "+r.Role, access.With(t.Context(), who, ""), r.Method, r.Path, r.Body)
+		c.serves("signed in as "+strings.Join(who.Roles, ", "), access.With(t.Context(), who, ""), r.Method, r.Path, r.Body)
 		c.persons(r, who)
 		c.purposes(r, who)
-		c.beside(r, u)
+		c.beside(r, u, who)
 	}
 }
 
@@ -132,12 +136,9 @@ func (c *checker) purposes(r Route, who access.Principal) {
 	}
 }
 
-// beside asks for what no route is, as somebody who may use the one beside it.
-func (c *checker) beside(r Route, u *url.URL) {
-	ctx := access.With(c.t.Context(), Principal(Tenant, "no-such-role"), "")
-	if !r.Public {
-		ctx = access.With(c.t.Context(), Principal(cmp.Or(r.Tenant, Tenant), r.Role), "")
-	}
+// beside asks for what no route is, as who may use the one beside it.
+func (c *checker) beside(r Route, u *url.URL, who access.Principal) {
+	ctx := access.With(c.t.Context(), who, "")
 	for _, m := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "QUERY"} {
 		if m != r.Method && !slices.ContainsFunc(c.routes, func(o Route) bool {
 			return samePath(o.Path, r.Path) && (o.Method == m || o.Method == "" && m == "GET")

@@ -93,6 +93,30 @@ func TestCheckRoutes(t *testing.T) {
 	accesstest.CheckRoutes(t, mapped(t), sampleRoutes()...)
 }
 
+// TestCheckRoutesAs asks as somebody in particular.
+func TestCheckRoutesAs(t *testing.T) {
+	t.Parallel()
+	as := accesstest.Principal("t-elsewhere", "physician")
+	as.ID = "u-1"
+	for id, says := range map[string]string{"u-1": "", "u-2": "GET /patients/p-1 signed in as physician: is refused with 403"} {
+		guard, err := httpaccess.New(httpaccess.Config{Authorizer: rbac.Starter(), Audit: audittest.New(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mux := guard.Mux()
+		mux.HandleFunc("GET /patients/{id}", func(w http.ResponseWriter, req *http.Request) {
+			if p, _ := access.PrincipalFrom(req.Context()); p.ID != id || p.Tenant != "t-elsewhere" {
+				guard.Refuse(w, req, nil)
+			}
+		}, access.Read, "patient", access.Treatment)
+		r := &red{ctx: t.Context()}
+		accesstest.CheckRoutes(r, mux, accesstest.Route{Path: "/patients/p-1", As: as, Purposes: []access.Purpose{access.Treatment}})
+		if said := strings.Join(r.said, "\n"); (said == "") != (says == "") || !strings.Contains(said, says) {
+			t.Errorf("of %s: %q, want %q", id, said, says)
+		}
+	}
+}
+
 // TestCheckRoutesSeesWhatIsLeftOut drops one middleware of the sample app at a time.
 func TestCheckRoutesSeesWhatIsLeftOut(t *testing.T) {
 	t.Parallel()

@@ -119,6 +119,10 @@ func accessRules() []rbac.Rule {
 		rbac.Rule{Role: "physician", Resources: []string{"relation"}, Actions: []access.Action{access.Read, access.Create, access.Update}, Purposes: []access.Purpose{access.Treatment}},
 		rbac.Rule{Role: "nurse", Resources: []string{"relation"}, Actions: []access.Action{access.Read}, Purposes: []access.Purpose{access.Treatment}},
 
+		// Running the system is no reason to see a record. Cutting off who leaves is
+		// a change of the policy.
+		rbac.Rule{Role: "admin", Resources: []string{policystore.Resource}, Actions: []access.Action{access.Update}, Purposes: []access.Purpose{access.SystemAdmin}},
+
 		// Patients read who saw their record: package pdp keeps them to their own.
 		rbac.Rule{Role: "patient", Resources: []string{"audit"}, Actions: []access.Action{access.Read}, Purposes: []access.Purpose{access.PatientRequest}},
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"log/slog"
 	"os"
 	"sync"
 
@@ -66,6 +67,7 @@ type app struct {
 	reports   *report.Reporter
 	watch     *sink.Pipe
 	pages     map[string]*template.Template
+	log       *slog.Logger
 	stop      context.CancelFunc // ends what runs beside the requests
 	running   sync.WaitGroup
 	seen      func() error // ends the witness
@@ -80,7 +82,7 @@ func open(ctx context.Context, o options) (_ *app, err error) {
 	if err := os.MkdirAll(o.data, 0o700); err != nil {
 		return nil, fmt.Errorf("clinic: data folder: %w", err)
 	}
-	a := &app{wiring: w, options: o, stop: func() {}, seen: func() error { return nil }}
+	a := &app{wiring: w, options: o, log: slog.Default(), stop: func() {}, seen: func() error { return nil }}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())

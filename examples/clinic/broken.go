@@ -99,14 +99,15 @@ func spill(o options, text []byte) {
 	}
 }
 
-// A forgetful trail leaves out one type of event.
+// A forgetful trail leaves out one type of event, but for emergencies: those are
+// another line's.
 type forgetful struct {
 	audit.Trail
 	not audit.Type
 }
 
 func (t *forgetful) Record(ctx context.Context, ev audit.Event) (audit.Receipt, error) {
-	if ev.Type == t.not {
+	if _, purpose, _ := access.Who(ctx); ev.Type == t.not && !purpose.Emergency() {
 		return audit.Receipt{ID: "forgotten"}, nil
 	}
 	return t.Trail.Record(ctx, ev)
@@ -189,7 +190,7 @@ func (a *app) tampered(h http.Handler) http.Handler {
 		case broken("leak"):
 			text, _ := url.QueryUnescape(form.Encode())
 			spill(a.options, []byte(text))
-		case broken("relation") && once && chart && r.Method == http.MethodGet:
+		case broken("relation") && once && isCookie(r, signedIn["nurse"]) && r.URL.RawQuery == "" && strings.Count(r.URL.Path, "/") == 2 && chart && r.Method == http.MethodGet:
 			seen := &recorder{header: http.Header{}}
 			if h.ServeHTTP(seen, r.Clone(r.Context())); seen.status != http.StatusForbidden {
 				break
@@ -232,6 +233,12 @@ func (a *app) tampered(h http.Handler) http.Handler {
 			}
 		}}, r)
 	})
+}
+
+// isCookie reports whether the request is of a session.
+func isCookie(r *http.Request, session string) bool {
+	c, err := r.Cookie("development-session")
+	return err == nil && c.Value == session
 }
 
 // An answerer sees the header before it is sent.

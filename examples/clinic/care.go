@@ -121,10 +121,7 @@ func (a *app) part(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	found, err := a.relations.List(r.Context(), relation.Query{ID: r.PostFormValue("relation"), Patient: p.ID})
-	if err == nil && len(found) != 1 {
-		err = relation.ErrNotFound
-	}
-	if err == nil {
+	if len(found) == 1 { // else somebody else was faster
 		err = a.relations.End(r.Context(), found[0].ID, time.Time{})
 	}
 	if err != nil {

@@ -27,6 +27,7 @@ import (
 // options are the command line.
 type options struct {
 	addr, data, dsn, imports, witness string
+	kek, trails                       string
 	selfcheck                         bool
 }
 
@@ -37,6 +38,8 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.data, "data", "data", "`folder` of the database, the journal and, in development, the keys")
 	f.StringVar(&o.dsn, "dsn", "", "PostgreSQL `DSN` to use in place of SQLite")
 	f.StringVar(&o.imports, "import", "", "import the FHIR R4 JSON files in a `folder`, and stop")
+	f.StringVar(&o.kek, "kek", "", "development: `file` of the key that wraps the others, which nodes of one database share (default keys/kek.json in the data folder)")
+	f.StringVar(&o.trails, "trails", "", "audit `folders` of the other nodes, with commas between them, for the reports")
 	f.StringVar(&o.witness, "witness", "", "`file`, on a disk of other people, for the journal's checkpoints")
 	f.BoolVar(&o.selfcheck, "selfcheck", false, "try the whole path over HTTP, verify the journal, print what held, and stop")
 	err := f.Parse(args)

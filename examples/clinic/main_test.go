@@ -417,11 +417,12 @@ func TestEachControlCanFail(t *testing.T) {
 	}
 }
 
-// slow leaves a test that builds programs out of the inner loop.
+// slow leaves a test that builds or starts programs, or asks for thousands of
+// pages, out of the inner loop.
 func slow(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("builds a program: left out with -short")
+		t.Skip("takes long: left out with -short")
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"embed"
 	"errors"
 	"html/template"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -26,10 +25,22 @@ import (
 //go:embed templates style.css
 var files embed.FS
 
-// handler is the whole app: what each route does to which kind of record, and
-// for which purposes of use.
+// handler is the whole app.
 func (a *app) handler() http.Handler {
 	mux := a.guard.Mux()
+	a.routes(mux)
+	return a.tampered(secure(a.sessions.Middleware(mux)))
+}
+
+// A router is what routes are registered with: the guard's own mux.
+type router interface {
+	HandleFunc(pattern string, h http.HandlerFunc, action access.Action, resourceType string, purposes ...access.Purpose)
+	Public(pattern string, h http.Handler)
+}
+
+// routes says what each route does to which kind of record, and for which
+// purposes of use.
+func (a *app) routes(mux router) {
 	route := func(pattern string, h http.HandlerFunc, action access.Action, kind string, purposes ...access.Purpose) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			choice := slices.DeleteFunc(a.guard.Purposes(r.Context(), action, kind, purposes...), access.Purpose.Emergency) // which is one patient's: see breakGlass
@@ -69,9 +80,10 @@ func (a *app) handler() http.Handler {
 	route("GET /review", a.reviewPage, access.Read, "audit", access.Compliance)
 	route("POST /review", a.signOff, access.Review, "audit", access.Compliance)
 	route("POST /review/alert", a.dispose, access.Review, "audit", access.Compliance)
+	route("GET /users", a.usersPage, access.Update, "policy", access.SystemAdmin)
+	route("POST /users/end", a.terminate, access.Update, "policy", access.SystemAdmin)
 	route("GET /mine", a.ownPage, access.Read, "audit", access.PatientRequest)
 	route("GET /mine/page", a.ownFile, access.Read, "audit", access.PatientRequest)
-	return a.tampered(secure(a.sessions.Middleware(mux)))
 }
 
 // secure sets what holds for every answer. Same-origin referrers keep record
@@ -92,7 +104,7 @@ func secure(next http.Handler) http.Handler {
 // bound anew for each request, in render.
 func parsePages() (map[string]*template.Template, error) {
 	pages := map[string]*template.Template{}
-	for _, name := range []string{"signin", "code", "home", "search", "chart", "edit", "audit", "review", "refused", "breakglass", "emergencies", "emergency", "team"} {
+	for _, name := range []string{"signin", "code", "home", "search", "chart", "edit", "audit", "review", "refused", "breakglass", "emergencies", "emergency", "team", "users"} {
 		t := template.New("layout.html").Funcs(minimize.Funcs(context.Background())).Funcs(template.FuncMap{"tidy": tidy})
 		t, err := t.ParseFS(files, "templates/layout.html", "templates/"+name+".html")
 		if err != nil {
@@ -177,7 +189,7 @@ func (a *app) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, audit.ErrUnavailable):
 		http.Error(w, "This cannot be recorded at the moment, and so it is not done. Try again later.", http.StatusServiceUnavailable)
 	default:
-		slog.Error("request failed", "pattern", r.Pattern, "error", err)
+		a.log.Error("request failed", "pattern", r.Pattern, "error", err)
 		http.Error(w, "Something went wrong. Try again, or call for help.", http.StatusInternalServerError)
 	}
 }
@@ -220,6 +232,8 @@ func (a *app) home(w http.ResponseWriter, r *http.Request) {
 		see(w, r, "/patients")
 	case who.Kind == access.Patient:
 		see(w, r, "/mine")
+	case len(a.guard.Purposes(r.Context(), access.Update, "policy")) > 0:
+		see(w, r, "/users")
 	default:
 		a.render(w, r, http.StatusOK, "home", page{Title: "Welcome"})
 	}

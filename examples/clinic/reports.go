@@ -22,7 +22,7 @@ import (
 // login.
 func (a *app) newReports() (*report.Reporter, error) {
 	return report.New(report.Config{
-		Sources: []report.Source{a.journal}, Audit: a.trail, Access: a.point,
+		Sources: a.sources(), Audit: a.trail, Access: a.point,
 		Name: func(ctx context.Context, p access.Principal) string { return a.login(ctx, p.ID) },
 	})
 }

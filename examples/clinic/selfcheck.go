@@ -434,13 +434,14 @@ func (v *visit) glass() error {
 	if err != nil {
 		return err
 	}
+	var open error
 	for _, no := range []url.Values{{"reason": {reason[1]}, "password": {"not the password"}}, {"reason": {"curiosity"}, "password": {password}}} {
 		a, err := v.nurse.post(action[1], no)
-		if err == nil && a.status == http.StatusSeeOther {
-			err = errors.New("it opens without the password, or without a reason")
-		}
 		if err != nil {
 			return err
+		}
+		if a.status == http.StatusSeeOther {
+			open = errors.New("it opens without the password, or without a reason")
 		}
 	}
 	steps++ // fill in the form
@@ -458,7 +459,7 @@ func (v *visit) glass() error {
 	}
 	v.emergency = end[1]
 	a, err = v.nurse.get(v.closed + "/edit")
-	return a.want(err, http.StatusForbidden)
+	return errors.Join(open, a.want(err, http.StatusForbidden))
 }
 
 func (v *visit) revoke() error {

@@ -40,7 +40,11 @@ func wire(o options) (wiring, error) {
 		}
 		w.database = postgres.Open(o.dsn)
 	}
-	kek, err := crypto.LocalKEK(o.in("keys", "kek.json"))
+	file := o.kek
+	if file == "" {
+		file = o.in("keys", "kek.json")
+	}
+	kek, err := crypto.LocalKEK(file)
 	if err != nil {
 		return w, err
 	}
@@ -117,7 +121,9 @@ func (a *app) addUsers(ctx context.Context) error {
 			if d.Role == "patient" {
 				n.ID, n.Kind = firstPatient, access.Patient
 			}
-			u, err = a.sessions.CreateUser(ctx, n)
+			if u, err = a.sessions.CreateUser(ctx, n); errors.Is(err, session.ErrExists) { // another node was faster
+				u, err = a.sessions.UserByLogin(ctx, tenant, d.Login)
+			}
 		}
 		if err == nil {
 			err = a.sessions.DevelopmentEnrol(ctx, tenant, u.ID)

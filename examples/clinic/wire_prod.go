@@ -43,6 +43,9 @@ func wire(o options) (wiring, error) {
 	if o.selfcheck {
 		return w, errors.New("clinic: -selfcheck needs the demo users of development mode: build without -tags production")
 	}
+	if o.kek != "" {
+		return w, errors.New("clinic: -kek is for development: nodes in production share a KMS")
+	}
 	if o.dsn != "" {
 		// sslmode=verify-full with sslrootcert: storage refuses any other way to
 		// a database that is not on this machine.

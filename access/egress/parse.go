@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // maxRegistry bounds what Parse reads, in bytes.
@@ -47,6 +48,9 @@ func Parse(data []byte) ([]Recipient, error) {
 			var typ *json.UnmarshalTypeError
 			if errors.As(err, &typ) {
 				return nil, bad(start+typ.Offset, fmt.Errorf("%s is not a %s", typ.Field, typ.Type))
+			}
+			if _, name, ok := strings.Cut(err.Error(), "unknown field "); ok {
+				start += int64(max(bytes.Index(entry, []byte(name)), 0))
 			}
 			return nil, bad(start, err)
 		}

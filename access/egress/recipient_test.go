@@ -356,6 +356,7 @@ func TestParse(t *testing.T) {
 		says string
 	}{
 		{"", 1, "unexpected end"},
+		{entry("\t\"bogus\": 1,"), at, "unknown field \"bogus\""},
 		{"{}", 1, "not an array"},
 		{"null", 1, "not an array"},
 		{"[\n\n{]", 3, ""},

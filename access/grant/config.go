@@ -99,7 +99,7 @@ const maxTTL = 24 * time.Hour
 func (cfg *Config) complete() error {
 	switch {
 	case cfg.Store == nil:
-		return errors.New("grant: Config.Store is nil: give accessstore.NewGrants(db), or NewMemory() for one process")
+		return errors.New("grant: Config.Store is nil: give accessstore.New(db).Grants(), or NewMemory() for one process")
 	case cfg.Audit == nil:
 		return errors.New("grant: Config.Audit is nil: give the journal")
 	case len(cfg.Elevations) == 0 && cfg.Emergency == nil:

@@ -84,7 +84,7 @@ func NewCertificates(cfg CertConfig) (*Certificates, error) {
 	case cfg.Roots == nil:
 		return nil, errors.New("machine: CertConfig.Roots is nil: the system's roots would let in whoever buys a certificate")
 	case cfg.Store == nil:
-		return nil, errors.New("machine: CertConfig.Store is nil: take storage/accessstore, or NewMemory for a trial")
+		return nil, errors.New("machine: CertConfig.Store is nil: take storage/machinestore, or NewMemory for a trial")
 	case cfg.Audit == nil:
 		return nil, errors.New("machine: CertConfig.Audit is nil: give the journal of audit.Open")
 	case cfg.Accounts == nil:

@@ -76,7 +76,7 @@ func New(cfg Config) (*Keys, error) {
 	}
 	switch {
 	case cfg.Store == nil:
-		return nil, errors.New("machine: Config.Store is nil: take storage/accessstore, or NewMemory for a trial")
+		return nil, errors.New("machine: Config.Store is nil: take storage/machinestore, or NewMemory for a trial")
 	case cfg.Audit == nil:
 		return nil, errors.New("machine: Config.Audit is nil: give the journal of audit.Open")
 	case cfg.Accounts == nil:

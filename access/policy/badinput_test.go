@@ -21,14 +21,17 @@ func TestMalformedModelsAreRefused(t *testing.T) {
 	}
 	for name, tt := range map[string]struct{ model, want string }{
 		"empty":            {"", "missing required sections"},
-		"prose":            {"hello", "policy: read model"},
+		"prose":            {"hello", "line 1 is neither a section, such as [matchers], nor a definition, such as r = sub, obj, act: is it a model.conf?"},
+		"a CSV":            {"p, nurse, chart, read\n", "is it a model.conf?"},
+		"a mark":           {"\ufeff" + denyModel, "save the file as UTF-8 without it"},
+		"one =":            {edit("r.obj == p.obj", "r.obj = p.obj"), "write =="},
 		"unclosed":         {"[request_definition", "policy: read model"},
 		"no matcher":       {edit("[matchers]", "[x]"), "matchers"},
 		"no request":       {edit("[request_definition]", "[x]"), "request_definition"},
 		"unbalanced":       {edit("g(r.sub, p.sub)", "g(r.sub, p.sub"), "matcher"},
 		"no operand":       {edit("g(r.sub, p.sub) &&", "&&"), "policy: read model"},
 		"unknown field":    {edit("r.obj == p.obj", "r.obj == p.object"), "p.object is no field"},
-		"unknown function": {edit("g(r.sub, p.sub)", "isAdmin(r.sub)"), "policy: read model"},
+		"unknown function": {edit("g(r.sub, p.sub)", "isAdmin(r.sub)"), "the function isAdmin is none of Casbin's"},
 		"unknown effect":   {edit("!some(where (p.eft == deny))", "some(where (p.eft == deny))"), "policy_effect is none of Casbin's"},
 		"empty field":      {edit("r = sub, obj, act", "r = sub, , act"), "has no name"},
 		"one-sided g":      {edit("g = _, _", "g = _"), "role_definition g"},
@@ -47,6 +50,14 @@ func TestMalformedModelsAreRefused(t *testing.T) {
 		if p != nil || err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: Compile = %v, %v; want an error with %q", name, p != nil, err, tt.want)
 		}
+	}
+}
+
+// TestAMarkInFrontOfRows: an editor's byte order mark would hide the first rule.
+func TestAMarkInFrontOfRows(t *testing.T) {
+	t.Parallel()
+	if _, err := policy.ReadCSV(strings.NewReader("\ufeffp, nurse, chart, read, allow\n")); err == nil || !strings.Contains(err.Error(), "byte order mark") {
+		t.Error(err)
 	}
 }
 

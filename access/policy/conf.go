@@ -3,11 +3,47 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 )
+
+// byteOrderMark is what some editors begin a file with. Casbin takes it for a part
+// of the first word.
+const byteOrderMark = "\ufeff"
+
+var errMark = errors.New("line 1 begins with a byte order mark, which Casbin reads as a part of the first word: save the file as UTF-8 without it")
+
+// unparsed says what Casbin's parser could not read, without the text.
+func unparsed(err error) error {
+	line, ok := strings.CutPrefix(err.Error(), "parse the content error : line ")
+	if !ok {
+		return err
+	}
+	line, _, _ = strings.Cut(line, " ")
+	return fmt.Errorf("line %s is neither a section, such as [matchers], nor a definition, such as r = sub, obj, act: is it a model.conf?", line)
+}
+
+// inMatcher says what govaluate could not read of a matcher.
+func inMatcher(err error) error {
+	switch name, ok := strings.CutPrefix(err.Error(), "Undefined function "); {
+	case ok:
+		return fmt.Errorf("matcher: the function %s is none of Casbin's: one that a program adds cannot be read from a file", name)
+	case err.Error() == "Invalid token: '='":
+		return errors.New("matcher: a single = compares nothing: write ==")
+	}
+	return fmt.Errorf("matcher: %w", err)
+}
+
+// named lists the fields of a definition of rows.
+func (m *model) named(key string) string {
+	if key != "p" {
+		return ""
+	}
+	return ": " + strings.Join(m.policy, ", ")
+}
 
 // A Model is what a model.conf says, as Casbin reads it.
 type Model struct {

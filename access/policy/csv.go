@@ -23,6 +23,9 @@ func ReadCSV(r io.Reader) ([]Row, error) {
 	n := 0
 	for lines.Scan() {
 		n++
+		if n == 1 && strings.HasPrefix(lines.Text(), byteOrderMark) {
+			return nil, fmt.Errorf("policy: read rows: %w", errMark)
+		}
 		line := strings.TrimSpace(lines.Text())
 		if line == "" || line[0] == '#' {
 			continue

@@ -80,9 +80,12 @@ type term struct {
 // readModel parses a model.conf with Casbin's own parser.
 func readModel(text string) (m *model, err error) {
 	defer noPanic(&err)
+	if strings.HasPrefix(text, byteOrderMark) {
+		return nil, errMark
+	}
 	parsed, err := conf.NewModelFromString(text)
 	if err != nil {
-		return nil, err
+		return nil, unparsed(err)
 	}
 	m = &model{sections: make(map[string][]string), sizes: make(map[string]int), links: make(map[string]string), arity: make(map[string]int),
 		patterns: make(map[int]string), literals: make(map[int]string), eft: -1, priority: -1, subject: -1}
@@ -138,7 +141,7 @@ func readModel(text string) (m *model, err error) {
 	case m.effect == denyOverride:
 		m.why = "the effect allows what no row denies"
 	case m.effect != allowOverride && m.effect != allowAndDeny && m.effect != byPriority:
-		return nil, errors.New("policy_effect is none of Casbin's")
+		return nil, errors.New("policy_effect is none of Casbin's: write some(where (p.eft == allow)), or the same with && !some(where (p.eft == deny))")
 	case m.conditional:
 		m.why = "role links have conditions"
 	case len(m.arity) > 0 && strings.Contains(matcher, "keyMatch(r_dom, p_dom)"):
@@ -168,7 +171,7 @@ func (m *model) functions() map[string]govaluate.ExpressionFunction {
 func (m *model) parse(matcher string) ([]string, error) {
 	expr, err := govaluate.NewEvaluableExpressionWithFunctions(matcher, m.functions())
 	if err != nil {
-		return nil, fmt.Errorf("matcher: %w", err)
+		return nil, inMatcher(err)
 	}
 	tokens := expr.Tokens()
 	words := make([]string, len(tokens))
@@ -457,9 +460,9 @@ func (m *model) sort(rows []Row) (rules []Row, l *links, err error) {
 		arity, link := m.arity[key]
 		switch {
 		case !rule && !link:
-			return nil, nil, fail("begins with what the model does not define: write p or g")
+			return nil, nil, fail("begins with what the model does not define: write p or g, and commas between the fields")
 		case rule && fields != size:
-			return nil, nil, fail("has %d fields after %s, the model's policy_definition has %d", fields, key, size)
+			return nil, nil, fail("has %d fields after %s, the model's policy_definition has %d%s", fields, key, size, m.named(key))
 		case link && fields < arity:
 			return nil, nil, fail("has %d fields after %s, the model's role_definition has %d", fields, key, arity)
 		}

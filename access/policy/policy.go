@@ -167,8 +167,10 @@ func clone(rows []Row) []Row {
 	return out
 }
 
-// errRequest is about the program that asks, and holds no value of a request.
-var errRequest = errors.New("policy: decide: the request has another number of fields than the model's request_definition")
+// badRequest is about the program that asks, and holds no value of a request.
+func (p *Policy) badRequest(fields int) error {
+	return fmt.Errorf("policy: decide: the request has %d fields, the model's request_definition has %d: %s", fields, len(p.model.request), strings.Join(p.model.request, ", "))
+}
 
 // errNoPolicy is what the zero Policy answers.
 var errNoPolicy = errors.New("policy: decide: there is no policy: make it with policy.Compile")
@@ -182,7 +184,7 @@ func (p *Policy) Decide(request ...string) (Decision, error) {
 		return Decision{}, errNoPolicy
 	}
 	if len(request) != len(p.model.request) {
-		return Decision{}, errRequest
+		return Decision{}, p.badRequest(len(request))
 	}
 	if !p.asCasbin {
 		if why := p.refuse(request, 0); why != "" {
@@ -217,7 +219,7 @@ func (p *Policy) Casbin(request ...string) (Decision, error) {
 		return Decision{}, errNoPolicy
 	}
 	if len(request) != len(p.model.request) {
-		return Decision{By: ByCasbin}, errRequest
+		return Decision{By: ByCasbin}, p.badRequest(len(request))
 	}
 	if !p.asCasbin {
 		why := p.refuse(request, 0)
@@ -277,7 +279,7 @@ func (p *Policy) Subject(first ...string) (Subject, error) {
 		return Subject{}, errNoPolicy
 	}
 	if len(first) > len(p.model.request) {
-		return Subject{}, errRequest
+		return Subject{}, p.badRequest(len(first))
 	}
 	s := Subject{p: p, first: slices.Clone(first)}
 	if !p.asCasbin {
@@ -297,7 +299,7 @@ func (s *Subject) Decide(rest ...string) (Decision, error) {
 	}
 	p := s.p
 	if len(s.first)+len(rest) != len(p.model.request) {
-		return Decision{}, errRequest
+		return Decision{}, p.badRequest(len(s.first) + len(rest))
 	}
 	if s.refused != "" {
 		return Decision{Refused: s.refused, By: p.by()}, nil

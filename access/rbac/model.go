@@ -62,6 +62,18 @@ type language struct {
 	canDeny    bool                  // eft may be deny
 }
 
+// CheckModel says why a model.conf is none of this package's: see [DefaultModel].
+func CheckModel(model string) error {
+	m, err := policy.ReadModel(model)
+	if err == nil {
+		_, err = admit(m)
+	}
+	if err != nil {
+		return fmt.Errorf("rbac: check model: %w", err)
+	}
+	return nil
+}
+
 // admit refuses every model that could allow what no row says.
 func admit(m policy.Model) (language, error) {
 	l := language{compare: make(map[string]comparison)}
@@ -71,7 +83,7 @@ func admit(m policy.Model) (language, error) {
 		}
 	}
 	if !slices.Equal(m.Request, fields) {
-		return l, errors.New("request_definition is not r = sub, dom, obj, act, pur")
+		return l, fmt.Errorf("request_definition is r = %s, not r = sub, dom, obj, act, pur: who, in which tenant, what, to do what, for which purpose of use", strings.Join(m.Request, ", "))
 	}
 	switch {
 	case slices.Equal(m.Policy, fields):

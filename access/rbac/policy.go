@@ -192,7 +192,10 @@ func (l language) checkLink(f []string) error {
 	if len(f) != want {
 		return fmt.Errorf("the row has %d fields after g, the model's role_definition and matcher take %d", len(f), want)
 	}
-	for _, v := range f[:2] {
+	for i, v := range f[:2] {
+		if i == 0 && !strings.Contains(v, ":") {
+			return errors.New("the first name has no prefix: write r: before a role, or u: before a user, where Config.Assigned")
+		}
 		if err := checkRole(v); err != nil {
 			return fmt.Errorf("role %w", err)
 		}

@@ -43,7 +43,7 @@ func (r Relation) Validate() error {
 	}
 	switch {
 	case !r.Kind.known():
-		return errors.New("relation: Relation.Kind is none of the kinds of package relation")
+		return errors.New("relation: Relation.Kind is none of relation.Kinds(), such as relation.Attending")
 	case !inRange(r.From):
 		return errors.New("relation: Relation.From is not between the years 1 and 9999")
 	case !r.Until.IsZero() && (!inRange(r.Until) || r.Until.Before(r.From)):

@@ -425,6 +425,7 @@ func TestConfigIsChecked(t *testing.T) {
 	for want, change := range map[string]func(*policystore.Config){
 		"Config.Audit":          func(c *policystore.Config) { c.Audit = nil },
 		"Config.Poll":           func(c *policystore.Config) { c.Poll = -1 },
+		"Config.Model":          func(c *policystore.Config) { c.Model = "[request_definition]\nr = sub, obj, act\n" },
 		"Config.Wait":           func(c *policystore.Config) { c.Wait = -1 },
 		"Config.ProposalTTL":    func(c *policystore.Config) { c.ProposalTTL = -1 },
 		"Config.MaxStale":       func(c *policystore.Config) { c.MaxStale = time.Second },

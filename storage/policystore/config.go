@@ -121,6 +121,8 @@ func (c *Config) validate() error {
 	switch {
 	case c.Audit == nil:
 		return errors.New("Config.Audit is nil: use the journal of audit.Open")
+	case rbac.CheckModel(c.Model) != nil:
+		return fmt.Errorf("Config.Model: %w", rbac.CheckModel(c.Model))
 	case c.ProposalTTL < 0:
 		return errors.New("Config.ProposalTTL is negative")
 	case c.Poll < 0:

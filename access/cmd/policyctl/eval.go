@@ -151,7 +151,7 @@ func newLines(r io.Reader) *lines {
 	return &lines{in: in}
 }
 
-var errNoRequest = errors.New("the line is no JSON array of strings")
+var errNoRequest = errors.New(`the line is no JSON array of strings, such as ["alice","data1","read"]`)
 
 // all yields each request, or what is wrong with its line.
 func (l *lines) all() iter.Seq2[[]string, error] {

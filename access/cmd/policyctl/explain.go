@@ -57,7 +57,7 @@ func runExplain(c *call) (int, error) {
 		return 0, err
 	}
 	if len(request) != len(m.Request) {
-		return 0, usagef("a request has %d fields: %s", len(m.Request), strings.Join(m.Request, " "))
+		return 0, usagef("a request has %d fields, and %d are given: %s", len(m.Request), len(request), strings.Join(m.Request, " "))
 	}
 	x, err := p.Explain(request...)
 	if err != nil {

@@ -70,7 +70,7 @@ func runLint(c *call) (int, error) {
 		return 0, c.unread(err)
 	}
 	var plan policy.Plan
-	if p, err := policy.Compile(cfg); err == nil {
+	if p, err := policy.Compile(cfg); err == nil && !slices.ContainsFunc(found, func(f policy.Finding) bool { return f.Kind == roleKind }) {
 		plan = p.Plan()
 	}
 	out := []finding{}
@@ -108,6 +108,9 @@ func compiled(plan policy.Plan) string {
 	return out
 }
 
+// roleKind is what package rbac refuses.
+const roleKind = "role"
+
 // lintRoles looks at a policy of package rbac, and takes what that refuses for a
 // finding.
 func lintRoles(cfg policy.Config, rows string) ([]policy.Finding, error) {
@@ -120,7 +123,11 @@ func lintRoles(cfg policy.Config, rows string) ([]policy.Finding, error) {
 		if cause := errors.Unwrap(err); cause != nil {
 			err = cause
 		}
-		found = append(found, policy.Finding{Kind: "role", Where: "policy", Why: err.Error()})
+		where, why := "policy", err.Error()
+		if at, rest, ok := strings.Cut(why, ": "); ok && strings.HasPrefix(at, "Config.") {
+			where, why = strings.TrimPrefix(strings.ToLower(strings.TrimPrefix(at, "Config.")), "policy "), rest
+		}
+		found = append(found, policy.Finding{Kind: roleKind, Where: where, Why: why})
 	}
 	return found, nil
 }

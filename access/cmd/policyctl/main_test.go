@@ -116,11 +116,11 @@ nonsense
 {"allow":false,"rule":[],"by":"compiled"}
 {"allow":false,"rule":[],"by":"compiled","refused":"r.sub is the name of a role: users and roles need names of their own, such as u:alice and r:nurse"}
 {"allow":false,"rule":[],"by":"compiled","refused":"r.sub is empty"}
-{"allow":false,"rule":[],"by":"compiled","error":"policy: decide: the request has another number of fields than the model's request_definition"}
-{"allow":false,"rule":[],"by":"compiled","error":"the line is no JSON array of strings"}
-{"allow":false,"rule":[],"by":"compiled","error":"the line is no JSON array of strings"}
-{"allow":false,"rule":[],"by":"compiled","error":"the line is no JSON array of strings"}
-{"allow":false,"rule":[],"by":"compiled","error":"the line is no JSON array of strings"}
+{"allow":false,"rule":[],"by":"compiled","error":"policy: decide: the request has 2 fields, the model's request_definition has 3: sub, obj, act"}
+{"allow":false,"rule":[],"by":"compiled","error":"the line is no JSON array of strings, such as [\"alice\",\"data1\",\"read\"]"}
+{"allow":false,"rule":[],"by":"compiled","error":"the line is no JSON array of strings, such as [\"alice\",\"data1\",\"read\"]"}
+{"allow":false,"rule":[],"by":"compiled","error":"the line is no JSON array of strings, such as [\"alice\",\"data1\",\"read\"]"}
+{"allow":false,"rule":[],"by":"compiled","error":"the line is no JSON array of strings, such as [\"alice\",\"data1\",\"read\"]"}
 {"allow":true,"rule":["nurse","chart","read"],"by":"compiled"}
 `
 	if code != exitFound || out != want || errs != "" {

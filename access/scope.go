@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -32,6 +33,7 @@ type Scope struct {
 	parent    *Scope // of ForPurpose; nil otherwise
 	done      <-chan struct{}
 	ended     atomic.Bool
+	active    atomic.Pointer[[]string] // of Activate
 
 	mu   sync.Mutex
 	pins map[any]any
@@ -116,6 +118,25 @@ func (s *Scope) Principal() Principal {
 	p := s.principal
 	p.Roles, p.Purposes = append([]string(nil), p.Roles...), append([]Purpose(nil), p.Purposes...)
 	return p
+}
+
+// Roles returns the roles in which the principal acts, the caller's to keep:
+// those of [Scope.Activate], and until then Principal.Roles. The minimum
+// necessary is measured by them.
+func (s *Scope) Roles() []string {
+	if roles := s.active.Load(); roles != nil {
+		return slices.Clone(*roles)
+	}
+	return slices.Clone(s.principal.Roles)
+}
+
+// Activate says in which roles the principal acts, where a policy and not the
+// session says it: the active roles of INCITS 359. An [Authorizer] calls it at
+// the first question of a scope; only the first call counts, so that one scope
+// sees one version of a policy.
+func (s *Scope) Activate(roles []string) {
+	roles = slices.Clone(roles)
+	s.active.CompareAndSwap(nil, &roles)
 }
 
 // Purpose returns what for.

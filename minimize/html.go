@@ -85,7 +85,7 @@ func reason(ctx context.Context, r Rendering) string {
 	if err != nil {
 		return "nobody is signed in for a purpose, or the request is over"
 	}
-	who := strings.Join(s.Principal().Roles, ", ")
+	who := strings.Join(s.Roles(), ", ")
 	if who == "" {
 		who = "somebody without a role"
 	}

@@ -67,7 +67,7 @@ func pinOf(s *access.Scope) *pin {
 		at := new(pin)
 		at.views = sync.OnceValue(func() *views {
 			vs := &views{year: time.Now().UTC().Year()}
-			rows := at.policy.Load().rows(s.Principal().Roles, s.Purpose())
+			rows := at.policy.Load().rows(s.Roles(), s.Purpose())
 			for i := range vs.of {
 				vs.of[i] = unite(rows, i).view
 			}

@@ -381,7 +381,7 @@ func (f *Files) Open(ctx context.Context, id string) (io.ReadSeekCloser, error) 
 // there is no mask.
 func (f *Files) opens(ctx context.Context, class string) bool {
 	s, err := access.From(ctx)
-	return err == nil && minimize.Pin(s, f.p.cfg.Minimize).View(s.Principal().Roles, s.Purpose(), minimize.Class(class)) == minimize.Reveal
+	return err == nil && minimize.Pin(s, f.p.cfg.Minimize).View(s.Roles(), s.Purpose(), minimize.Class(class)) == minimize.Reveal
 }
 
 func (r *fileRecord) object() audit.Object {

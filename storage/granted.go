@@ -37,10 +37,11 @@ func byGrant(ev *audit.Event, d access.Decision) {
 	}
 }
 
-// withRole returns the roles of who with the one that a grant brings.
-func withRole(who access.Principal, role string) []string {
+// withRole returns the roles in which the scope's principal acts, with the one
+// that a grant brings.
+func withRole(s *access.Scope, role string) []string {
 	if role == "" {
-		return who.Roles
+		return s.Roles()
 	}
-	return slices.Concat(who.Roles, []string{role})
+	return append(s.Roles(), role)
 }

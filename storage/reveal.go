@@ -323,7 +323,7 @@ func (b *batch) reveal() error {
 		by := seen{s.field.class(b.ctx), r.role}
 		v, ok := views[by]
 		if !ok {
-			v = policy.View(withRole(who, r.role), b.scope.Purpose(), by.class)
+			v = policy.View(withRole(b.scope, r.role), b.scope.Purpose(), by.class)
 			views[by] = v
 		}
 		s.view = v

@@ -356,7 +356,7 @@ func (o *op) sealingKeys(set []assignment) (map[string]*crypto.Key, error) {
 // of it.
 func (o *op) checkChange(f *field, r *row, s sealedField, old *cell, input string) error {
 	class := f.tag.Class
-	view := o.policy.View(withRole(o.scope.Principal(), o.roles[r]), o.scope.Purpose(), class)
+	view := o.policy.View(withRole(o.scope, o.roles[r]), o.scope.Purpose(), class)
 	if old == nil || view == minimize.Withhold || view == minimize.Reveal {
 		return minimize.CheckInput(class, input)
 	}

@@ -252,7 +252,7 @@ type rights struct {
 }
 
 func (o *op) right(v *rights, r *row, f *field, need minimize.Right) {
-	if o.policy.Right(withRole(o.scope.Principal(), o.roles[r]), o.scope.Purpose(), f.class(o.ctx)) < need {
+	if o.policy.Right(withRole(o.scope, o.roles[r]), o.scope.Purpose(), f.class(o.ctx)) < need {
 		v.denied = append(v.denied, f.Name)
 	}
 }

@@ -37,10 +37,19 @@ func (e *Engine) pin(s *access.Scope) (*view, error) {
 	if e == nil {
 		return nil, errNoPolicy
 	}
-	if v, _ := s.Pin(e, func() any { return newView(e.current.Load(), s.Principal()) }).(*view); v != nil {
+	if v, _ := s.Pin(e, func() any { return newScopeView(e.current.Load(), s) }).(*view); v != nil {
 		return v, nil
 	}
 	return nil, errNoPolicy
+}
+
+// newScopeView returns the view of the scope's principal, and tells the scope
+// the roles in which it acts.
+func newScopeView(v *version, s *access.Scope) *view {
+	if v != nil && v.assigned != nil {
+		s.Activate(v.assigned.active(s.Principal()).Roles)
+	}
+	return newView(v, s.Principal())
 }
 
 func newView(v *version, who access.Principal) *view {
@@ -131,7 +140,7 @@ func byCasbin(v *view, role int, q question) (policy.Decision, error) {
 
 // ask puts q for each role: a denying row of any role wins, else the first
 // allowing one. A rule for a purpose is one for its kinds too, but for those of
-// emergency access, which a rule has to name.
+// emergency access, which a rule has to name, or to say * for every purpose.
 func (v *view) ask(q question, by asker) (access.Verdict, error) {
 	out := access.Verdict{Code: access.DenyNoRule}
 	for emergency := q.purpose.Emergency(); q.purpose != ""; q.purpose = q.purpose.Parent() {

@@ -47,7 +47,7 @@ func (v Value) Reveal(ctx context.Context) Value {
 	if !ok || err != nil || v.cell == nil {
 		return v
 	}
-	return v.RevealAs(ctx, p.View(s.Principal().Roles, s.Purpose(), v.cell.class))
+	return v.RevealAs(ctx, p.View(s.Roles(), s.Purpose(), v.cell.class))
 }
 
 // RevealAs returns the value as the view shows it to the scope in ctx,

@@ -3,6 +3,7 @@
 package readme_test
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -124,4 +125,41 @@ func TestQuickstartOutputIsWhatTheReadmeShows(t *testing.T) {
 		}
 	}
 	t.Errorf("no block of the README is the output of the quickstart:\n%s", got)
+}
+
+// TestReadmeNamesTestsThatExist holds the table of safeguards to its column of
+// tests.
+func TestReadmeNamesTestsThatExist(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var source strings.Builder
+	err = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == ".git" || d.Name() == ".tools"):
+			return filepath.SkipDir
+		}
+		if strings.HasSuffix(p, ".go") {
+			b, err := os.ReadFile(p)
+			source.Write(b)
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile("`(Test[A-Za-z]+)`").FindAllStringSubmatch(string(text), -1)
+	if len(names) < 20 {
+		t.Errorf("%d tests are named", len(names))
+	}
+	for _, name := range names {
+		if !strings.Contains(source.String(), "func "+name[1]+"(") {
+			t.Errorf("there is no test %s", name[1])
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -32,15 +33,19 @@ type Route struct {
 
 // CheckRoutes asks handler, the whole of an app with its middleware, for what it
 // must refuse, and wants a refusal each time: every route without a sign-in, with a
-// bad one, with a role that nobody knows, and for every purpose that is not the
-// route's; every other method of a route's path; and paths near each that no route
-// has, or that are written so that two readers understand them differently. What a
-// route is for must be answered, with anything but a refusal, so that an app that
-// refuses everything does not pass.
+// bad one, with headers that other servers take for one, with a role that nobody
+// knows, and for every purpose that is not the route's, chosen by cookie or query
+// too; every other method of a route's path, HEAD, OPTIONS and methods that a header
+// asks for included; and paths near each that no route has, or that are written so
+// that two readers understand them differently. What a route is for must be
+// answered, with anything but a refusal, so that an app that refuses everything does
+// not pass.
 //
-// Principals come as session's middleware leaves them, in the request's context;
-// where no route is public, what a browser would be sent to counts as a refusal. A
-// request that is answered has the effect that it has: use a database of the test's.
+// Principals come as session's middleware leaves them, in the request's context.
+// Where nobody has signed in, a browser may be sent to the sign-in, with no more in
+// the body than [http.Redirect] writes. CheckRoutes sees answers only: neither what
+// a handler did before it refused, nor the text of a refusal. A request that is
+// answered has the effect that it has: use a database of the test's.
 func CheckRoutes(t testing.TB, handler http.Handler, routes ...Route) {
 	t.Helper()
 	if !slices.ContainsFunc(routes, func(r Route) bool { return !r.Public }) {
@@ -101,11 +106,26 @@ func (c *checker) persons(r Route, who access.Principal) {
 	} {
 		c.refuses(p.what, p.ctx, r.Method, r.Path, r.Body)
 	}
+	for _, h := range []http.Header{
+		{"Authorization": {"Bearer " + who.ID}}, {"X-Remote-User": {who.ID}}, {"Remote-User": {who.ID}}, {"X-Forwarded-User": {who.ID}}, {"X-User": {who.ID}},
+		{"X-Http-Method-Override": {"DELETE"}}, {"X-Original-Url": {"/"}},
+	} {
+		for name := range h {
+			c.refusesWith(h, "without a sign-in, with the header "+name, c.t.Context(), r.Method, r.Path, r.Body)
+		}
+	}
+	if r.Method == http.MethodGet {
+		c.refuses("without a sign-in", c.t.Context(), http.MethodHead, r.Path, "")
+	}
+	if w, panicked := c.ask(c.t.Context(), http.MethodOptions, r.Path, "", nil); panicked != nil || !isRefusal(w.Code) && w.Body.Len() > 0 {
+		c.t.Errorf("accesstest: OPTIONS %s without a sign-in: is answered with a body, want a refusal", r.Path)
+	}
 }
 
 // purposes asks for what the route is not for: as somebody who may act for nothing
-// else, and by choosing each other purpose where the route offers several. A route
-// that asks for none would fail for each: it is said once.
+// else, and who says so in every way in which a request may choose among the
+// purposes of a route. A route that asks for none would fail for each: it is said
+// once.
 func (c *checker) purposes(r Route, who access.Principal) {
 	c.t.Helper()
 	var first string
@@ -125,8 +145,13 @@ func (c *checker) purposes(r Route, who access.Principal) {
 		}
 		who.Purposes = []access.Purpose{p}
 		ctx := access.With(c.t.Context(), who, "")
-		note(c.answered("for the purpose "+string(p), ctx, r.Method, r.Path, r.Body))
-		note(c.answered("with a scope for "+string(p)+" already", access.ForPurpose(ctx, p), r.Method, r.Path, r.Body))
+		note(c.answered("for the purpose "+string(p), ctx, r.Method, r.Path, r.Body, nil))
+		note(c.answered("with a scope for "+string(p)+" already", access.ForPurpose(ctx, p), r.Method, r.Path, r.Body, nil))
+		chosen := r.Path + "?purpose=" + string(p)
+		if strings.Contains(r.Path, "?") {
+			chosen = r.Path + "&purpose=" + string(p)
+		}
+		note(c.answered("for the purpose "+string(p)+" chosen", ctx, r.Method, chosen, r.Body, http.Header{"Cookie": {"purpose=" + string(p)}}))
 	}
 	switch {
 	case more > 0:
@@ -167,7 +192,7 @@ func samePath(a, b string) bool {
 	return a == b
 }
 
-func (c *checker) ask(ctx context.Context, method, target, body string) (w *httptest.ResponseRecorder, panicked any) {
+func (c *checker) ask(ctx context.Context, method, target, body string, header http.Header) (w *httptest.ResponseRecorder, panicked any) {
 	req := httptest.NewRequestWithContext(ctx, method, "/", strings.NewReader(body))
 	path, query, _ := strings.Cut(target, "?")
 	plain, err := url.PathUnescape(path)
@@ -176,6 +201,7 @@ func (c *checker) ask(ctx context.Context, method, target, body string) (w *http
 	}
 	// As a server reads it: what begins with two slashes is a path, too.
 	req.URL, req.RequestURI = &url.URL{Path: plain, RawPath: path, RawQuery: query}, target
+	maps.Copy(req.Header, header)
 	if body != "" {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
@@ -192,15 +218,20 @@ func (c *checker) ask(ctx context.Context, method, target, body string) (w *http
 // refuses wants 401, 403, or, of nobody, the way to the sign-in.
 func (c *checker) refuses(how string, ctx context.Context, method, target, body string) {
 	c.t.Helper()
-	if why := c.answered(how, ctx, method, target, body); why != "" {
+	c.refusesWith(nil, how, ctx, method, target, body)
+}
+
+func (c *checker) refusesWith(header http.Header, how string, ctx context.Context, method, target, body string) {
+	c.t.Helper()
+	if why := c.answered(how, ctx, method, target, body, header); why != "" {
 		c.t.Errorf("%s", why)
 	}
 }
 
 // answered says how a request was answered that must be refused; empty where it
 // was refused.
-func (c *checker) answered(how string, ctx context.Context, method, target, body string) string {
-	w, panicked := c.ask(ctx, method, target, body)
+func (c *checker) answered(how string, ctx context.Context, method, target, body string, header http.Header) string {
+	w, panicked := c.ask(ctx, method, target, body, header)
 	if panicked != nil {
 		return fmt.Sprintf("accesstest: %s %s %s: panics (%T)", method, target, how, panicked)
 	}
@@ -208,13 +239,24 @@ func (c *checker) answered(how string, ctx context.Context, method, target, body
 	if !isRefusal(w.Code) && (somebody || w.Code != http.StatusSeeOther) {
 		return fmt.Sprintf("accesstest: %s %s %s: is answered with %d, want a refusal", method, target, how, w.Code)
 	}
+	if w.Code == http.StatusSeeOther && !onlyRedirects(w) {
+		return fmt.Sprintf("accesstest: %s %s %s: is sent elsewhere with more in the body than http.Redirect writes", method, target, how)
+	}
 	return ""
+}
+
+// onlyRedirects reports whether the body of a redirect says no more than where to.
+func onlyRedirects(w *httptest.ResponseRecorder) bool {
+	to := httptest.NewRecorder()
+	http.Redirect(to, httptest.NewRequest(http.MethodGet, "/", nil), w.Header().Get("Location"), w.Code)
+	body := strings.TrimSpace(w.Body.String())
+	return body == "" || body == strings.TrimSpace(to.Body.String())
 }
 
 // serves wants anything else.
 func (c *checker) serves(how string, ctx context.Context, method, target, body string) {
 	c.t.Helper()
-	w, panicked := c.ask(ctx, method, target, body)
+	w, panicked := c.ask(ctx, method, target, body, nil)
 	switch {
 	case panicked != nil:
 		c.t.Errorf("accesstest: %s %s %s: panics (%T)", method, target, how, panicked)

@@ -117,6 +117,82 @@ func TestCheckRoutesAs(t *testing.T) {
 	}
 }
 
+// TestCheckRoutesSeesSideDoors breaks the mapped app by a way around its guard.
+func TestCheckRoutesSeesSideDoors(t *testing.T) {
+	t.Parallel()
+	chart := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if s, err := access.From(req.Context()); err == nil {
+			fmt.Fprintf(w, "a chart for %s", s.Purpose())
+		}
+	})
+	engine, err := rbac.New(rbac.Config{Rules: []rbac.Rule{{Role: "nurse", Resources: []string{"patient"}, Actions: []access.Action{access.Read},
+		Purposes: []access.Purpose{access.Treatment, access.Research}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	guard, err := httpaccess.New(httpaccess.Config{Authorizer: engine, Audit: audittest.New(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := guard.Mux()
+	whole.Handle("GET /patients/{id}", chart, access.Read, "patient", access.Treatment)
+	route := accesstest.Route{Path: "/patients/p-1", Role: "nurse", Purposes: []access.Purpose{access.Treatment}}
+	accesstest.CheckRoutes(t, whole, route)
+	for says, around := range map[string]func(w http.ResponseWriter, req *http.Request) bool{
+		"for the purpose CLINTRL chosen: is answered with 200": func(w http.ResponseWriter, req *http.Request) bool {
+			p := access.Purpose(req.URL.Query().Get("purpose"))
+			if !p.Valid() {
+				return false
+			}
+			m := guard.Mux()
+			m.Handle("GET /patients/{id}", chart, access.Read, "patient", p)
+			m.ServeHTTP(w, req)
+			return true
+		},
+		"HEAD /patients/p-1 without a sign-in: is answered with 200": func(_ http.ResponseWriter, req *http.Request) bool {
+			return req.Method == http.MethodHead
+		},
+		"OPTIONS /patients/p-1 without a sign-in: is answered with a body": func(w http.ResponseWriter, req *http.Request) bool {
+			return req.Method == http.MethodOptions && must(w.Write([]byte("a chart"))) > 0
+		},
+		"without a sign-in: is sent elsewhere with more in the body": func(w http.ResponseWriter, req *http.Request) bool {
+			if _, ok := access.PrincipalFrom(req.Context()); ok {
+				return false
+			}
+			w.Header().Set("Location", "/signin")
+			w.WriteHeader(http.StatusSeeOther)
+			return must(w.Write([]byte("a chart"))) > 0
+		},
+		"with the header X-Remote-User: is answered with 200": func(w http.ResponseWriter, req *http.Request) bool {
+			if req.Header.Get("X-Remote-User") == "" {
+				return false
+			}
+			whole.ServeHTTP(w, req.WithContext(access.With(req.Context(), accesstest.Principal(accesstest.Tenant, "nurse"), "")))
+			return true
+		},
+		"with the header X-Http-Method-Override: is answered with 200": func(_ http.ResponseWriter, req *http.Request) bool {
+			return req.Header.Get("X-HTTP-Method-Override") == http.MethodDelete
+		},
+	} {
+		r := &red{ctx: t.Context()}
+		accesstest.CheckRoutes(r, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if !around(w, req) {
+				whole.ServeHTTP(w, req)
+			}
+		}), route)
+		if said := strings.Join(r.said, "\n"); !strings.Contains(said, says) {
+			t.Errorf("%q, want %q", said, says)
+		}
+	}
+}
+
+func must(n int, err error) int {
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
 // TestCheckRoutesSeesWhatIsLeftOut drops one middleware of the sample app at a time.
 func TestCheckRoutesSeesWhatIsLeftOut(t *testing.T) {
 	t.Parallel()

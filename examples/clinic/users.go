@@ -46,6 +46,7 @@ func (a *app) terminate(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		a.fail(w, r, err)
 	default:
-		again(http.StatusOK, fmt.Sprintf("Done: %s can do nothing any more. Sessions and emergency accesses that were ended: %d.", u.Login, t.Ended))
+		done := fmt.Sprintf("%s can do nothing any more. Sessions and emergency accesses that were ended: %d.", u.Login, t.Ended)
+		a.render(w, r, http.StatusOK, "users", page{Title: "Users", Done: done})
 	}
 }

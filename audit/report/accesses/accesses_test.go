@@ -69,6 +69,36 @@ func TestPatientReadsOwnReport(t *testing.T) {
 	}
 }
 
+// What was done by one grant is what a review of it looks at.
+func TestByGrant(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	const one, other = "01890a5d-ac96-774b-bcce-b302099a8057", "01890a5d-ac96-774b-bcce-b302099a8058"
+	c.reveal(c.nurse(), "r-1")
+	ctx := human(t.Context(), "u-9", access.BreakGlass, "physician")
+	for _, g := range []string{one, one, other} {
+		c.record(ctx, audit.Event{Type: audit.Revealed, Outcome: audit.Success, Grant: g, Objects: about(nil, "r-1", "r-2")})
+	}
+	for grant, want := range map[string]int{one: 2, other: 1, "": 4} {
+		a, err := accesses.Of(c.officer(), c.reports, accesses.Query{Patient: "r-1", Grant: grant})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, e := range a.Entries {
+			if e.Type == audit.Reported {
+				continue
+			}
+			if n++; grant != "" && (e.Grant != grant || !e.Emergency) {
+				t.Errorf("by %s: %+v", grant, e)
+			}
+		}
+		if n != want {
+			t.Errorf("%d entries by %q, want %d", n, grant, want)
+		}
+	}
+}
+
 // A policy that lets the role "patient" read "audit" opens nobody else's.
 func TestPatientReadsNobodyElsesReport(t *testing.T) {
 	t.Parallel()

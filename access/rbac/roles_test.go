@@ -79,6 +79,28 @@ func TestRoles(t *testing.T) {
 	}
 }
 
+// TestAScopeActsInIncludedRoles: the minimum necessary is measured by the roles
+// that the policy gives, those that they include among them.
+func TestAScopeActsInIncludedRoles(t *testing.T) {
+	t.Parallel()
+	e, err := rbac.New(rbac.Config{
+		Assigned: true, Rules: []rbac.Rule{rule("nurse", access.Read, "patient", access.Treatment)},
+		Links:       []rbac.Link{{Role: "charge-nurse", Inherits: "nurse"}},
+		Assignments: []rbac.Assignment{{Tenant: accesstest.Tenant, User: "u-1", Role: "charge-nurse"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := access.With(t.Context(), access.Principal{ID: "u-1", Tenant: accesstest.Tenant, Kind: access.Human}, access.Treatment)
+	if _, err := e.Filter(ctx, access.Read, "patient"); err != nil {
+		t.Fatal(err)
+	}
+	s, err := access.From(ctx)
+	if err != nil || !slices.Equal(s.Roles(), []string{"charge-nurse", "nurse"}) {
+		t.Errorf("%v, %v", s.Roles(), err)
+	}
+}
+
 // TestRolesOfATenant: a link that holds in one tenant brings nothing elsewhere.
 func TestRolesOfATenant(t *testing.T) {
 	t.Parallel()

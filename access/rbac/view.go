@@ -44,10 +44,11 @@ func (e *Engine) pin(s *access.Scope) (*view, error) {
 }
 
 // newScopeView returns the view of the scope's principal, and tells the scope
-// the roles in which it acts.
+// the roles in which it acts, with those that they include.
 func newScopeView(v *version, s *access.Scope) *view {
 	if v != nil && v.assigned != nil {
-		s.Activate(v.assigned.active(s.Principal()).Roles)
+		p := s.Principal()
+		s.Activate(v.withIncluded(p.Tenant, v.assigned.active(p).Roles))
 	}
 	return newView(v, s.Principal())
 }

@@ -19,6 +19,8 @@ type Assignment struct {
 	Tenant string
 	User   string // Principal.ID
 	Role   string // without the r: of Casbin rows
+
+	from string // where it was read; empty: in Config.Assignments
 }
 
 func (a Assignment) check() error {
@@ -52,7 +54,7 @@ func (cfg *Config) takeUsers(rows []policy.Row) ([]policy.Row, error) {
 		if err := checkRole(r.Fields[2]); err != nil {
 			return nil, fmt.Errorf("%s: role %w", r.From, err)
 		}
-		a := Assignment{Tenant: r.Fields[3], User: user, Role: r.Fields[2][2:]}
+		a := Assignment{Tenant: r.Fields[3], User: user, Role: r.Fields[2][2:], from: r.From}
 		if err := a.check(); err != nil {
 			return nil, fmt.Errorf("%s: %w", r.From, err)
 		}

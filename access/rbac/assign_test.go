@@ -137,8 +137,12 @@ func TestUsersOfACSV(t *testing.T) {
 	if _, err := rbac.New(rbac.Config{Policy: rules + "g, u:u-1, r:nurse, t-1"}); err == nil || !strings.Contains(err.Error(), "Config.Policy line 2: a user has a role here: set Config.Assigned") {
 		t.Error(err)
 	}
+	found, err := rbac.Lint(rbac.Config{Policy: rules + "g, u:u-1, r:nurse, t-1\ng, u:u-1, r:nurze, t-1\n", Assigned: true})
+	if err != nil || len(found) != 1 || found[0].Where != "Config.Policy line 3" || found[0].Kind != "unknown" {
+		t.Error(found, err)
+	}
 	// Lint knows who holds what.
-	found, err := rbac.Lint(rbac.Config{Policy: rules + "g, u:u-1, r:nurse, t-1\n", Assigned: true})
+	found, err = rbac.Lint(rbac.Config{Policy: rules + "g, u:u-1, r:nurse, t-1\n", Assigned: true})
 	if err != nil || len(found) > 0 {
 		t.Error(found, err)
 	}

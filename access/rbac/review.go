@@ -3,6 +3,7 @@
 package rbac
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"iter"
@@ -75,7 +76,7 @@ func lintAssigned(cfg Config, rows []policy.Row) []policy.Finding {
 	}
 	for i, a := range cfg.Assignments {
 		if !ruled["r:"+a.Role] {
-			out = append(out, policy.Finding{Kind: "unknown", Where: fmt.Sprintf("Config.Assignments[%d]", i), Why: "the role " + a.Role + " has no rule, and so no right: is it misspelt?"})
+			out = append(out, policy.Finding{Kind: "unknown", Where: cmp.Or(a.from, fmt.Sprintf("Config.Assignments[%d]", i)), Why: "the role " + a.Role + " has no rule, and so no right: is it misspelt?"})
 		}
 	}
 	return out

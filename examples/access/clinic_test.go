@@ -66,7 +66,7 @@ type clinic struct {
 }
 
 // open puts the parts together, in the order in which they need each other.
-func open(dir string, journal *audit.Journal, policy decider) (*clinic, error) {
+func open(dir string, journal *audit.Journal, newPolicy func(*accessstore.Store) (decider, error)) (*clinic, error) {
 	ctx := context.Background()
 	kek, err := crypto.LocalKEK(filepath.Join(dir, "kek.json"))
 	if err != nil {
@@ -80,6 +80,10 @@ func open(dir string, journal *audit.Journal, policy decider) (*clinic, error) {
 		return nil, err
 	}
 	store := accessstore.New(db)
+	policy, err := newPolicy(store)
+	if err != nil {
+		return nil, err
+	}
 	c := &clinic{db: db, journal: journal, policy: policy}
 	if c.relations, err = relation.New(relation.Config{
 		Store: store.Relations(), Access: policy, Audit: journal,
@@ -96,7 +100,7 @@ func open(dir string, journal *audit.Journal, policy decider) (*clinic, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if c.desk, err = grant.New(desk(store, journal)); err != nil {
+	if c.desk, err = grant.New(desk(store, journal, policy)); err != nil {
 		return nil, err
 	}
 	if c.point, err = pdp.New(pdp.Config{
@@ -108,9 +112,10 @@ func open(dir string, journal *audit.Journal, policy decider) (*clinic, error) {
 	}); err != nil {
 		return nil, err
 	}
-	views, err := minimize.New(append(minimize.Starter().Rules(), minimize.Rule{
-		Role: "registrar", Purposes: []access.Purpose{access.PatientAdmin}, View: minimize.Reveal, Right: minimize.Change, Classes: []minimize.Class{minimize.Name},
-	}))
+	views, err := minimize.New(append(minimize.Starter().Rules(), // how much of it they see; a role that includes another needs its own rules here
+		minimize.Rule{Role: "registrar", Purposes: []access.Purpose{access.PatientAdmin}, View: minimize.Reveal, Right: minimize.Change, Classes: []minimize.Class{minimize.Name}},
+		minimize.Rule{Role: "charge-nurse", Purposes: []access.Purpose{access.Treatment, access.BreakGlass}, View: minimize.Reveal, Classes: []minimize.Class{minimize.Name, minimize.Text}},
+	))
 	if err != nil {
 		return nil, err
 	}
@@ -136,10 +141,11 @@ func onShift(db *gorm.DB) func(access.Principal, access.Purpose, time.Time) acce
 }
 
 // desk is who may get rights for a time.
-func desk(store *accessstore.Store, journal *audit.Journal) grant.Config {
+func desk(store *accessstore.Store, journal *audit.Journal, policy decider) grant.Config {
 	return grant.Config{
 		Store: store.Grants(),
 		Audit: journal,
+		Roles: policy.Roles, // that somebody has by the policy, and not by a grant
 		Elevations: []grant.Elevation{{
 			Role: "release", Requesters: []string{"records-clerk"}, Approvers: []string{"privacy-officer"},
 			MaxTTL: 8 * time.Hour, Purposes: []access.Purpose{access.Operations},
@@ -163,7 +169,7 @@ func newClinic() (*clinic, func()) {
 	dir := must(os.MkdirTemp("", "clinic"))
 	journal := must(audit.Open(filepath.Join(dir, "audit"), audit.Config{Development: true}))
 	engine := must(rbac.New(rbac.Config{Model: text("policy/model.conf"), Policy: text("policy/policy.csv") + text("policy/users.csv"), Assigned: true}))
-	c := must(open(dir, journal, engine))
+	c := must(open(dir, journal, func(*accessstore.Store) (decider, error) { return engine, nil }))
 	return c, func() {
 		if err := errors.Join(c.close(), os.RemoveAll(dir)); err != nil {
 			log.Panic(err)
@@ -173,15 +179,13 @@ func newClinic() (*clinic, func()) {
 
 func (c *clinic) close() error { return errors.Join(storage.Close(c.db), c.journal.Close()) }
 
-// as returns the context of a request by one of the clinic's people, as a
-// middleware makes it of the session: with the roles that the policy gives now.
+// as returns the context of a request by one of the clinic's people. The policy
+// knows the roles.
 func (c *clinic) as(user string, purpose access.Purpose) context.Context {
-	who := access.Principal{
+	return access.With(context.Background(), access.Principal{
 		ID: user, Tenant: "elm-street", Kind: access.Human,
 		Session: "s-" + user, Assurance: 2, AuthTime: time.Now(), // both factors, just now
-	}
-	who.Roles = must(c.policy.Roles(context.Background(), who))
-	return access.With(context.Background(), who, purpose)
+	}, purpose)
 }
 
 // admit makes the record of a patient.

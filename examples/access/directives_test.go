@@ -19,19 +19,19 @@ func Example_restrictions() {
 	c, end := newClinic()
 	defer end()
 	jane := c.admit("Jane Roe")
-	desk := c.as("u-rita", access.PatientAdmin)
+	registrar := c.as("u-rita", access.PatientAdmin)
 	for _, who := range []string{"u-alice", "u-nora"} {
-		must(c.relations.Add(desk, relation.Relation{Patient: jane.ID, Principal: who, Kind: relation.CareTeam}))
+		must(c.relations.Add(registrar, relation.Relation{Patient: jane.ID, Principal: who, Kind: relation.CareTeam}))
 	}
 
 	// Jane does not want Nora, her neighbour, to see her chart, and the clinic agrees.
-	d := must(c.directives.Record(desk, directive.Directive{
+	d := must(c.directives.Record(registrar, directive.Directive{
 		Kind: directive.Restriction, Basis: directive.Agreed, Patient: jane.ID, Principals: []string{"u-nora"}, Document: "form-481",
 	}))
 	fmt.Println(c.read("u-nora", jane), c.read("u-alice", jane))
 	fmt.Println(c.names(c.as("u-nora", access.Treatment)))
 
-	fmt.Println(c.directives.End(desk, d.ID, directive.Oral)) // she takes it back, and that is written down
+	fmt.Println(c.directives.End(registrar, d.ID, directive.Oral)) // she takes it back, and that is written down
 	fmt.Println(c.read("u-nora", jane))
 	// Output:
 	// DENY_RESTRICTION ALLOW_RULE
@@ -46,9 +46,9 @@ func Example_authorizations() {
 	c, end := newClinic()
 	defer end()
 	jane := c.admit("Jane Roe")
-	desk, doctor, nurse := c.as("u-rita", access.PatientAdmin), c.as("u-alice", access.Treatment), c.as("u-nora", access.Treatment)
+	registrar, doctor, nurse := c.as("u-rita", access.PatientAdmin), c.as("u-alice", access.Treatment), c.as("u-nora", access.Treatment)
 	for _, who := range []string{"u-alice", "u-nora"} {
-		must(c.relations.Add(desk, relation.Relation{Patient: jane.ID, Principal: who, Kind: relation.CareTeam}))
+		must(c.relations.Add(registrar, relation.Relation{Patient: jane.ID, Principal: who, Kind: relation.CareTeam}))
 	}
 	note := SessionNote{PatientID: jane.ID, AuthorID: "u-alice", Text: storage.Seal("first session")}
 	if err := c.db.WithContext(doctor).Create(&note).Error; err != nil {
@@ -62,12 +62,12 @@ func Example_authorizations() {
 	}
 	fmt.Println("the author:", count(doctor), "a colleague:", count(nurse))
 
-	a := must(c.directives.Record(desk, directive.Directive{
+	a := must(c.directives.Record(registrar, directive.Directive{
 		Kind: directive.Authorization, Patient: jane.ID, Principals: []string{"u-nora"}, Types: []string{"session_note"},
 		Purposes: []access.Purpose{access.Treatment}, Until: time.Now().AddDate(0, 3, 0), Document: "form-482",
 	}))
 	fmt.Println("with an authorization:", count(nurse))
-	if err := c.directives.End(desk, a.ID, directive.Revoked); err != nil {
+	if err := c.directives.End(registrar, a.ID, directive.Revoked); err != nil {
 		log.Panic(err)
 	}
 	fmt.Println("revoked:", count(nurse))

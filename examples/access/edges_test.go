@@ -52,23 +52,7 @@ func (c *clinic) routes() (http.Handler, error) {
 		fmt.Fprintln(w, p.Name.Text(req.Context()))
 	}, access.Read, "patient", access.Treatment, access.Payment, access.BreakGlass)
 	mux.Public("GET /health", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }))
-	return c.inRoles(mux), nil // sessions.Middleware(c.inRoles(mux)), where the session package signs in
-}
-
-// inRoles gives who is signed in the roles of the policy, at each request.
-func (c *clinic) inRoles(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if who, ok := access.PrincipalFrom(req.Context()); ok {
-			roles, err := c.policy.Roles(req.Context(), who)
-			if err != nil {
-				http.Error(w, "not now", http.StatusServiceUnavailable)
-				return
-			}
-			who.Roles = roles
-			req = req.WithContext(access.With(req.Context(), who, ""))
-		}
-		next.ServeHTTP(w, req)
-	})
+	return mux, nil // sessions.Middleware(mux), where the session package signs in
 }
 
 // Step 9: the edges.

@@ -14,6 +14,7 @@ import (
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/rbac"
 	"github.com/part164/part164/audit"
+	"github.com/part164/part164/storage/accessstore"
 	"github.com/part164/part164/storage/policystore"
 )
 
@@ -30,13 +31,15 @@ func openNode(dir, name string) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := policystore.New(policystore.Config{Audit: journal, Model: text("policy/model.conf"), Operator: "elm-street",
-		Wait: 20 * time.Second, // for a decision that must know a change; zero means 2 s
+	var store *policystore.Store
+	c, err := open(dir, journal, func(held *accessstore.Store) (decider, error) { // step 4, with another policy
+		store, err = policystore.New(policystore.Config{
+			Audit: journal, Model: text("policy/model.conf"), Operator: "elm-street",
+			Holders: []policystore.Holder{held}, // what Terminate ends besides: grants; and sessions, where storage/sessionstore keeps them
+			Wait:    20 * time.Second,           // for a decision that must know a change; zero means 2 s
+		})
+		return store, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	c, err := open(dir, journal, store) // as in step 4, with another policy
 	if err != nil {
 		return nil, err
 	}

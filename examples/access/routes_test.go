@@ -11,6 +11,7 @@ import (
 	"github.com/part164/part164/access/rbac"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/storage"
+	"github.com/part164/part164/storage/accessstore"
 )
 
 // Step 10: test it.
@@ -31,7 +32,7 @@ func TestRoutes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := open(t.TempDir(), journal, engine)
+	c, err := open(t.TempDir(), journal, func(*accessstore.Store) (decider, error) { return engine, nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func runLint(c *call) (int, error) {
 	}
 	out := []finding{}
 	for _, f := range found {
-		out = append(out, finding{f.Where, f.Kind, f.Why})
+		out = append(out, finding{strings.TrimPrefix(f.Where, "Config.Policy "), f.Kind, f.Why})
 	}
 	if c.asJSON {
 		err = c.print(map[string]any{"ok": len(out) == 0, "findings": out, "by": string(plan.By), "why": plan.Why,

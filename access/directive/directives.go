@@ -35,7 +35,8 @@ type Config struct {
 	// the law requires or permits in spite of one (45 CFR 164.522(a)(1)(v)), such
 	// as access.PublicHealth where that is reports under 164.512(b).
 	// access.BreakGlass and access.EmergencyTreatment never are bound
-	// (164.522(a)(1)(iii)): the caller needs a grant for the patient.
+	// (164.522(a)(1)(iii)): the caller needs a grant for the patient. Nor is what
+	// patients themselves ask for (access.PatientRequest).
 	Unbound []access.Purpose
 
 	// Others returns the records of a type that somebody else than who wrote,
@@ -81,9 +82,11 @@ func New(cfg Config) (*Directives, error) {
 	return &Directives{cfg}, nil
 }
 
-// bound reports whether a restriction binds a purpose.
-func (d *Directives) bound(p access.Purpose) bool {
-	return !p.Emergency() && !slices.ContainsFunc(d.cfg.Unbound, p.IsA)
+// bound reports whether a restriction binds somebody for a purpose. It never
+// binds the patients' own access (45 CFR 164.502(a)(1)(i), 164.524).
+func (d *Directives) bound(who access.Kind, p access.Purpose) bool {
+	own := who == access.Patient && p.IsA(access.PatientRequest)
+	return !own && !p.Emergency() && !slices.ContainsFunc(d.cfg.Unbound, p.IsA)
 }
 
 // ask is the question about a use inside.
@@ -96,25 +99,25 @@ func (d *Directives) ask(who access.Principal, resourceType string, now time.Tim
 // 164.522(a)). Each may be nil, for none. A restriction of a disclosure is not
 // among them: [Directives.RestrictedTo] has those.
 func (d *Directives) Restricted(who access.Principal, purpose access.Purpose, resourceType string, now time.Time) (patients, records access.Set) {
-	return d.restricted(d.ask(who, resourceType, now), purpose)
+	return d.restricted(d.ask(who, resourceType, now), who.Kind, purpose)
 }
 
 // RestrictedTo is Restricted of a disclosure to a recipient of access/egress.
 // What restricts the use inside restricts the disclosure too.
 func (d *Directives) RestrictedTo(recipient string, who access.Principal, purpose access.Purpose, resourceType string, now time.Time) (patients, records access.Set) {
 	inside := d.ask(who, resourceType, now)
-	patients, records = d.restricted(inside, purpose)
+	patients, records = d.restricted(inside, who.Kind, purpose)
 	if patients == nil || recipient == "" {
 		return patients, records
 	}
 	outside := inside
 	outside.Recipient = recipient
-	more, moreRecords := d.restricted(outside, purpose)
+	more, moreRecords := d.restricted(outside, who.Kind, purpose)
 	return access.Union{patients, more}, access.Union{records, moreRecords}
 }
 
-func (d *Directives) restricted(q Ask, purpose access.Purpose) (patients, records access.Set) {
-	if !d.bound(purpose) {
+func (d *Directives) restricted(q Ask, who access.Kind, purpose access.Purpose) (patients, records access.Set) {
+	if !d.bound(who, purpose) {
 		return nil, nil
 	}
 	q.Kinds, q.Purposes = []Kind{Restriction}, up(purpose)

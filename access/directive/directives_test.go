@@ -110,6 +110,32 @@ func TestARestriction(t *testing.T) {
 	}
 }
 
+// A restriction that names nobody is of the workforce and of whoever asks on the
+// patient's behalf, not of the patient.
+func TestARestrictionLeavesPatientsTheirOwn(t *testing.T) {
+	t.Parallel()
+	d, _, _ := open(t, nil)
+	record(t, d, directive.Directive{Kind: directive.Restriction, Basis: directive.Agreed, Patient: "p-1"})
+	for _, tt := range []struct {
+		kind    access.Kind
+		purpose access.Purpose
+		want    bool
+	}{
+		{access.Patient, access.PatientRequest, false},
+		{access.Patient, access.Treatment, true},
+		{access.Proxy, access.PatientRequest, true},
+		{access.Human, access.PatientRequest, true},
+		{access.Human, access.Treatment, true},
+	} {
+		who := nurse()
+		who.Kind = tt.kind
+		patients, _ := d.Restricted(who, tt.purpose, "chart", noon)
+		if got := patients != nil && in(t, patients, "p-1"); got != tt.want {
+			t.Errorf("%s for %s: restricted %v, want %v", tt.kind, tt.purpose, got, tt.want)
+		}
+	}
+}
+
 func TestARestrictionOfARecordAndOfADisclosure(t *testing.T) {
 	t.Parallel()
 	d, _, _ := open(t, nil)

@@ -40,6 +40,9 @@ func sources(t *testing.T, dirs ...string) map[string]string {
 // output is that of an example.
 func TestAccessGuideShowsWhatRuns(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it compiles a program: not with -short")
+	}
 	dir := filepath.Join(root, "examples/access")
 	have := sources(t, "examples/access", "examples/access/casbin", "examples/access/policy", "internal/peers/routers")
 	holds := func(kind, block string) {
@@ -112,10 +115,8 @@ func shell(t *testing.T, dir, bin, block string) (n int) {
 				t.Errorf("%s prints\n%s\nwant\n%s", command, got, want)
 			}
 		case "go":
-			if words[1] == "test" {
-				if out := run(t, root, words[0], words[1:]...); !strings.HasPrefix(out, strings.TrimSpace(want)) {
-					t.Errorf("%s: %s", command, out)
-				}
+			if command != "go test ./examples/access" || strings.TrimSpace(want) != "ok" { // which is a test like this one
+				t.Errorf("a command that is not run: %s", command)
 			}
 		default:
 			t.Errorf("a command that is not run: %s", command)

@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/directive"
 	"github.com/part164/part164/access/duty"
 	"github.com/part164/part164/access/grant"
 	"github.com/part164/part164/access/httpaccess"
@@ -38,7 +39,7 @@ func (a *app) openDatabase(ctx context.Context, p parts) error {
 	}
 	plugin, err := storage.New(storage.Config{
 		KEK: a.kek, Audit: a.trail, Access: a.point, Minimize: a.minimum,
-		Development: a.development, Deviations: a.deviations,
+		Development: a.development, Deviations: a.deviations, Holds: []storage.Hold{a.directives},
 	})
 	if err != nil {
 		return err
@@ -67,7 +68,7 @@ func (a *app) openDatabase(ctx context.Context, p parts) error {
 }
 
 // decide puts the decision point together: the policy in the database, who cares
-// for whom, and who has broken the glass.
+// for whom, what patients restrict, and who has broken the glass.
 func (a *app) decide(store *accessstore.Store, sessions *sessionstore.Store, tenantWide []access.Purpose) (*pdp.Point, error) {
 	var err error
 	a.policy, err = policystore.New(policystore.Config{
@@ -79,6 +80,9 @@ func (a *app) decide(store *accessstore.Store, sessions *sessionstore.Store, ten
 		return nil, err
 	}
 	if a.relations, err = relation.New(relation.Config{Store: store.Relations(), Access: a.policy, Audit: a.trail}); err != nil {
+		return nil, err
+	}
+	if a.directives, err = directive.New(directive.Config{Store: store.Directives(), Access: a.policy, Audit: a.trail}); err != nil {
 		return nil, err
 	}
 	a.desk, err = grant.New(grant.Config{
@@ -100,7 +104,7 @@ func (a *app) decide(store *accessstore.Store, sessions *sessionstore.Store, ten
 		return nil, err
 	}
 	return pdp.New(pdp.Config{
-		Policy: a.policy, Relations: a.relations, Duties: duties, Grants: a.desk,
+		Policy: a.policy, Relations: a.relations, Directives: a.directives, Duties: duties, Grants: a.desk,
 		TenantWide: tenantWide,
 	})
 }
@@ -131,6 +135,9 @@ func accessRules() []rbac.Rule {
 		// Running the system is no reason to see a record. Cutting off who leaves is
 		// a change of the policy.
 		rbac.Rule{Role: "admin", Resources: []string{policystore.Resource}, Actions: []access.Action{access.Update}, Purposes: []access.Purpose{access.SystemAdmin}},
+
+		// What was agreed with a patient is the officer's to write down.
+		rbac.Rule{Role: "privacy-officer", Resources: []string{directive.Resource}, Actions: []access.Action{access.Read, access.Create, access.Update}, Purposes: []access.Purpose{access.Compliance}},
 
 		// Patients read who saw their record: package pdp keeps them to their own.
 		rbac.Rule{Role: "patient", Resources: []string{"audit"}, Actions: []access.Action{access.Read}, Purposes: []access.Purpose{access.PatientRequest}},

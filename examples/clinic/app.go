@@ -14,6 +14,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/directive"
 	"github.com/part164/part164/access/grant"
 	"github.com/part164/part164/access/httpaccess"
 	"github.com/part164/part164/access/pdp"
@@ -53,24 +54,25 @@ type parts struct {
 // An app is the clinic, open for business.
 type app struct {
 	wiring
-	options   options
-	journal   *audit.Journal
-	trail     audit.Trail // the journal
-	db        *gorm.DB
-	policy    *policystore.Store  // what each role may do
-	relations *relation.Relations // who cares for whom
-	desk      *grant.Desk         // who has broken the glass
-	point     *pdp.Point          // decides by the three
-	minimum   *minimize.Policy
-	sessions  *session.Manager
-	guard     *httpaccess.Guard
-	reports   *report.Reporter
-	watch     *sink.Pipe
-	pages     map[string]*template.Template
-	log       *slog.Logger
-	stop      context.CancelFunc // ends what runs beside the requests
-	running   sync.WaitGroup
-	seen      func() error // ends the witness
+	options    options
+	journal    *audit.Journal
+	trail      audit.Trail // the journal
+	db         *gorm.DB
+	policy     *policystore.Store    // what each role may do
+	relations  *relation.Relations   // who cares for whom
+	directives *directive.Directives // what patients restrict
+	desk       *grant.Desk           // who has broken the glass
+	point      *pdp.Point            // decides by them
+	minimum    *minimize.Policy
+	sessions   *session.Manager
+	guard      *httpaccess.Guard
+	reports    *report.Reporter
+	watch      *sink.Pipe
+	pages      map[string]*template.Template
+	log        *slog.Logger
+	stop       context.CancelFunc // ends what runs beside the requests
+	running    sync.WaitGroup
+	seen       func() error // ends the witness
 }
 
 // open puts the app together. Each part refuses by itself what is not safe.

@@ -293,3 +293,57 @@ func TestCareTeam(t *testing.T) {
 		t.Errorf("the watch rules are told %+v, %v", is, err)
 	}
 }
+
+// Whom a patient wants to be kept from the chart does not see it, on the care team
+// or not, but in an emergency.
+func TestRestriction(t *testing.T) {
+	t.Parallel()
+	a, b := seededApp(t, "nurse", "physician", "officer")
+	const chart = "/patients/" + firstPatient
+	status := func(who string, want int) {
+		t.Helper()
+		if ans, err := b[who].get(chart); ans.want(err, want) != nil {
+			t.Errorf("%s: %d, %v", who, ans.status, err)
+		}
+	}
+	status("nurse", http.StatusOK)
+	for login, want := range map[string]int{"nobody": http.StatusUnprocessableEntity, "nurse": http.StatusSeeOther} {
+		if ans, err := b["officer"].post(chart+"/restrictions", url.Values{"login": {login}}); ans.want(err, want) != nil {
+			t.Errorf("%s: %d, %v", login, ans.status, err)
+		}
+	}
+	if ans, err := b["physician"].post(chart+"/restrictions", url.Values{"login": {"nurse"}}); ans.want(err, http.StatusForbidden) != nil {
+		t.Errorf("a physician restricts: %d, %v", ans.status, err)
+	}
+	status("nurse", http.StatusForbidden)
+	status("physician", http.StatusOK)
+	refused := 0
+	for ev, err := range a.journal.Events(t.Context(), audit.Query{Tenant: tenant, Patient: firstPatient, Types: []audit.Type{audit.Denied}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ev.Code == access.DenyRestriction {
+			refused++
+		}
+	}
+	if refused != 1 {
+		t.Errorf("%d refusals are on record as by the patient's restriction, want 1", refused)
+	}
+	if ans, err := b["nurse"].post(chart+"/emergency", url.Values{"reason": {"emergency"}, "password": {"demo nurse 164"}}); ans.want(err, http.StatusSeeOther) != nil {
+		t.Errorf("%d, %v", ans.status, err)
+	}
+	status("nurse", http.StatusOK)
+	if n, err := a.desk.RevokeAll(access.With(t.Context(), a.as(t, "officer"), access.Compliance), tenant, a.as(t, "nurse").ID); n != 1 || err != nil {
+		t.Errorf("RevokeAll = %d, %v", n, err)
+	}
+	status("nurse", http.StatusForbidden)
+	ans, err := b["officer"].get(chart + "/restrictions")
+	m := regexp.MustCompile(`name="directive" value="([^"]*)"`).FindStringSubmatch(ans.body)
+	if ans.want(err, http.StatusOK) != nil || m == nil {
+		t.Fatalf("%d, %v", ans.status, err)
+	}
+	if ans, err := b["officer"].post(chart+"/restrictions/end", url.Values{"directive": {m[1]}}); ans.want(err, http.StatusSeeOther) != nil {
+		t.Errorf("%d, %v", ans.status, err)
+	}
+	status("nurse", http.StatusOK)
+}

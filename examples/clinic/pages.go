@@ -16,6 +16,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/directive"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/minimize"
 	"github.com/part164/part164/session"
@@ -77,6 +78,9 @@ func (a *app) routes(mux router) {
 	route("POST /emergencies/{id}/review", a.reviewEmergency, access.Review, "audit", access.Compliance)
 	route("GET /patients/{id}/audit", a.auditPage, access.Read, "audit", review...)
 	route("GET /patients/{id}/audit/page", a.auditFile, access.Read, "audit", review...)
+	route("GET /patients/{id}/restrictions", a.restrictionsPage, access.Read, directive.Resource, access.Compliance)
+	route("POST /patients/{id}/restrictions", a.restrict, access.Create, directive.Resource, access.Compliance)
+	route("POST /patients/{id}/restrictions/end", a.unrestrict, access.Update, directive.Resource, access.Compliance)
 	route("GET /review", a.reviewPage, access.Read, "audit", access.Compliance)
 	route("POST /review", a.signOff, access.Review, "audit", access.Compliance)
 	route("POST /review/alert", a.dispose, access.Review, "audit", access.Compliance)
@@ -104,7 +108,7 @@ func secure(next http.Handler) http.Handler {
 // bound anew for each request, in render.
 func parsePages() (map[string]*template.Template, error) {
 	pages := map[string]*template.Template{}
-	for _, name := range []string{"signin", "code", "home", "search", "chart", "edit", "audit", "review", "refused", "breakglass", "emergencies", "emergency", "team", "users"} {
+	for _, name := range []string{"signin", "code", "home", "search", "chart", "edit", "audit", "review", "refused", "breakglass", "emergencies", "emergency", "team", "users", "restrictions"} {
 		t := template.New("layout.html").Funcs(minimize.Funcs(context.Background())).Funcs(template.FuncMap{"tidy": tidy})
 		t, err := t.ParseFS(files, "templates/layout.html", "templates/"+name+".html")
 		if err != nil {
@@ -419,6 +423,7 @@ type record struct {
 	Documents    []Document
 	Edit, Audit  bool
 	Team         bool
+	Restrict     bool
 	Emergency    *opened // by which the chart is open; nil for who cares for the patient
 }
 
@@ -455,7 +460,7 @@ func (a *app) chart(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	c.Team = a.may(ctx, access.Read, "relation")
+	c.Team, c.Restrict = a.may(ctx, access.Read, "relation"), a.may(ctx, access.Create, directive.Resource)
 	c.Edit, c.Audit = a.may(ctx, access.Update, "patient"), len(a.guard.Purposes(ctx, access.Read, "audit")) > 0
 	a.render(w, r, http.StatusOK, "chart", page{Title: "Chart", Body: c})
 }

@@ -83,21 +83,29 @@ func TestRoles(t *testing.T) {
 // that the policy gives, those that they include among them.
 func TestAScopeActsInIncludedRoles(t *testing.T) {
 	t.Parallel()
-	e, err := rbac.New(rbac.Config{
-		Assigned: true, Rules: []rbac.Rule{rule("nurse", access.Read, "patient", access.Treatment)},
-		Links:       []rbac.Link{{Role: "charge-nurse", Inherits: "nurse"}},
-		Assignments: []rbac.Assignment{{Tenant: accesstest.Tenant, User: "u-1", Role: "charge-nurse"}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx := access.With(t.Context(), access.Principal{ID: "u-1", Tenant: accesstest.Tenant, Kind: access.Human}, access.Treatment)
-	if _, err := e.Filter(ctx, access.Read, "patient"); err != nil {
-		t.Fatal(err)
-	}
-	s, err := access.From(ctx)
-	if err != nil || !slices.Equal(s.Roles(), []string{"charge-nurse", "nurse"}) {
-		t.Errorf("%v, %v", s.Roles(), err)
+	for _, assigned := range []bool{true, false} {
+		cfg := rbac.Config{
+			Rules: []rbac.Rule{rule("nurse", access.Read, "patient", access.Treatment)},
+			Links: []rbac.Link{{Role: "charge-nurse", Inherits: "nurse"}},
+		}
+		who := access.Principal{ID: "u-1", Tenant: accesstest.Tenant, Kind: access.Human}
+		if cfg.Assigned = assigned; assigned {
+			cfg.Assignments = []rbac.Assignment{{Tenant: who.Tenant, User: who.ID, Role: "charge-nurse"}}
+		} else {
+			who.Roles = []string{"charge-nurse"}
+		}
+		e, err := rbac.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := access.With(t.Context(), who, access.Treatment)
+		if _, err := e.Filter(ctx, access.Read, "patient"); err != nil {
+			t.Fatal(err)
+		}
+		s, err := access.From(ctx)
+		if err != nil || !slices.Equal(s.Roles(), []string{"charge-nurse", "nurse"}) {
+			t.Errorf("assigned %t: %v, %v", assigned, s.Roles(), err)
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ func (e *Engine) pin(s *access.Scope) (*view, error) {
 // newScopeView returns the view of the scope's principal, and tells the scope
 // the roles in which it acts, with those that they include.
 func newScopeView(v *version, s *access.Scope) *view {
-	if v != nil && v.assigned != nil {
+	if v != nil {
 		p := s.Principal()
 		s.Activate(v.withIncluded(p.Tenant, v.assigned.active(p).Roles))
 	}

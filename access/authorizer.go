@@ -38,6 +38,10 @@ type Resource struct {
 type Request struct {
 	Action    Action
 	Resources []Resource
+
+	// Recipient is the ID of whom access/egress would disclose them to: what
+	// patients restrict and authorise may name it. Empty: a use inside.
+	Recipient string
 }
 
 // A Verdict is the answer for one resource. The zero Verdict denies.

@@ -59,6 +59,7 @@ const (
 
 	RelationChanged   Type = "relation.change"     // a relation of User to a patient is about to begin, end or be void: see Reason, and Rule for its kind
 	DirectiveChanged  Type = "directive.change"    // what a patient restricts or authorises is about to be recorded, ended or void: see Reason, and Rule for its kind
+	RecipientsLoaded  Type = "recipients.load"     // the registry of recipients outside was put in force, Count entries: Objects are those that it adds, changes and takes away
 	ClockOff          Type = "clock.off"           // the clock differs from another by Count milliseconds: see Reason
 	Gap               Type = "gap"                 // what happened from Since to Until was not recorded when it happened
 	DetailOpened      Type = "detail.opened"       // the sealed detail of the event About is about to be opened

@@ -9,19 +9,18 @@ import (
 	"github.com/part164/part164/audit"
 )
 
-// grantObject is the kind of object that an event names a grant as.
+// grantObject is the kind of object that an event names a grant as, where it
+// rests on more than one.
 const grantObject = "grant"
 
 // byGrant puts into an event by which grants it was allowed: each use of one is
-// on record, and that of emergency access says so in its code. The grant without
-// which all of it would have been denied stands in the event itself, by which a
-// review finds it.
+// on record, and that of emergency access says so in its code. A grant is named
+// once: in Event.Grant, by which a review finds it, as the steps of the grant
+// itself are; or, of several in one event, as objects.
 func byGrant(ev *audit.Event, d access.Decision) {
 	var used []string
-	all := true
 	for _, v := range d.Verdicts {
 		if !v.Allow || v.Grant == "" {
-			all = all && !v.Allow
 			continue
 		}
 		if ev.Code != access.AllowBreakGlass {
@@ -29,11 +28,14 @@ func byGrant(ev *audit.Event, d access.Decision) {
 		}
 		if !slices.Contains(used, v.Grant) {
 			used = append(used, v.Grant)
-			ev.Objects = append(ev.Objects, audit.Object{Type: grantObject, Record: v.Grant})
 		}
 	}
-	if all && len(used) == 1 && access.CheckDecisionID(used[0]) == nil {
+	if len(used) == 1 && access.CheckDecisionID(used[0]) == nil {
 		ev.Grant = used[0]
+		return
+	}
+	for _, id := range used {
+		ev.Objects = append(ev.Objects, audit.Object{Type: grantObject, Record: id})
 	}
 }
 

@@ -47,7 +47,8 @@ func TestGrantedRole(t *testing.T) {
 		if err := db.WithContext(ctx).Find(&all).Error; !errors.Is(err, access.ErrDenied) {
 			t.Fatalf("without a grant: %d rows, %v", len(all), err)
 		}
-		*held = grants{{ID: "g-1", Role: "physician", Patient: a.ID, Purposes: []access.Purpose{access.Treatment}, Until: time.Now().Add(time.Hour)}}
+		const id = "01890a5d-ac96-774b-bcce-b302099a8058"
+		*held = grants{{ID: id, Role: "physician", Patient: a.ID, Purposes: []access.Purpose{access.Treatment}, Until: time.Now().Add(time.Hour)}}
 		if err := db.WithContext(ctx).Find(&all).Error; err != nil || len(all) != 1 || all[0].ID != a.ID {
 			t.Fatalf("with a grant: %d rows, %v", len(all), err)
 		}
@@ -71,8 +72,8 @@ func TestGrantedRole(t *testing.T) {
 			if ev.Code != access.AllowGrant {
 				continue
 			}
-			if !slices.ContainsFunc(ev.Objects, func(o audit.Object) bool { return o.Type == "grant" && o.Record == "g-1" }) {
-				t.Errorf("%s does not name the grant: %+v", ev.Type, ev.Objects)
+			if ev.Grant != id || slices.ContainsFunc(ev.Objects, func(o audit.Object) bool { return o.Type == "grant" }) {
+				t.Errorf("%s does not name the grant, or does so twice: %q, %+v", ev.Type, ev.Grant, ev.Objects)
 			}
 			seen[ev.Type]++
 		}
@@ -89,6 +90,33 @@ func TestGrantedRole(t *testing.T) {
 			t.Errorf("after its end: %v", err)
 		}
 	})
+}
+
+// What rests on two grants at once names both.
+func TestTwoGrantsOfOneReveal(t *testing.T) {
+	t.Parallel()
+	held := &grants{}
+	point, err := pdp.New(pdp.Config{Policy: rbac.Starter(), Grants: held})
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := storagetest.Open(t, openSQLite(t), func(c *storage.Config) { c.Access = point }, &Patient{}, &Encounter{})
+	a, b := newPatient(t, db.DB, "Roe"), newPatient(t, db.DB, "Doe")
+	ctx := accesstest.As(t, t.Context(), "nurse", access.BreakGlass)
+	const one, two = "01890a5d-ac96-774b-bcce-b302099a8051", "01890a5d-ac96-774b-bcce-b302099a8052"
+	for id, patient := range map[string]string{one: a.ID, two: b.ID} {
+		*held = append(*held, pdp.Grant{ID: id, BreakGlass: true, Patient: patient, Purposes: []access.Purpose{access.BreakGlass}, Until: time.Now().Add(time.Hour)})
+	}
+	var all []Patient
+	if err := db.WithContext(ctx).Find(&all, "id IN ?", []string{a.ID, b.ID}).Error; err != nil || len(all) != 2 {
+		t.Fatalf("%d rows, %v", len(all), err)
+	}
+	if err := storage.Reveal(ctx, &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{one, two} {
+		audittest.Want(t, db.Trail, audit.Event{Type: audit.Revealed, Code: access.AllowBreakGlass, Objects: []audit.Object{{Type: "grant", Record: id}}})
+	}
 }
 
 // Emergency access shows one patient, and changes nothing; each use says so.

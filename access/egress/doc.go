@@ -22,6 +22,11 @@
 // event is durable; in this order. Until then nothing of it is sent, and its
 // body is not read. Whatever fails, refuses.
 //
+// The authorizer is asked of the recipient too ([access.Request], Recipient: the
+// entry's ID, also where a subcontractor of it receives): package pdp denies by a
+// patient's restriction towards it (164.522(a)), and wants the paper that names it
+// where one is needed (164.508).
+//
 // What is disclosed is what the caller says in a [Disclosure]: this package
 // cannot read bodies. It holds the caller to it: to the recipient's types,
 // fields, patients, tenants, purposes and dates.

@@ -188,12 +188,12 @@ func TestTheProvisionOfALaw(t *testing.T) {
 		r := w.cfg.Recipients[0]
 		r.Citation = citation
 		if want == audit.ByResearch {
-			if err := w.Load([]egress.Recipient{r}); err == nil || !strings.Contains(err.Error(), "Document") {
+			if err := w.Load(t.Context(), []egress.Recipient{r}); err == nil || !strings.Contains(err.Error(), "Document") {
 				t.Errorf("research without the waiver's approval: %v", err)
 			}
 			r.Protocol, r.Document = "irb-12", &egress.Document{ID: "waiver-1", SHA256: strings.Repeat("0", 64), Signed: r.From}
 		}
-		err := w.Load([]egress.Recipient{r})
+		err := w.Load(t.Context(), []egress.Recipient{r})
 		if want == "" {
 			if err == nil || !strings.Contains(err.Error(), "Citation") || strings.Contains(err.Error(), "Roe") {
 				t.Errorf("%s: %v, want it to name Citation", citation, err)

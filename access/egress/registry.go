@@ -4,9 +4,13 @@ package egress
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -15,6 +19,7 @@ import (
 	"time"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/audit"
 )
 
 // A registry is the recipients in force. It is never changed, but for when an
@@ -83,15 +88,92 @@ func (t *Transport) entry(r Recipient) *entry {
 type plainKey struct{}
 
 // Load puts recipients in place of those in force, all or none: a list with a bad
-// entry leaves everything as it was. Requests that have not begun to be sent are
-// held to the new list. It is safe for concurrent use.
-func (t *Transport) Load(recipients []Recipient) error {
+// entry leaves everything as it was, and so does one that cannot be recorded.
+// Requests that have not begun to be sent are held to the new list. It is safe for
+// concurrent use.
+//
+// Each load is on record (audit.RecipientsLoaded), by the principal of ctx where
+// there is one, with the entries that it adds, changes and takes away.
+func (t *Transport) Load(ctx context.Context, recipients []Recipient) error {
 	reg, err := t.register(recipients)
 	if err != nil {
 		return err
 	}
+	t.loading.Lock()
+	defer t.loading.Unlock()
+	ev, err := reg.loaded(ctx, t.registry.Load())
+	if err == nil {
+		_, err = t.cfg.Audit.Record(ctx, ev)
+	}
+	if err != nil {
+		return fmt.Errorf("egress: record the recipients: those in force stay: %w", err)
+	}
 	t.registry.Store(reg)
 	return nil
+}
+
+// maxChanged bounds the entries that an event names. Its Count is of all that are
+// in force.
+const maxChanged = 1000
+
+// loaded is the record of a registry that replaces another, nil for none. An
+// entry's digest says which of its versions it is: empty where it is taken away.
+func (r *registry) loaded(ctx context.Context, old *registry) (audit.Event, error) {
+	ev := audit.Event{Type: audit.RecipientsLoaded, Outcome: audit.Success, Reason: audit.ReasonCreated, Count: len(r.entries)}
+	before := map[string]*entry{}
+	if old != nil {
+		ev.Reason, before = audit.ReasonAmended, old.entries
+	}
+	who, _ := access.PrincipalFrom(ctx)
+	ids := slices.Collect(maps.Keys(r.entries))
+	for id := range before {
+		if r.entries[id] == nil {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		was, err := before[id].digest()
+		if err != nil {
+			return ev, err
+		}
+		now, err := r.entries[id].digest()
+		if err != nil {
+			return ev, err
+		}
+		if was == now || len(ev.Objects) >= maxChanged {
+			continue
+		}
+		e := r.entries[id]
+		if e == nil {
+			e = before[id]
+		}
+		o := audit.Object{Type: "recipient", Tenant: who.Tenant}
+		if o.Tenant == "" && e.Tenants[0] != anyTenant {
+			o.Tenant = e.Tenants[0]
+		}
+		if o.Tenant != "" { // else an event without a tenant has nobody to name it to
+			o.Record = id
+		}
+		if o.Fields = []string{"removed"}; now != "" {
+			o.Fields, o.Digests = []string{"entry"}, []string{now}
+		}
+		ev.Objects = append(ev.Objects, o)
+	}
+	return ev, nil
+}
+
+// digest is that of an entry as an event has it; empty for none.
+func (e *entry) digest() (string, error) {
+	if e == nil {
+		return "", nil
+	}
+	text, err := json.Marshal(&e.Recipient)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8]), nil
 }
 
 // An Expiry is something that ends soon, or has ended.

@@ -47,6 +47,7 @@ type Config struct {
 // see the package's documentation. It is safe for concurrent use.
 type Transport struct {
 	cfg      Config
+	loading  sync.Mutex // one at a time, so that each is recorded against the one before
 	registry atomic.Pointer[registry]
 }
 
@@ -86,7 +87,7 @@ func New(cfg Config) (*Transport, error) {
 		cfg.Now = time.Now
 	}
 	t := &Transport{cfg: cfg}
-	if err := t.Load(cfg.Recipients); err != nil {
+	if err := t.Load(context.Background(), cfg.Recipients); err != nil {
 		return nil, err
 	}
 	return t, nil
@@ -147,7 +148,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // ask puts the objects to the authorizer.
 func (t *Transport) ask(ctx context.Context, p *passage) (access.Decision, *refused) {
-	req := access.Request{Action: access.Disclose}
+	req := access.Request{Action: access.Disclose, Recipient: p.entry.ID}
 	for _, o := range p.said.Objects {
 		req.Resources = append(req.Resources, access.Resource{Type: o.Type, ID: o.Record, Patient: o.Patient, Tenant: p.scope.Principal().Tenant})
 	}

@@ -44,6 +44,9 @@ func (p *Point) Check(ctx context.Context, req access.Request) (access.Decision,
 	if a == nil {
 		return d, nil
 	}
+	if a.recipient = req.Recipient; a.recipient != "" && access.CheckID(a.recipient) != nil {
+		return d, nil
+	}
 	d.Revision = p.cfg.Policy.Revision(ctx)
 	byType := make(map[string][]int)
 	var types []string

@@ -20,6 +20,8 @@ type asker struct {
 	purpose access.Purpose
 	now     time.Time
 
+	recipient string // of a disclosure; empty: a use inside
+
 	grants []Grant // live ones; asked for once
 	asked  bool
 }
@@ -188,9 +190,13 @@ func (a *asker) conditions(b *branch, action access.Action, resourceType string)
 		// What is needed to treat an emergency may be used in spite of a
 		// restriction, 45 CFR 164.522(a)(1)(iii).
 		if b.verdict.Code != access.AllowBreakGlass {
-			b.not, b.sealed = d.Restricted(b.who, a.purpose, resourceType, a.now)
+			b.not, b.sealed = a.restricted(d, b.who, resourceType)
 		}
-		b.needed, b.only, b.foreign = d.Authorized(b.who, a.purpose, resourceType, a.now)
+		if a.recipient == "" {
+			b.needed, b.only, b.foreign = d.Authorized(b.who, a.purpose, resourceType, a.now)
+		} else {
+			b.needed, b.only = d.AuthorizedTo(a.recipient, b.who, a.purpose, resourceType, a.now)
+		}
 	}
 	if a.cfg.Duties == nil {
 		return true, nil
@@ -198,6 +204,14 @@ func (a *asker) conditions(b *branch, action access.Action, resourceType string)
 	all, records, err := a.cfg.Duties.Conflicting(a.ctx, b.who, action, resourceType, a.now)
 	b.conflict = records
 	return err == nil && !all, err
+}
+
+// restricted asks about a use inside, or a disclosure.
+func (a *asker) restricted(d Directives, who access.Principal, resourceType string) (patients, records access.Set) {
+	if a.recipient == "" {
+		return d.Restricted(who, a.purpose, resourceType, a.now)
+	}
+	return d.RestrictedTo(a.recipient, who, a.purpose, resourceType, a.now)
 }
 
 // inRoles returns who in all the roles that it has by the policy, if anything is

@@ -50,6 +50,14 @@ type Directives interface {
 	// records that who may not use without it: others are free, as to whoever
 	// wrote them. Without sets nobody gave it, and nil is every record.
 	Authorized(who access.Principal, purpose access.Purpose, resourceType string, now time.Time) (needed bool, of []access.Set, records access.Set)
+
+	// RestrictedTo is Restricted of a disclosure to a recipient: what restricts
+	// the use inside is among it.
+	RestrictedTo(recipient string, who access.Principal, purpose access.Purpose, resourceType string, now time.Time) (patients, records access.Set)
+
+	// AuthorizedTo is Authorized of a disclosure to a recipient, whom the
+	// patient's paper names. Nobody is free of it.
+	AuthorizedTo(recipient string, who access.Principal, purpose access.Purpose, resourceType string, now time.Time) (needed bool, of []access.Set)
 }
 
 // Duties know what one person must not do to one record. They are safe for

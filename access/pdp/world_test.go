@@ -120,6 +120,17 @@ func (w *world) Restricted(who access.Principal, _ access.Purpose, _ string, _ t
 	return patients, records
 }
 
+// To a recipient as inside: the tests with directives of their own say what
+// differs.
+func (w *world) RestrictedTo(_ string, who access.Principal, purpose access.Purpose, resourceType string, now time.Time) (patients, records access.Set) {
+	return w.Restricted(who, purpose, resourceType, now)
+}
+
+func (w *world) AuthorizedTo(_ string, who access.Principal, purpose access.Purpose, resourceType string, now time.Time) (bool, []access.Set) {
+	needed, of, _ := w.Authorized(who, purpose, resourceType, now)
+	return needed, of
+}
+
 func (w *world) Authorized(_ access.Principal, _ access.Purpose, resourceType string, _ time.Time) (bool, []access.Set, access.Set) {
 	if !slices.Contains(w.needs, resourceType) {
 		return false, nil, nil

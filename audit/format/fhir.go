@@ -185,7 +185,7 @@ func shapeOf(l *audit.Line) shape {
 		return shape{coding{sysDICOM, "110106", "Export"}, coding{sysLifecycle, "disclose", "Disclose Record Lifecycle Event"}, "R", "PrivacyDisclosure.Source"}
 	case audit.Reported, audit.Checked, audit.Reviewed, audit.Disposed, audit.DetailOpened, audit.GrantReviewed:
 		return shape{coding{sysDICOM, "110101", "Audit Log Used"}, coding{}, "R", ""}
-	case audit.RelationChanged, audit.DirectiveChanged:
+	case audit.RelationChanged, audit.DirectiveChanged, audit.RecipientsLoaded:
 		return alert("110135", "Object Security Attributes Changed")
 	case audit.RevealFailed, audit.OutboxRefused, audit.PolicyRefused, audit.Restored, audit.Sealed, audit.Erased:
 		return alert("110135", "Object Security Attributes Changed")

@@ -342,7 +342,7 @@ func severity(l *audit.Line) int {
 	if breakGlass(l) {
 		return 3
 	}
-	if l.Type == audit.RelationChanged || l.Type == audit.DirectiveChanged {
+	if l.Type == audit.RelationChanged || l.Type == audit.DirectiveChanged || l.Type == audit.RecipientsLoaded {
 		return 1
 	}
 	return 0

@@ -48,6 +48,8 @@ type grantRow struct {
 
 func (grantRow) TableName() string { return "phi_grants" }
 
+const grantObject = "grant"
+
 // signed has everything but OpenKey, which gives nothing.
 func (r *grantRow) signed() (field, text string, mac []byte) {
 	s := statement(nil).text(string(r.Tenant), string(r.ID), string(r.Kind), string(r.Holder), string(r.Role), string(r.Patient), string(r.Type), string(r.Record)).
@@ -57,7 +59,7 @@ func (r *grantRow) signed() (field, text string, mac []byte) {
 }
 
 func (r *grantRow) object() audit.Object {
-	return audit.Object{Type: "grant", Tenant: string(r.Tenant), Record: string(r.ID), Patient: string(r.Patient), Version: r.Version}
+	return audit.Object{Type: grantObject, Tenant: string(r.Tenant), Record: string(r.ID), Patient: string(r.Patient), Version: r.Version}
 }
 
 type stepRow struct {
@@ -89,7 +91,7 @@ func (r *stepRow) signed() (field, text string, mac []byte) {
 }
 
 func (r *stepRow) object() audit.Object {
-	return audit.Object{Type: "grant", Tenant: string(r.Tenant), Record: string(r.GrantID)}
+	return audit.Object{Type: grantObject, Tenant: string(r.Tenant), Record: string(r.GrantID)}
 }
 
 // lockRow is locked while the roles that somebody of a tenant holds are about

@@ -118,7 +118,11 @@ func (s *signer) forged(ctx context.Context, o audit.Object) error {
 	if o.Tenant == "" {
 		o.Record, o.Patient = "", ""
 	}
-	ev := audit.Event{Type: audit.PolicyRefused, Outcome: audit.Failure, Reason: audit.ReasonForged, Objects: []audit.Object{o}}
+	ev := audit.Event{Type: audit.PolicyRefused, Outcome: audit.Failure, Reason: audit.ReasonForged}
+	if o.Type == grantObject && access.CheckDecisionID(o.Record) == nil {
+		ev.Grant, o.Record = o.Record, "" // as the steps of a grant name it
+	}
+	ev.Objects = []audit.Object{o}
 	trail, err := storage.Trail(s.db)
 	if err == nil {
 		_, err = trail.Record(ctx, ev)

@@ -36,7 +36,7 @@ func signals() []audit.Type {
 
 // activity are the events that are counted.
 func activity() []audit.Type {
-	return append(signals(), audit.RelationChanged, audit.DirectiveChanged, audit.Revealed, audit.Fetched, audit.Searched, audit.Denied, audit.WriteAttempt, audit.Disclosed, audit.Suspended, audit.Reported,
+	return append(signals(), audit.RelationChanged, audit.DirectiveChanged, audit.RecipientsLoaded, audit.Revealed, audit.Fetched, audit.Searched, audit.Denied, audit.WriteAttempt, audit.Disclosed, audit.Suspended, audit.Reported,
 		audit.Reviewed, audit.Disposed, audit.DetailOpened, audit.SignIn, audit.SignInFailed, audit.FactorChanged, audit.KeyRotated, audit.Sealed, audit.Merged, audit.Checked,
 		audit.GrantRequested, audit.GrantRefused, audit.GrantEnded, audit.GrantReviewed)
 }

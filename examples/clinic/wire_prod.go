@@ -29,17 +29,20 @@ func productionKEK(context.Context) (crypto.KEK, error) {
 	return nil, errors.New("clinic: no KMS: fill in productionKEK in wire_prod.go: keys are kept on another device than the data")
 }
 
-// productionTell tells the privacy officer that somebody broke the glass, or that
-// a review is overdue: by a pager, or mail with no more than the grant's ID. It is
-// called again until it returns nil, and never holds up who breaks the glass.
-func productionTell(context.Context, grant.Alert) error {
-	return errors.New("clinic: nobody is told of a broken glass: fill in productionTell in wire_prod.go")
+// productionTell returns what tells the privacy officer that somebody broke the
+// glass, or that a review is overdue: by a pager, or by mail with no more in it
+// than the grant's ID. It is called again until it returns nil, and never holds up
+// who breaks the glass.
+//
+//	return func(ctx context.Context, a grant.Alert) error { return pager.Send(ctx, a.Grant.ID) }, nil
+func productionTell() (func(context.Context, grant.Alert) error, error) {
+	return nil, errors.New("clinic: nobody is told of a broken glass: fill in productionTell in wire_prod.go")
 }
 
 // wire is the production wiring. Every option of the SDK that is not named
 // here has its zero value, which is the production setting.
 func wire(o options) (wiring, error) {
-	w := wiring{database: sqlite.Open(o.in("clinic.db")), tell: productionTell}
+	w := wiring{database: sqlite.Open(o.in("clinic.db"))}
 	if o.selfcheck {
 		return w, errors.New("clinic: -selfcheck needs the demo users of development mode: build without -tags production")
 	}
@@ -53,6 +56,9 @@ func wire(o options) (wiring, error) {
 	}
 	var err error
 	if w.kek, err = productionKEK(context.Background()); err != nil {
+		return w, err
+	}
+	if w.tell, err = productionTell(); err != nil {
 		return w, err
 	}
 	// Document here what you do not follow, and what you do instead (45 CFR

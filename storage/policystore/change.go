@@ -126,42 +126,29 @@ func (s *Store) Apply(ctx context.Context, c Change) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if s.needsApproval(edits) {
-		return 0, ErrApproval
-	}
-	return s.apply(ctx, scope, &c, edits)
-}
-
-func (s *Store) apply(ctx context.Context, scope *access.Scope, c *Change, edits []edit) (uint64, error) {
-	action := access.Update
-	if takes(edits) {
-		action = access.Delete
-	}
-	w := &writing{store: s, scope: scope, action: action, prepare: func(ctx context.Context, _ *state) (*change, error) {
+	w := &writing{store: s, scope: scope, action: access.Update}
+	w.prepare = func(ctx context.Context, base *state) (*change, error) {
+		if s.needsApproval(base, edits) {
+			return nil, ErrApproval
+		}
 		if err := s.may(ctx, scope, access.Update, edits); err != nil {
 			return nil, err
 		}
+		if w.action = access.Update; base.takes(edits) {
+			w.action = access.Delete
+		}
 		return s.newChange(scope, c.Reason, c.Reference, edits), nil
-	}}
+	}
 	return w.run(ctx)
 }
 
-// takes reports whether edits only take rights away.
-func takes(edits []edit) bool {
-	for _, e := range edits {
-		if !e.takes() {
-			return false
-		}
-	}
-	return true
-}
-
-func (s *Store) needsApproval(edits []edit) bool {
+// needsApproval reports whether somebody else has to approve edits of a policy.
+func (s *Store) needsApproval(base *state, edits []edit) bool {
 	switch s.cfg.Approval {
 	case ApproveNone:
 		return false
 	case ApproveGrants:
-		return !takes(edits)
+		return !base.takes(edits)
 	}
 	return true
 }
@@ -214,8 +201,8 @@ func (s *Store) begin(ctx context.Context, c *Change) (*access.Scope, []edit, er
 }
 
 // Approve puts a proposal in force and returns the revision from which on it is;
-// see [Store.Apply]. Who approves is a human other than its author, to whom it
-// gives nothing.
+// see [Store.Apply]. Who approves is a human other than its author, who acts for
+// nobody else, and to whom it gives nothing.
 //
 // The principal of ctx needs the right to [Approve] on [Resource].
 func (s *Store) Approve(ctx context.Context, id string) (uint64, error) {
@@ -243,7 +230,7 @@ func (s *Store) Approve(ctx context.Context, id string) (uint64, error) {
 
 // independent says why who cannot approve c.
 func (c *change) independent(who access.Principal) error {
-	if who.Kind != access.Human || who.ID == c.Author && who.Tenant == c.Tenant {
+	if who.Kind != access.Human || who.OnBehalf != "" || who.ID == c.Author && who.Tenant == c.Tenant {
 		return ErrOwn
 	}
 	for _, e := range c.edits {

@@ -37,6 +37,8 @@ func TestNobodyApprovesTheirOwn(t *testing.T) {
 		{"the author", carol(give("u-fay", "nurse")), as(t, "u-carol", access.SystemAdmin), policystore.ErrOwn},
 		{"who gets the role", carol(give("u-bob", "nurse")), as(t, "u-bob", access.SystemAdmin), policystore.ErrOwn},
 		{"a program", carol(give("u-fay", "nurse")), service, policystore.ErrOwn},
+		{"who acts for the author", carol(give("u-fay", "nurse")), access.With(t.Context(), access.Principal{ID: "u-bob", Tenant: tenant, Kind: access.Human,
+			OnBehalf: "u-carol", OnBehalfKind: access.Human}, access.SystemAdmin), policystore.ErrOwn},
 		{"who may not", carol(give("u-fay", "nurse")), as(t, "u-alice", access.SystemAdmin), access.ErrDenied},
 		{"for another purpose", carol(give("u-fay", "nurse")), as(t, "u-bob", access.Operations), access.ErrDenied},
 		{"another tenant", carol(give("u-fay", "nurse")), as(t, "u-oscar", access.SystemAdmin), policystore.ErrNoProposal},
@@ -100,8 +102,6 @@ func TestWhatNeedsApproval(t *testing.T) {
 		{"a role for a user", give("u-fay", "nurse"), true},
 		{"an allowing rule", amend(policystore.Change{Add: rules(more)}), true},
 		{"a link", amend(policystore.Change{Add: policystore.Rows{Links: []rbac.Link{{Role: "porter", Inherits: "nurse"}}}}), true},
-		{"a denying rule", amend(policystore.Change{Add: rules(denying)}), false},
-		{"a denying rule taken away", amend(policystore.Change{Remove: rules(denying)}), true},
 		{"a role of a user taken away", take("u-nora", "nurse"), false},
 		{"one for another", func() policystore.Change {
 			c := take("u-carol", "security")
@@ -109,6 +109,8 @@ func TestWhatNeedsApproval(t *testing.T) {
 			return c
 		}(), true},
 		{"a link taken away", amend(policystore.Change{Remove: policystore.Rows{Links: first().Links}}), false},
+		{"a denying rule", amend(policystore.Change{Add: rules(denying)}), false},
+		{"a denying rule taken away", amend(policystore.Change{Remove: rules(denying)}), true},
 	} {
 		if _, err := strict.Apply(alice, tt.c); !errors.Is(err, policystore.ErrApproval) {
 			t.Errorf("%s, where all is approved: %v", tt.name, err)
@@ -124,6 +126,45 @@ func TestWhatNeedsApproval(t *testing.T) {
 	id := propose(t, strict, "u-alice", take("u-carol", "security"))
 	if _, err := strict.Approve(as(t, "u-bob", access.SystemAdmin), id); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWhoIsDeniedByARoleKeepsIt: to take off a role that denies gives what
+// another role allows, so that nobody does it alone.
+func TestWhoIsDeniedByARoleKeepsIt(t *testing.T) {
+	t.Parallel()
+	w := initiated(t, sqliteFile(t), nil)
+	alice, bob := as(t, "u-alice", access.SystemAdmin), as(t, "u-bob", access.SystemAdmin)
+	links := []rbac.Link{{Role: "on-leave", Inherits: "suspended"}}
+	has := func(role string) []rbac.Assignment {
+		return []rbac.Assignment{{Tenant: tenant, User: "u-nora", Role: role}}
+	}
+	id := propose(t, w.Store, "u-alice", policystore.Change{Reason: audit.ReasonIncident, Reference: "ticket-5", Add: policystore.Rows{
+		Rules:       []rbac.Rule{{Role: "suspended", Resources: []string{"patient"}, Actions: []access.Action{access.Read}, Purposes: []access.Purpose{access.Treatment}, Deny: true}},
+		Links:       links,
+		Assignments: has("on-leave"),
+	}})
+	if _, err := w.Approve(bob, id); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.nora(t); got != access.DenyRule {
+		t.Fatalf("nora, who is on leave: %s", got)
+	}
+	for name, off := range map[string]policystore.Rows{
+		"the role":          {Assignments: has("on-leave")},
+		"what it inherits":  {Links: links},
+		"it, and not nurse": {Assignments: has("on-leave"), Links: links},
+	} {
+		if n, err := w.Apply(alice, policystore.Change{Remove: off, Reason: audit.ReasonMoved, Reference: "ticket-6"}); !errors.Is(err, policystore.ErrApproval) {
+			t.Errorf("%s: Apply = %d, %v; want ErrApproval", name, n, err)
+		}
+	}
+	if got := w.nora(t); got != access.DenyRule {
+		t.Errorf("nora: %s", got)
+	}
+	both := policystore.Rows{Assignments: append(has("on-leave"), has("nurse")...)}
+	if _, err := w.Apply(alice, policystore.Change{Remove: both, Reason: audit.ReasonMoved, Reference: "ticket-7"}); err != nil {
+		t.Errorf("every role: %v", err)
 	}
 }
 

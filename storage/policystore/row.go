@@ -179,8 +179,59 @@ func (e edit) String() string {
 	return "add: " + e.row.String()
 }
 
-// takes reports whether the edit can only take rights away.
+// takes reports whether the edit, by itself, can only take rights away.
 func (e edit) takes() bool { return e.remove == e.row.gives() }
+
+// takes reports whether edits of the state can only take rights away. To take
+// off a role that denies something gives a right, where another is left.
+func (s *state) takes(edits []edit) bool {
+	var denying map[string]bool
+	off := make(map[row]bool)
+	for _, e := range edits {
+		off[e.row] = true
+	}
+	for _, e := range edits {
+		if !e.takes() {
+			return false
+		}
+		if e.row.kind == ruleRow {
+			continue
+		}
+		if denying == nil {
+			denying = s.denying()
+		}
+		if denying[e.row.f[2]] && (e.row.kind == roleLink || s.hasMore(e.row, off)) {
+			return false
+		}
+	}
+	return true
+}
+
+// hasMore reports whether the user of a link has a role that is not taken off.
+func (s *state) hasMore(of row, off map[row]bool) bool {
+	return slices.ContainsFunc(s.rows, func(r row) bool {
+		return r.kind == userLink && r.f[0] == of.f[0] && r.f[1] == of.f[1] && !off[r]
+	})
+}
+
+// denying returns the roles that have a denying rule, or inherit one.
+func (s *state) denying() map[string]bool {
+	out := make(map[string]bool)
+	for i := range s.rows {
+		if r := &s.rows[i]; r.kind == ruleRow && r.f[5] == deny {
+			out[r.f[0]] = true
+		}
+	}
+	for more := len(out) > 0; more; {
+		more = false
+		for i := range s.rows {
+			if r := &s.rows[i]; r.kind == roleLink && out[r.f[2]] && !out[r.f[1]] {
+				out[r.f[1]], more = true, true
+			}
+		}
+	}
+	return out
+}
 
 // A digest is a running hash of values, each with its length, so that no two
 // lists of values have one text.

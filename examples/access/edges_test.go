@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/part164/part164/access"
+	"github.com/part164/part164/access/directive"
 	"github.com/part164/part164/access/egress"
 	"github.com/part164/part164/access/grpcaccess"
 	"github.com/part164/part164/access/httpaccess"
@@ -200,10 +201,17 @@ func Example_disclosure() {
 	send("u-alice", access.Treatment, "http://referrals.st-mary.example"+port)
 	send("u-nora", access.Treatment, "http://referrals.st-mary.example"+port) // no rule lets a nurse disclose
 	send("u-alice", access.CareCoordination, "http://elsewhere.example"+port)
+
+	// What the patient said counts for the recipient too.
+	must(c.directives.Record(c.as("u-rita", access.PatientAdmin), directive.Directive{
+		Kind: directive.Restriction, Basis: directive.Agreed, Patient: jane.ID, Types: []string{"patient"}, Recipient: "st-mary",
+	}))
+	send("u-alice", access.Treatment, "http://referrals.st-mary.example"+port)
 	// Output:
 	// thank you
 	// egress: send to recipient st-mary: refused: the policy does not allow to disclose each of the objects (DENY_NO_RULE, decision ...)
 	// egress: send to recipient st-mary: refused: the URL's host is not one of the recipient's (DENY_NO_RULE, decision ...)
+	// egress: send to recipient st-mary: refused: the policy does not allow to disclose each of the objects (DENY_RESTRICTION, decision ...)
 }
 
 // loopback finds every name on this machine.

@@ -6,6 +6,7 @@
 //	desk, err := grant.New(grant.Config{
 //		Store: accessstore.New(db).Grants(),
 //		Audit: journal,
+//		Roles: policy.Roles, // of an rbac.Engine or a policystore.Store
 //		Elevations: []grant.Elevation{{
 //			Role: "release-of-information", Requesters: []string{"records-clerk"}, Approvers: []string{"privacy-officer"},
 //			MaxTTL: 8 * time.Hour, Purposes: []access.Purpose{access.Operations},

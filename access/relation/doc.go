@@ -22,6 +22,6 @@
 // ParticipationType, FHIR Encounter.participant) and in a care team (FHIR
 // CareTeam.participant, v3 ParticipationFunction).
 //
-// Who may say that somebody cares for a patient is the app's to decide: protect
-// its routes like any other, with a rule for the type "relation".
+// Who may say that somebody cares for a patient, and see who does, is what the
+// policy says of the type [Resource]: Config.Access is asked at each change.
 package relation

@@ -47,7 +47,8 @@ type Config struct {
 	Poll time.Duration
 
 	// MaxStale is how long decisions go on without a successful poll; from then
-	// on all but emergency access is denied. Zero means 30 seconds.
+	// on all is denied, but what a pdp.Point asks of emergency access, for which
+	// it wants a live grant. Zero means 30 seconds.
 	MaxStale time.Duration
 
 	// Wait is how long a decision waits for a revision that is asked for

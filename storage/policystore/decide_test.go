@@ -71,11 +71,11 @@ func want(t *testing.T, what string, got map[string]access.Code, code access.Cod
 	}
 }
 
-// wantEmergency: the rule allows, and what asks for more than a rule wants a
-// grant of emergency access. Nothing is stale.
-func wantEmergency(t *testing.T, what string, got map[string]access.Code) {
+// wantEmergency: the rule decides, of which a pdp.Point asks, that wants a grant of
+// emergency access. A store that is asked by itself knows of none, and is stale.
+func wantEmergency(t *testing.T, what string, got map[string]access.Code, rule access.Code) {
 	t.Helper()
-	if got["Rule"] != access.AllowRule || got["Check"] != access.DenyGrant || got["Filter"] != access.DenyGrant {
+	if got["Rule"] != rule || got["Check"] != access.DenyStale || got["Filter"] != access.DenyStale {
 		t.Errorf("%s: %v", what, got)
 	}
 }
@@ -146,8 +146,9 @@ func TestStale(t *testing.T) {
 	want(t, "for less than MaxStale", nora(access.Treatment), access.AllowRule)
 	w.clock.forward(time.Minute)
 	want(t, "for more than MaxStale", nora(access.Treatment), access.DenyStale)
-	wantEmergency(t, "emergency", nora(access.BreakGlass))
-	want(t, "emergency that no rule allows", nora(access.EmergencyTreatment), access.DenyPurpose)
+	wantEmergency(t, "breaking the glass", nora(access.BreakGlass), access.AllowRule)
+	wantEmergency(t, "an emergency", nora(access.EmergencyTreatment), access.AllowRule)
+	wantEmergency(t, "another", all(t, s, as(t, "u-ned", access.EmergencyTreatment)), access.DenyNoRule)
 	eventually(t, "a poll that failed", func() bool { err := s.Ready(); return err != nil && strings.Contains(err.Error(), "closed") })
 	if err := s.Ready(); err == nil || !strings.Contains(err.Error(), "stale") {
 		t.Errorf("Ready = %v", err)
@@ -211,7 +212,7 @@ func TestRequireRevision(t *testing.T) {
 	want(t, "an older one", all(t, gone, policystore.RequireRevision(nora, n-1)), access.AllowRule)
 	want(t, "without a database", all(t, gone, policystore.RequireRevision(nora, n)), access.DenyStale)
 	want(t, "less is asked for later", all(t, gone, policystore.RequireRevision(policystore.RequireRevision(nora, n), n-1)), access.DenyStale)
-	wantEmergency(t, "emergency", all(t, gone, policystore.RequireRevision(as(t, "u-nora", access.BreakGlass), n)))
+	wantEmergency(t, "emergency", all(t, gone, policystore.RequireRevision(as(t, "u-nora", access.BreakGlass), n)), access.AllowRule)
 	want(t, "it comes", all(t, idle, policystore.RequireRevision(as(t, "u-nora", access.Treatment), n)), access.DenyNoRule)
 	want(t, "a scope that was decided in before", all(t, idle, policystore.RequireRevision(pinned, n)), access.DenyStale)
 	want(t, "the same, without asking", all(t, idle, pinned), access.AllowRule)

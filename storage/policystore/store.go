@@ -134,7 +134,12 @@ func (s *Store) String() string { return s.engine.String() }
 // and purpose, as rbac.Engine does, so that a Store is the Policy of a
 // pdp.Point.
 func (s *Store) Rule(ctx context.Context, who access.Principal, action access.Action, resourceType string, purpose access.Purpose) (access.Verdict, error) {
-	ok, err := s.ready(ctx, purpose)
+	ok, err := s.opened.Load(), error(nil)
+	if !ok {
+		err = ErrClosed
+	} else if !purpose.Emergency() { // for which pdp wants a live grant, and which does not wait for a database: the last policy decides
+		ok, err = s.ready(ctx)
+	}
 	switch {
 	case err != nil:
 		return access.Verdict{Code: access.DenyInvalid}, err
@@ -158,19 +163,9 @@ func (s *Store) Roles(ctx context.Context, who access.Principal) ([]string, erro
 	return s.engine.Roles(ctx, who)
 }
 
-// purposeOf is that of the scope of ctx; empty where there is none, which the
-// engine denies.
-func purposeOf(ctx context.Context) access.Purpose {
-	scope, err := access.From(ctx)
-	if err != nil {
-		return ""
-	}
-	return scope.Purpose()
-}
-
 // Check implements [access.Authorizer].
 func (s *Store) Check(ctx context.Context, req access.Request) (access.Decision, error) {
-	ok, err := s.ready(ctx, purposeOf(ctx))
+	ok, err := s.ready(ctx)
 	switch {
 	case err != nil:
 		return denied(req, access.DenyInvalid), err
@@ -184,7 +179,7 @@ func (s *Store) Check(ctx context.Context, req access.Request) (access.Decision,
 
 // Filter implements [access.Authorizer].
 func (s *Store) Filter(ctx context.Context, action access.Action, resourceType string) (access.Filter, error) {
-	ok, err := s.ready(ctx, purposeOf(ctx))
+	ok, err := s.ready(ctx)
 	refuse := func(c access.Code) (access.Filter, error) {
 		return access.Filter{}, &access.DeniedError{Action: action, Resource: resourceType, Code: c, Decision: decisionID()}
 	}
@@ -199,14 +194,11 @@ func (s *Store) Filter(ctx context.Context, action access.Action, resourceType s
 	return s.engine.Filter(ctx, action, resourceType)
 }
 
-// ready reports whether the policy in force may decide for a purpose, and waits
-// for it where ctx asks for that.
-func (s *Store) ready(ctx context.Context, purpose access.Purpose) (bool, error) {
+// ready reports whether the policy in force may decide, and waits for it where
+// ctx asks for that.
+func (s *Store) ready(ctx context.Context) (bool, error) {
 	if !s.opened.Load() {
 		return false, ErrClosed
-	}
-	if purpose.Emergency() {
-		return true, nil // the last policy decides: an emergency does not wait for a database
 	}
 	if s.fresh.late() {
 		s.fresh.await(ctx) // this process stood still: what it knows may be old

@@ -169,7 +169,7 @@ func first() policystore.Rows {
 		Rules: []rbac.Rule{
 			{Role: "security", Resources: []string{"policy"}, Actions: []access.Action{access.Read, access.Update}, Purposes: all},
 			{Role: "approver", Resources: []string{"policy"}, Actions: []access.Action{access.Read, policystore.Approve}, Purposes: all},
-			{Role: "nurse", Resources: []string{"patient"}, Actions: []access.Action{access.Read}, Purposes: []access.Purpose{access.Treatment, access.BreakGlass}},
+			{Role: "nurse", Resources: []string{"patient"}, Actions: []access.Action{access.Read}, Purposes: []access.Purpose{access.Treatment, access.BreakGlass, access.EmergencyTreatment}},
 		},
 		Links: []rbac.Link{{Role: "charge-nurse", Inherits: "nurse"}},
 		Assignments: []rbac.Assignment{

@@ -278,6 +278,10 @@ func TestRowsAreWhatCheckAllows(t *testing.T) {
 		worlds = 40
 	}
 	onEach(t, func(t *testing.T, open func(*testing.T) gorm.Dialector) {
+		worlds := worlds
+		if worlds == 2 && !strings.HasSuffix(t.Name(), "SQLite") {
+			worlds = 1
+		}
 		seen, denied := 0, 0
 		for seed := range worlds {
 			w := &world{door: &door{a: accesstest.Allow()}, rnd: rand.New(rand.NewPCG(uint64(seed), 164)), now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}

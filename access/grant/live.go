@@ -4,7 +4,9 @@ package grant
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -27,10 +29,15 @@ func (d *Desk) Live(ctx context.Context, who access.Principal, now time.Time) ([
 	if err != nil {
 		return nil, err
 	}
+	used := d.usesOf(ctx, who)
+	if grants, err = d.withUsedUp(ctx, who, now, grants, used); err != nil {
+		return nil, err
+	}
 	var live []pdp.Grant
 	for i := range grants {
 		g := &grants[i]
-		if g.At(now) != Active || g.From.After(now.Add(skew)) { // a clock was set back to before it began
+		at := g.At(now)
+		if at != Active && (at != UsedUp || !used.has(g.ID)) || g.From.After(now.Add(skew)) { // a clock was set back to before it began
 			continue
 		}
 		l := pdp.Grant{ID: g.ID, Patient: g.Patient, Type: g.Type, Record: g.Record, Purposes: g.Purposes, Until: g.Until}
@@ -43,6 +50,25 @@ func (d *Desk) Live(ctx context.Context, who access.Principal, now time.Time) ([
 		live = append(live, l)
 	}
 	return live, nil
+}
+
+// withUsedUp adds to the grants in force those of which the scope itself has used
+// up the last use: what it does further is that use.
+func (d *Desk) withUsedUp(ctx context.Context, who access.Principal, now time.Time, grants []Grant, used *uses) ([]Grant, error) {
+	for _, id := range used.ids() {
+		if slices.ContainsFunc(grants, func(g Grant) bool { return g.ID == id }) {
+			continue
+		}
+		g, err := d.cfg.Store.Grant(ctx, who.Tenant, id)
+		switch {
+		case errors.Is(err, ErrNotFound):
+		case err != nil:
+			return nil, err
+		case g.Holder == who.ID && g.At(now) == UsedUp && now.Before(g.Until):
+			grants = append(grants, g)
+		}
+	}
+	return grants, nil
 }
 
 // Requestable implements [pdp.Grants].
@@ -68,10 +94,30 @@ func (d *Desk) Requestable(who access.Principal) []string {
 
 type usesKey struct{ desk *Desk }
 
-// uses are the grants that a scope has used.
+// uses are the grants that a scope has used. The nil uses has none.
 type uses struct {
 	mu   sync.Mutex
 	used map[string]bool
+}
+
+// usesOf returns those of the scope of ctx, where that is who's; nil elsewhere.
+func (d *Desk) usesOf(ctx context.Context, who access.Principal) *uses {
+	s, err := access.From(ctx)
+	if err != nil || s.Principal().ID != who.ID || s.Principal().Tenant != who.Tenant {
+		return nil
+	}
+	return s.Pin(usesKey{d}, func() any { return &uses{used: make(map[string]bool)} }).(*uses)
+}
+
+func (u *uses) has(id string) bool { return slices.Contains(u.ids(), id) }
+
+func (u *uses) ids() []string {
+	if u == nil {
+		return nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Collect(maps.Keys(u.used))
 }
 
 // use counts one use of a grant, for the scope of ctx: what one request does for
@@ -81,7 +127,7 @@ func (d *Desk) use(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	u := s.Pin(usesKey{d}, func() any { return &uses{used: make(map[string]bool)} }).(*uses)
+	u := d.usesOf(ctx, s.Principal())
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.used[id] {

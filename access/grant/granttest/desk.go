@@ -351,15 +351,25 @@ func testUses(t *testing.T, open func(t *testing.T) grant.Store) {
 		t.Errorf("%d requests used it, want 1", used.Load())
 	}
 	b.isLive(t, "u-eng", g, false)
-	if err := live[0].Use(request); err != nil {
+	if err := use(request); err != nil {
 		t.Errorf("the request that had used it before: %v", err)
+	}
+	if err := use(b.as(t, "u-eng", "engineer")); err == nil {
+		t.Error("another request used it")
 	}
 	if _, err := b.Sweep(t.Context()); err != nil {
 		t.Error(err)
 	}
+	if err := use(request); err != nil {
+		t.Errorf("the request that had used it before, after the sweep: %v", err)
+	}
 	evs := b.recorded(audit.GrantEnded, g.ID)
 	if got := ok(b.cfg.Store.Grant(t.Context(), Tenant, g.ID)); got.State != grant.UsedUp || len(evs) != 1 || evs[0].Reason != audit.ReasonLimit {
 		t.Errorf("used up: %+v, %+v", got, evs)
+	}
+	b.pass(g.TTL)
+	if err := use(request); err == nil {
+		t.Error("the request that had used it before goes on after the grant's time")
 	}
 }
 

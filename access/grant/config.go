@@ -37,7 +37,9 @@ type Config struct {
 	// Roles returns the roles that p holds by the policy, with those that they
 	// include, and without any that p holds by a grant only: what makes p
 	// eligible to request, approve, review, or break the glass. Nil means
-	// Principal.Roles, less those of p's live elevations.
+	// Principal.Roles, less those of p's live elevations: where the policy says
+	// who has which role, set it, or a role that was taken away counts until the
+	// session ends.
 	Roles func(ctx context.Context, p access.Principal) ([]string, error)
 
 	// Duties says why a principal must not hold the roles of all its live

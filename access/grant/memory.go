@@ -156,6 +156,9 @@ func (m *Memory) Live(_ context.Context, tenant, holder string, at time.Time) ([
 func (m *Memory) List(_ context.Context, q Query) ([]Grant, error) {
 	out := m.some(1<<30, true, q.selects, nil)
 	slices.Reverse(out)
+	if q.ToReview {
+		slices.SortStableFunc(out, func(a, b Grant) int { return a.ReviewBy.Compare(b.ReviewBy) })
+	}
 	return out[:min(len(out), q.limit())], nil
 }
 

@@ -137,6 +137,5 @@ func (d *Desk) Queue(ctx context.Context) ([]Grant, error) {
 		_, reviewers := d.deciders(&g)
 		return !overlap(reviewers, own)
 	})
-	slices.SortStableFunc(all, func(a, b Grant) int { return a.ReviewBy.Compare(b.ReviewBy) })
 	return all, nil
 }

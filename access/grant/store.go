@@ -55,7 +55,8 @@ type Store interface {
 	// steps, oldest first. It is asked by decisions: one look-up in an index.
 	Live(ctx context.Context, tenant, holder string, at time.Time) ([]Grant, error)
 
-	// List returns the grants that q selects, with steps, newest first.
+	// List returns the grants that q selects, with steps, newest first; those to
+	// review by when that is due, so that a limit cuts none that is overdue.
 	List(ctx context.Context, q Query) ([]Grant, error)
 
 	// Owed returns grants, with steps, that have a step owed since before or

@@ -275,7 +275,11 @@ func (s grants) Live(ctx context.Context, tenant, holder string, at time.Time) (
 
 // List implements [grant.Store].
 func (s grants) List(ctx context.Context, q grant.Query) ([]grant.Grant, error) {
-	db := s.on(ctx).Where("tenant = ?", key(q.Tenant)).Order("created DESC, id DESC")
+	db := s.on(ctx).Where("tenant = ?", key(q.Tenant))
+	if q.ToReview {
+		db = db.Order("review_by")
+	}
+	db = db.Order("created DESC, id DESC")
 	for _, c := range []struct {
 		column string
 		value  key

@@ -479,7 +479,7 @@ func TestStore(t *testing.T, open func(t *testing.T) grant.Store) {
 			g.Created = day.Add(time.Duration(i) * time.Minute)
 			g.Role = fmt.Sprint("role-", i)
 			if i >= 3 {
-				g.Kind, g.State, g.ReviewBy = grant.BreakGlass, grant.Active, day.Add(time.Hour)
+				g.Kind, g.State, g.ReviewBy = grant.BreakGlass, grant.Active, day.Add(time.Duration(i)*time.Hour)
 			}
 			if i == 5 {
 				g.Reviewed = day
@@ -495,7 +495,8 @@ func TestStore(t *testing.T, open func(t *testing.T) grant.Store) {
 			"of a kind":             {grant.Query{Kind: grant.JIT}, []int{2, 1, 0}},
 			"of a role":             {grant.Query{Role: "role-4"}, []int{4}},
 			"of states":             {grant.Query{States: []grant.State{grant.Active, grant.Revoked}}, []int{5, 4, 3}},
-			"to review":             {grant.Query{ToReview: true}, []int{4, 3}},
+			"to review":             {grant.Query{ToReview: true}, []int{3, 4}},
+			"to review first":       {grant.Query{ToReview: true, Limit: 1}, []int{3}},
 			"since":                 {grant.Query{Since: made[4].Created}, []int{5, 4}},
 			"some":                  {grant.Query{Limit: 2}, []int{5, 4}},
 		} {

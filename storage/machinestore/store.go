@@ -112,17 +112,39 @@ func (s *Store) RevokeKey(ctx context.Context, tenant, keyID string, at time.Tim
 // waits for, so that the next round finds the new one.
 func (s *Store) RevokeService(ctx context.Context, tenant, service string, at time.Time) (n int, err error) {
 	for {
-		var more int64
-		err := s.again(ctx, "revoke service", func(db *gorm.DB) error {
-			done := db.Model(&keyRow{}).Where("tenant = ? AND service = ? AND revoked = 0", table.ID(tenant), table.ID(service)).Update("revoked", table.Nanos(at))
-			more = done.RowsAffected
-			return done.Error
+		var more int
+		err := s.again(ctx, "revoke service", func(db *gorm.DB) (err error) {
+			more, err = revokeService(db, tenant, service, at)
+			return err
 		})
 		if err != nil || more == 0 {
 			return n, err
 		}
-		n += int(more)
+		n += more
 	}
+}
+
+// Terminate revokes every key of a service, on the open transaction tx of the same
+// database, so that it is one step with what else the service held: see
+// policystore.Config.Holders. It returns how many it revoked. A certificate ends
+// with the service's entry (machine.Certificates.Load), or by itself
+// (RevokeCertificate).
+func (s *Store) Terminate(ctx context.Context, tx *gorm.DB, tenant, service string, at time.Time) (ended int, err error) {
+	for db := table.Quiet(tx).WithContext(ctx); ; {
+		more, err := revokeService(db, tenant, service, at)
+		if err != nil {
+			return 0, fmt.Errorf("machinestore: terminate: %w", err)
+		}
+		if more == 0 {
+			return ended, nil
+		}
+		ended += more
+	}
+}
+
+func revokeService(db *gorm.DB, tenant, service string, at time.Time) (int, error) {
+	done := db.Model(&keyRow{}).Where("tenant = ? AND service = ? AND revoked = 0", table.ID(tenant), table.ID(service)).Update("revoked", table.Nanos(at))
+	return int(done.RowsAffected), done.Error
 }
 
 // TouchKey implements machine.Store.

@@ -5,6 +5,7 @@ package machinestore_test
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 	"github.com/part164/part164/access/machine"
 	"github.com/part164/part164/access/machine/machinetest"
 	"github.com/part164/part164/storage/machinestore"
+	"github.com/part164/part164/storage/policystore"
 	"github.com/part164/part164/storage/sqlite"
 	"github.com/part164/part164/storage/storagetest"
 )
@@ -72,6 +74,41 @@ func TestStoreOnMariaDB(t *testing.T) {
 		cut := at[len(at)-1]
 		return migrated(t, connect(t, mysql.Open(dsn[:cut[0]]+database.ReplaceAllString(dsn[cut[0]:], "/"+name+"$1"))))
 	})
+}
+
+// TestTerminate ends the keys of one service of one tenant, with the transaction.
+func TestTerminate(t *testing.T) {
+	t.Parallel()
+	db := openSQLite(t)
+	st := migrated(t, db).(*machinestore.Store)
+	var _ policystore.Holder = st
+	for id, of := range map[string][2]string{"a": {"t-1", "svc-1"}, "b": {"t-1", "svc-1"}, "c": {"t-1", "svc-2"}, "d": {"t-2", "svc-1"}} {
+		k := machine.Key{ID: id, Tenant: of[0], Service: of[1], Hash: [32]byte{1}, Purposes: []access.Purpose{access.Treatment}, Created: time.Unix(1, 0), Expires: time.Unix(99, 0)}
+		if err := st.CreateKey(t.Context(), k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	undone := errors.New("undone")
+	for _, end := range []error{undone, nil} {
+		err := db.Transaction(func(tx *gorm.DB) error {
+			if n, err := st.Terminate(t.Context(), tx, "t-1", "svc-1", time.Unix(7, 0)); err != nil || n != 2 {
+				t.Errorf("Terminate = %d, %v, want 2", n, err)
+			}
+			if n, err := st.Terminate(t.Context(), tx, "t-1", "svc-1", time.Unix(8, 0)); err != nil || n != 0 {
+				t.Errorf("the second Terminate = %d, %v", n, err)
+			}
+			return end
+		})
+		if !errors.Is(err, end) {
+			t.Fatal(err)
+		}
+		for id, ends := range map[string]bool{"a": true, "b": true, "c": false, "d": false} {
+			k, err := st.Key(t.Context(), id)
+			if want := ends && end == nil; err != nil || k.Revoked.IsZero() == want || want && !k.Revoked.Equal(time.Unix(7, 0)) {
+				t.Errorf("with %v: key %s is revoked at %v, %v", end, id, k.Revoked, err)
+			}
+		}
+	}
 }
 
 // TestStoredKeysThatAreDamaged do not come back as keys that may do more.

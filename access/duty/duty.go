@@ -25,10 +25,11 @@ type Config struct {
 	Acts Acts
 
 	// Assigned returns the roles that a principal has by the policy, with those
-	// that they include. Required with Exclusive, Limits and Needs, and so are
-	// Elevated, which returns those that it has by grants (grant.Desk.Elevated),
-	// and, with Limits, Holders, which returns the principals that have a role by
-	// either. Where one of them fails nothing is given.
+	// that they include, as the transaction of ctx sees them, and not as a copy in
+	// this process does: policystore.Store.Assigned. Required with Exclusive, Limits
+	// and Needs, and so are Elevated, which returns those that it has by grants
+	// (grant.Desk.Elevated), and, with Limits, Holders, which returns the principals
+	// that have a role by either. Where one of them fails nothing is given.
 	Assigned func(ctx context.Context, tenant, principal string) ([]string, error)
 	Elevated func(ctx context.Context, tenant, principal string) ([]string, error)
 	Holders  func(ctx context.Context, tenant, role string) ([]string, error)
@@ -197,7 +198,8 @@ func (e *Exclusion) conflict(roles []string) error {
 
 // Assign says why a principal must not have the roles assigned, with those that
 // they include, beside those that it has by grants: [ErrConflict], or that nobody
-// can tell. Call it in the transaction that assigns them.
+// can tell. Call it in the transaction that assigns them: it is
+// policystore.Config.Assign.
 func (s *Separation) Assign(ctx context.Context, tenant, principal string, assigned []string) error {
 	if s == nil || !s.ok {
 		return errZero

@@ -55,9 +55,23 @@ type Config struct {
 	// ([RequireRevision]). Zero means 2 seconds.
 	Wait time.Duration
 
+	// Assign says why a user must not have the roles that a change would leave it,
+	// with those that they include: duty.Separation.Assign, for static separation
+	// of duties. It is asked about each user whom the change gives a role, of its
+	// own or by a role link, in the transaction of the change, which ctx is of
+	// (see storage.InTx), and in which [Store.Assigned] and [Store.Holders] answer
+	// by the policy as it would be. Not with PrincipalRoles. It may be called more
+	// than once for a change.
+	Assign func(ctx context.Context, tenant, user string, roles []string) error
+
+	// LockRoles keeps grants from giving anybody of the tenant a role until the
+	// change is made, and the other way round: accessstore.Store.LockRoles. Nil
+	// where no grants give roles. Not without Assign.
+	LockRoles func(ctx context.Context, tx *gorm.DB, tenant string) error
+
 	// Validate is asked before a change is written, in its transaction, with
-	// the policy as it would be. An error refuses the change: static separation
-	// of duties, for instance. It may be called more than once for a change.
+	// the policy as it would be. An error refuses the change. It may be called
+	// more than once for a change.
 	Validate func(ctx context.Context, tx *gorm.DB, after Rows) error
 
 	// Shadow and Differs are those of rbac.Config: one in so many checks is
@@ -130,6 +144,10 @@ func (c *Config) validate() error {
 		return errors.New("Config.Poll is negative")
 	case c.Wait < 0:
 		return errors.New("Config.Wait is negative")
+	case c.Assign != nil && c.PrincipalRoles:
+		return errors.New("Config.Assign is set beside PrincipalRoles: the database gives nobody a role")
+	case c.LockRoles != nil && c.Assign == nil:
+		return errors.New("Config.LockRoles is set without Assign, which it is for")
 	case c.MaxStale < 2*c.Poll:
 		return errors.New("Config.MaxStale is less than two times Config.Poll: one slow poll would deny everything")
 	}

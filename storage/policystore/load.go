@@ -206,6 +206,9 @@ func (s *Store) read(tx *gorm.DB, before *state) (*state, error) {
 		return next, nil
 	}
 	if sum := next.sum(); string(sum[:]) != string(r.State) {
+		if again, err := s.readRevision(tx); err == nil && again.Revision != r.Revision {
+			return nil, movedError{} // tx sees what commits meanwhile
+		}
 		return nil, fmt.Errorf("the rows are not those of revision %d: %w", r.Revision, ErrForged)
 	}
 	return next, nil

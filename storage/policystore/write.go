@@ -86,6 +86,9 @@ func (w *writing) once(ctx context.Context) (uint64, error) {
 				return fmt.Errorf("%w: %w", ErrInvalid, err)
 			}
 		}
+		if err := s.assign(ctx, tx, base, next, c.edits); err != nil {
+			return err
+		}
 		if err := attempt(ctx, tx, c.event(w.action)); err != nil {
 			if w.unrecorded == nil {
 				return err

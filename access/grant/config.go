@@ -15,8 +15,8 @@ import (
 	"github.com/part164/part164/audit"
 )
 
-// Config configures [New]. Store and Audit are required, and one of Elevations
-// and Emergency.
+// Config configures [New]. Store, Audit and Roles are required, and one of
+// Elevations and Emergency.
 type Config struct {
 	Store      Store
 	Audit      audit.Recorder
@@ -34,12 +34,13 @@ type Config struct {
 	// holds up who breaks the glass.
 	Alert func(ctx context.Context, a Alert) error
 
-	// Roles returns the roles that p holds by the policy, with those that they
-	// include, and without any that p holds by a grant only: what makes p
-	// eligible to request, approve, review, or break the glass. Nil means
-	// Principal.Roles, less those of p's live elevations: where the policy says
-	// who has which role, set it, or a role that was taken away counts until the
-	// session ends.
+	// Roles returns the roles that p holds now, with those that they include, and
+	// without any that p holds by a grant only: what makes p eligible to request,
+	// approve, review, or break the glass. It is the Roles of a
+	// policystore.Store or rbac.Engine whose policy assigns roles; where a
+	// directory of users does, ask that. Principal.Roles are no answer: a session
+	// names a role for as long as it lasts. It is also asked about those who
+	// approved before, of whom p is what they were then.
 	Roles func(ctx context.Context, p access.Principal) ([]string, error)
 
 	// Duties says why a principal must not hold the roles of all its live
@@ -104,6 +105,8 @@ func (cfg *Config) complete() error {
 		return errors.New("grant: Config.Store is nil: give accessstore.New(db).Grants(), or NewMemory() for one process")
 	case cfg.Audit == nil:
 		return errors.New("grant: Config.Audit is nil: give the journal")
+	case cfg.Roles == nil:
+		return errors.New("grant: Config.Roles is nil: give the Roles of the policy, a policystore.Store or an rbac.Engine, or what your users' directory says")
 	case len(cfg.Elevations) == 0 && cfg.Emergency == nil:
 		return errors.New("grant: Config.Elevations and Config.Emergency are both empty: nothing could be granted")
 	case cfg.Emergency != nil && cfg.Confirm == nil:

@@ -84,20 +84,11 @@ func (d *Desk) eligible(ctx context.Context, p access.Principal, roles []string)
 }
 
 func (d *Desk) own(ctx context.Context, p access.Principal) ([]string, error) {
-	if d.cfg.Roles != nil {
-		roles, err := d.cfg.Roles(ctx, p)
-		if err != nil {
-			return nil, fmt.Errorf("grant: roles: %w", err)
-		}
-		return roles, nil
-	}
-	live, err := d.cfg.Store.Live(ctx, p.Tenant, p.ID, d.now())
+	roles, err := d.cfg.Roles(ctx, p)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("grant: roles: %w", err)
 	}
-	return slices.DeleteFunc(slices.Clone(p.Roles), func(r string) bool {
-		return slices.ContainsFunc(live, func(g Grant) bool { return g.Kind == JIT && g.Role == r })
-	}), nil
+	return roles, nil
 }
 
 // change makes one step, again where another was faster. f says what becomes of

@@ -4,6 +4,7 @@ package grant
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -176,7 +177,9 @@ func (d *Desk) Extend(ctx context.Context, id string, ttl time.Duration) (Grant,
 }
 
 // Approve approves a request. The last approval that it needs puts it in force,
-// from now on. To approve twice counts once.
+// from now on. To approve twice counts once. What makes it be in force must hold
+// then: an approval counts only if who gave it could give it still, and the
+// request only if who made it could make it.
 func (d *Desk) Approve(ctx context.Context, id string) (Grant, error) {
 	p, err := person(ctx)
 	if err != nil {
@@ -189,8 +192,9 @@ func (d *Desk) Approve(ctx context.Context, id string) (Grant, error) {
 			return nil, nil, err
 		}
 		step := &Step{Act: ActApprove, By: p, At: now, Reason: g.Reason, Owed: now}
-		if g.approvals()+1 < max(g.Needs, e.Approvals) {
-			return step, nil, nil
+		others, err := d.approvals(ctx, g, e)
+		if err != nil || others+1 < max(g.Needs, e.Approvals) {
+			return step, nil, err
 		}
 		g.State, g.From, g.Until = Approved, now, now.Add(min(g.TTL, e.MaxTTL))
 		if len(e.Reviewers) > 0 {
@@ -207,6 +211,32 @@ func (d *Desk) Approve(ctx context.Context, id string) (Grant, error) {
 			return nil
 		}, nil
 	})
+}
+
+// approvals is how many of those who have approved a request could do so now.
+func (d *Desk) approvals(ctx context.Context, g *Grant, e *Elevation) (n int, err error) {
+	for i := range g.Steps {
+		s := &g.Steps[i]
+		var roles []string
+		switch s.Act {
+		case ActApprove:
+			roles = e.Approvers
+		case ActRequest:
+			roles = e.Requesters
+		default:
+			continue
+		}
+		_, err := d.eligible(ctx, s.By, roles)
+		switch {
+		case err == nil && s.Act == ActApprove:
+			n++
+		case s.Act == ActRequest && errors.Is(err, ErrEligible):
+			return 0, d.refuse(ctx, g, audit.GrantApproved, audit.ReasonPolicy, fmt.Errorf("%w: who asked for it could not ask now", ErrState))
+		case err != nil && !errors.Is(err, ErrEligible):
+			return 0, err
+		}
+	}
+	return n, nil
 }
 
 // mayDecide says why p may not decide about a request.

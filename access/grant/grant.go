@@ -120,16 +120,6 @@ func (g *Grant) approvedBy(id string) bool {
 	return slices.ContainsFunc(g.Steps, func(s Step) bool { return s.Act == ActApprove && s.By.ID == id })
 }
 
-// approvals is how many have approved it.
-func (g *Grant) approvals() (n int) {
-	for i := range g.Steps {
-		if g.Steps[i].Act == ActApprove {
-			n++
-		}
-	}
-	return n
-}
-
 // Overdue reports whether its review is.
 func (g *Grant) Overdue(now time.Time) bool {
 	return !g.ReviewBy.IsZero() && g.Reviewed.IsZero() && !now.Before(g.ReviewBy)

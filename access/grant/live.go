@@ -73,15 +73,12 @@ func (d *Desk) withUsedUp(ctx context.Context, who access.Principal, now time.Ti
 
 // Requestable implements [pdp.Grants].
 func (d *Desk) Requestable(who access.Principal) []string {
-	if who.Kind != access.Human || who.OnBehalf != "" {
+	if who.Kind != access.Human || who.OnBehalf != "" || len(d.cfg.Elevations) == 0 {
 		return nil
 	}
-	own := who.Roles
-	if d.cfg.Roles != nil {
-		var err error
-		if own, err = d.cfg.Roles(context.Background(), who); err != nil {
-			return nil
-		}
+	own, err := d.cfg.Roles(context.Background(), who)
+	if err != nil {
+		return nil
 	}
 	var out []string
 	for i := range d.cfg.Elevations {

@@ -39,6 +39,7 @@ func TestAReviewedGrantIsReviewedAccess(t *testing.T) {
 		at := time.Now()
 		desk, err := grant.New(grant.Config{
 			Store: grant.NewMemory(), Audit: trail, Now: func() time.Time { return at },
+			Roles:     func(_ context.Context, p access.Principal) ([]string, error) { return p.Roles, nil },
 			Emergency: &grant.Emergency{Roles: []string{"nurse"}, Reviewers: []string{"officer"}},
 			Confirm:   func(context.Context, access.Principal, string) error { return nil },
 			Alert:     func(context.Context, grant.Alert) error { return nil },

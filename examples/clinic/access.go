@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/part164/part164/access/pdp"
 	"github.com/part164/part164/access/rbac"
 	"github.com/part164/part164/access/relation"
+	"github.com/part164/part164/session"
 	"github.com/part164/part164/storage"
 	"github.com/part164/part164/storage/accessstore"
 	"github.com/part164/part164/storage/policystore"
@@ -86,7 +88,7 @@ func (a *app) decide(store *accessstore.Store, sessions *sessionstore.Store, ten
 		return nil, err
 	}
 	a.desk, err = grant.New(grant.Config{
-		Store: store.Grants(), Audit: a.trail, Alert: a.tell,
+		Store: store.Grants(), Audit: a.trail, Roles: a.rolesNow, Alert: a.tell,
 		Emergency: &grant.Emergency{Roles: []string{"physician", "nurse"}, Reviewers: []string{"privacy-officer"}, TTL: glassTTL, ReviewWithin: glassReview},
 		Confirm: func(ctx context.Context, p access.Principal, password string) error {
 			return a.sessions.Confirm(ctx, p, password)
@@ -107,6 +109,16 @@ func (a *app) decide(store *accessstore.Store, sessions *sessionstore.Store, ten
 		Policy: a.policy, Relations: a.relations, Directives: a.directives, Duties: duties, Grants: a.desk,
 		TenantWide: tenantWide,
 	})
+}
+
+// rolesNow are the roles that somebody's account has, where the sign-in knows who
+// has which: those of a session may be older, and so are those of who approved.
+func (a *app) rolesNow(ctx context.Context, p access.Principal) ([]string, error) {
+	u, err := a.sessions.User(ctx, p.Tenant, p.ID)
+	if errors.Is(err, session.ErrNotFound) || u.Disabled {
+		return nil, nil
+	}
+	return u.Roles, err
 }
 
 // newGuard stands before the routes, and asks the decision point.

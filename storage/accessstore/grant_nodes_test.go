@@ -55,6 +55,7 @@ func grantPerson(id string, at time.Time, roles ...string) access.Principal {
 func grantDesk(store grant.Store, trail audit.Recorder, now func() time.Time) (*grant.Desk, error) {
 	return grant.New(grant.Config{
 		Store: store, Audit: trail, Now: now,
+		Roles:      func(_ context.Context, p access.Principal) ([]string, error) { return p.Roles, nil },
 		Elevations: []grant.Elevation{{Role: "records-clerk", Requesters: []string{"front-desk"}, Approvers: []string{"officer"}, MaxTTL: time.Hour, Purposes: []access.Purpose{access.Operations}}},
 		Emergency:  &grant.Emergency{Roles: []string{"nurse"}, Reviewers: []string{"officer"}},
 		Confirm:    func(context.Context, access.Principal, string) error { return nil },

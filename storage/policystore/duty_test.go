@@ -38,7 +38,7 @@ func (w *world) dutiful(t *testing.T, change func(*policystore.Config)) *dutiful
 	var duties *duty.Separation
 	var err error
 	n.desk, err = grant.New(grant.Config{
-		Store: grants.Grants(), Audit: w.db.Trail,
+		Store: grants.Grants(), Audit: w.db.Trail, Roles: func(_ context.Context, p access.Principal) ([]string, error) { return p.Roles, nil },
 		Elevations: []grant.Elevation{{Role: "buyer", Requesters: []string{"front-desk"}, Approvers: []string{"officer"}, MaxTTL: time.Hour, Purposes: []access.Purpose{access.Operations}}},
 		Duties: func(ctx context.Context, in, holder string, byGrant []string) error {
 			return duties.Elevate(ctx, in, holder, byGrant)

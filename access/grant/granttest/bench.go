@@ -15,13 +15,15 @@ import (
 	"github.com/part164/part164/audit"
 )
 
-// A bench is a desk, with a clock, a trail and alerts that fail as told.
+// A bench is a desk, with a policy, a clock, a trail and alerts that fail as told.
 type bench struct {
 	*grant.Desk
 	cfg grant.Config
 
 	mu      sync.Mutex
 	at      time.Time
+	policy  map[string][]string // the roles of each person
+	down    error               // of the policy
 	events  []audit.Stored
 	trail   error
 	alerts  []grant.Alert
@@ -31,9 +33,9 @@ type bench struct {
 // newBench makes a desk on store, with with's changes of its configuration.
 func newBench(t *testing.T, store grant.Store, with func(*grant.Config)) *bench {
 	t.Helper()
-	b := &bench{at: monday()}
+	b := &bench{at: monday(), policy: map[string][]string{}}
 	b.cfg = grant.Config{
-		Store: store, Audit: b,
+		Store: store, Audit: b, Roles: b.roles,
 		Elevations: []grant.Elevation{
 			{Role: "records-clerk", Requesters: []string{"front-desk"}, Approvers: []string{"privacy-officer"}, MaxTTL: 8 * time.Hour,
 				Purposes: []access.Purpose{access.Operations, access.Payment}, Reviewers: []string{"privacy-officer", "auditor"}},
@@ -128,9 +130,34 @@ func (b *bench) told(id string) (out []grant.Alert) {
 	return out
 }
 
-// as returns a context in which somebody with roles acts, who signed in with two
-// factors at the bench's time.
+// roles is a policy: a person has the roles that it gives, and acts in those of
+// them that the session names.
+func (b *bench) roles(_ context.Context, p access.Principal) ([]string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(b.policy[p.ID]), func(r string) bool { return len(p.Roles) > 0 && !slices.Contains(p.Roles, r) }), b.down
+}
+
+// assign makes roles all that the policy gives to somebody.
+func (b *bench) assign(id string, roles ...string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.policy[id] = roles
+}
+
+// as gives roles to somebody, and returns a context in which they act in them, who
+// signed in with two factors at the bench's time.
 func (b *bench) as(t *testing.T, id string, roles ...string) context.Context {
+	t.Helper()
+	b.mu.Lock()
+	b.policy[id] = append(b.policy[id], roles...)
+	b.mu.Unlock()
+	return b.saying(t, id, roles...)
+}
+
+// saying returns a context of somebody whose session names roles, whatever the
+// policy says.
+func (b *bench) saying(t *testing.T, id string, roles ...string) context.Context {
 	t.Helper()
 	p := somebody(id, roles...)
 	p.AuthTime = b.now()

@@ -23,7 +23,7 @@ import (
 func TestDesk(t *testing.T, open func(t *testing.T) grant.Store) {
 	t.Helper()
 	for name, test := range map[string]func(t *testing.T, open func(t *testing.T) grant.Store){
-		"elevation": testElevation, "approvals": testApprovals, "nobody approves what is their own": testOwn,
+		"elevation": testElevation, "approvals": testApprovals, "nobody approves what is their own": testOwn, "the policy decides": testPolicy, "approvals that do not count any more": testLapsed,
 		"requests that are refused": testRequests, "reuse and extension": testReuse, "uses": testUses, "an end before its time": testRevoke,
 		"break-glass": testBreakGlass, "nothing holds up who breaks the glass": testNeverBlocked, "who may not break the glass": testMayNotBreak,
 		"review": testReview, "the trail is down": testTrailDown, "a process that dies": testDies, "clocks": testClocks,
@@ -151,6 +151,42 @@ func testApprovals(t *testing.T, open func(t *testing.T) grant.Store) {
 	b.isLive(t, "u-eng-3", g, false)
 }
 
+// testLapsed: what somebody approved, or asked for, who could not do so any more
+// when the grant would come into force, does not count.
+func testLapsed(t *testing.T, open func(t *testing.T) grant.Store) {
+	b := newBench(t, open(t), nil)
+	ok := must[grant.Grant](t)
+	ask := grant.Request{Role: "policy-admin", Reason: audit.ReasonMigration}
+	one, two, three := b.as(t, "u-sec-1", "security-officer"), b.as(t, "u-sec-2", "security-officer"), b.as(t, "u-sec-3", "security-officer")
+	g := ok(b.Request(b.as(t, "u-eng", "engineer"), ask))
+	ok(b.Approve(one, g.ID))
+	b.assign("u-sec-1") // terminated, or moved
+	if g = ok(b.Approve(two, g.ID)); g.State != grant.Requested || len(b.recorded(audit.GrantApproved, g.ID)) != 2 {
+		t.Errorf("by two, of whom one could not approve any more: %+v", g)
+	}
+	b.isLive(t, "u-eng", g, false)
+	b.down = errors.New("down")
+	if _, err := b.Approve(three, g.ID); !errors.Is(err, b.down) {
+		t.Errorf("while nobody knows the roles: %v", err)
+	}
+	b.down = nil
+	if g = ok(b.Approve(three, g.ID)); g.State != grant.Active {
+		t.Errorf("by two who could: %+v", g)
+	}
+	b.isLive(t, "u-eng", g, true)
+
+	g = ok(b.Request(b.as(t, "u-eng-2", "engineer"), ask))
+	ok(b.Approve(two, g.ID))
+	b.assign("u-eng-2", "clerk")
+	if _, err := b.Approve(three, g.ID); !errors.Is(err, grant.ErrState) {
+		t.Errorf("asked for by who could not ask any more: %v", err)
+	}
+	if evs := b.recorded(audit.GrantApproved, g.ID); len(evs) != 2 || evs[1].Outcome != audit.Failure {
+		t.Errorf("on record: %+v", evs)
+	}
+	b.isLive(t, "u-eng-2", g, false)
+}
+
 func testOwn(t *testing.T, open func(t *testing.T) grant.Store) {
 	b := newBench(t, open(t), nil)
 	ok := must[grant.Grant](t)
@@ -187,28 +223,52 @@ func testOwn(t *testing.T, open func(t *testing.T) grant.Store) {
 	held := ok(b.Request(b.as(t, "u-holder", "engineer"), grant.Request{Role: "policy-admin", Reason: audit.ReasonMigration}))
 	ok(b.Approve(b.as(t, "u-sec-1", "security-officer"), held.ID))
 	ok(b.Approve(b.as(t, "u-sec-2", "security-officer"), held.ID))
-	refused("by a role of a grant", b.as(t, "u-holder", "engineer", "policy-admin"), next.ID, grant.ErrEligible)
+	refused("by a role of a grant", b.saying(t, "u-holder", "engineer", "policy-admin"), next.ID, grant.ErrEligible)
 	// Who holds it by the policy may.
 	ok(b.Approve(b.as(t, "u-admin", "policy-admin"), next.ID))
 
-	// A policy that says who holds what decides, not what the principal brings.
-	c := newBench(t, open(t), func(cfg *grant.Config) {
-		cfg.Roles = func(_ context.Context, p access.Principal) ([]string, error) {
-			return map[string][]string{"u-asks": {"front-desk"}, "u-officer": {"privacy-officer"}}[p.ID], nil
-		}
-	})
-	g = ok(c.Request(c.as(t, "u-asks"), clerk()))
-	if _, err := c.Approve(c.as(t, "u-forged", "privacy-officer"), g.ID); !errors.Is(err, grant.ErrEligible) {
-		t.Errorf("a role that the policy knows nothing of: %v", err)
+}
+
+// testPolicy: the policy decides who may do what at the desk, and not what a
+// session still names.
+func testPolicy(t *testing.T, open func(t *testing.T) grant.Store) {
+	b := newBench(t, open(t), nil)
+	ok := must[grant.Grant](t)
+	asks, officer, nurse := b.as(t, "u-asks", "front-desk"), b.as(t, "u-officer", "privacy-officer"), b.as(t, "u-nurse", "nurse")
+	live := ok(b.Request(asks, clerk()))
+	ok(b.Approve(officer, live.ID))
+	g := ok(b.Request(b.as(t, "u-other", "front-desk"), clerk()))
+	glass := ok(b.BreakGlass(nurse, grant.Glass{Patient: "p-1", Reason: audit.ReasonEmergency}, "right"))
+	b.pass(5 * time.Hour)
+	queue, err := b.Queue(officer)
+	if pending, perr := b.Pending(officer); err != nil || perr != nil || len(queue) != 2 || len(pending) != 1 {
+		t.Errorf("before: Queue = %v, %v, Pending = %v, %v", queue, err, pending, perr)
 	}
-	ok(c.Approve(c.as(t, "u-officer"), g.ID))
-	broken := newBench(t, open(t), func(cfg *grant.Config) {
-		cfg.Roles = func(context.Context, access.Principal) ([]string, error) {
-			return []string{"front-desk"}, errors.New("down")
+	for _, id := range []string{"u-asks", "u-officer", "u-nurse"} {
+		b.assign(id)
+	}
+	for name, err := range map[string]error{
+		"requests":         second(b.Request(asks, clerk())),
+		"approves":         second(b.Approve(officer, g.ID)),
+		"refuses":          second(b.Refuse(officer, g.ID)),
+		"revokes":          second(b.Revoke(officer, g.ID)),
+		"reviews":          second(b.Review(officer, glass.ID, audit.ReasonExplained)),
+		"breaks the glass": second(b.BreakGlass(nurse, grant.Glass{Patient: "p-2", Reason: audit.ReasonEmergency}, "right")),
+	} {
+		if !errors.Is(err, grant.ErrEligible) {
+			t.Errorf("whose role was taken away %s: %v", name, err)
 		}
-	})
-	if _, err := broken.Request(broken.as(t, "u-asks", "front-desk"), clerk()); err == nil {
-		t.Error("a request while nobody knows the roles")
+	}
+	queue, err = b.Queue(officer)
+	if pending, perr := b.Pending(officer); err != nil || perr != nil || len(queue)+len(pending) != 0 {
+		t.Errorf("after: Queue = %v, %v, Pending = %v, %v", queue, err, pending, perr)
+	}
+	if got := b.Requestable(somebody("u-asks", "front-desk")); len(got) != 0 {
+		t.Errorf("Requestable = %v", got)
+	}
+	b.down = errors.New("down")
+	if _, err := b.Request(b.as(t, "u-asks", "front-desk"), clerk()); !errors.Is(err, b.down) {
+		t.Errorf("a request while nobody knows the roles: %v", err)
 	}
 }
 
@@ -529,6 +589,7 @@ func testNeverBlocked(t *testing.T, open func(t *testing.T) grant.Store) {
 func testMayNotBreak(t *testing.T, open func(t *testing.T) grant.Store) {
 	b := newBench(t, open(t), nil)
 	good := grant.Glass{Patient: "p-1", Reason: audit.ReasonEmergency}
+	b.assign("u-nurse", "nurse")
 	as := func(change func(*access.Principal)) context.Context {
 		p := somebody("u-nurse", "nurse")
 		p.AuthTime = b.now()
@@ -595,7 +656,7 @@ func testMayNotBreak(t *testing.T, open func(t *testing.T) grant.Store) {
 	r.Role = "nurse"
 	ok := must[grant.Grant](t)
 	ok(c.Approve(c.as(t, "u-officer", "privacy-officer"), ok(c.Request(c.as(t, "u-temp", "front-desk"), r)).ID))
-	if _, err := c.BreakGlass(c.as(t, "u-temp", "front-desk", "nurse"), good, "right"); !errors.Is(err, grant.ErrEligible) {
+	if _, err := c.BreakGlass(c.saying(t, "u-temp", "front-desk", "nurse"), good, "right"); !errors.Is(err, grant.ErrEligible) {
 		t.Errorf("by a role of a grant: %v", err)
 	}
 	none := newBench(t, open(t), func(cfg *grant.Config) { cfg.Emergency = nil })
@@ -919,6 +980,7 @@ func testTenants(t *testing.T, open func(t *testing.T) grant.Store) {
 	ok := must[grant.Grant](t)
 	g := ok(b.Request(b.as(t, "u-asks", "front-desk"), clerk()))
 	glass := ok(b.BreakGlass(b.as(t, "u-nurse", "nurse"), grant.Glass{Patient: "p-1", Reason: audit.ReasonEmergency}, "right"))
+	b.assign("u-officer", "privacy-officer", "auditor")
 	p := somebody("u-officer", "privacy-officer", "auditor")
 	p.Tenant = "t-other"
 	other := access.With(t.Context(), p, access.Operations)

@@ -49,14 +49,15 @@ type Store interface {
 type Memory struct {
 	trail audit.Trail
 
-	mu  sync.RWMutex
-	all map[[2]string]*Directive // by tenant and ID
-	of  map[[2]string][]*Directive
+	mu      sync.RWMutex
+	all     map[[2]string]*Directive   // by tenant and ID
+	of      map[[2]string][]*Directive // by tenant and patient
+	records map[[2]string][]*Directive // by tenant and record, those that name one
 }
 
 // NewMemory returns an empty store that records its changes in trail.
 func NewMemory(trail audit.Trail) *Memory {
-	return &Memory{trail: trail, all: map[[2]string]*Directive{}, of: map[[2]string][]*Directive{}}
+	return &Memory{trail: trail, all: map[[2]string]*Directive{}, of: map[[2]string][]*Directive{}, records: map[[2]string][]*Directive{}}
 }
 
 // clone returns a directive that shares no list.
@@ -82,6 +83,10 @@ func (m *Memory) Add(ctx context.Context, d Directive, ev audit.Event) error {
 	patient := [2]string{d.Tenant, d.Patient}
 	m.all[id] = &d
 	m.of[patient] = append(m.of[patient], &d)
+	if d.Record != "" {
+		record := [2]string{d.Tenant, d.Record}
+		m.records[record] = append(m.records[record], &d)
+	}
 	_, err = m.trail.Commit(ctx, []audit.Ticket{ticket})
 	return err
 }
@@ -153,20 +158,12 @@ func (s memorySet) Has(ctx context.Context, tenant string, ids []string) ([]bool
 	}
 	s.m.mu.RLock()
 	defer s.m.mu.RUnlock()
-	there := map[string]bool{}
+	of := s.m.of
 	if s.records {
-		for _, d := range s.m.all {
-			if d.Record != "" && s.q.About(*d) {
-				there[d.Record] = true
-			}
-		}
-	} else {
-		for _, id := range ids {
-			there[id] = slices.ContainsFunc(s.m.of[[2]string{tenant, id}], func(d *Directive) bool { return d.Record == "" && s.q.About(*d) })
-		}
+		of = s.m.records
 	}
 	for i, id := range ids {
-		out[i] = id != "" && there[id]
+		out[i] = id != "" && slices.ContainsFunc(of[[2]string{tenant, id}], func(d *Directive) bool { return (d.Record != "") == s.records && s.q.About(*d) })
 	}
 	return out, nil
 }

@@ -14,7 +14,8 @@ import (
 // [NewMemory]; it is safe for concurrent use.
 type Memory struct {
 	mu     sync.Mutex
-	grants map[[2]string]*Grant // by tenant and ID
+	grants map[[2]string]*Grant   // by tenant and ID
+	held   map[[2]string][]*Grant // by tenant and holder
 	keys   map[string]*Grant
 	checks sync.Mutex // held while a check goes on
 }
@@ -23,7 +24,7 @@ var _ Store = (*Memory)(nil)
 
 // NewMemory returns an empty Memory.
 func NewMemory() *Memory {
-	return &Memory{grants: make(map[[2]string]*Grant), keys: make(map[string]*Grant)}
+	return &Memory{grants: make(map[[2]string]*Grant), held: make(map[[2]string][]*Grant), keys: make(map[string]*Grant)}
 }
 
 func (g *Grant) clone(steps bool) Grant {
@@ -49,6 +50,8 @@ func (m *Memory) Create(_ context.Context, g Grant, keep func(Grant) bool) (Gran
 	g = g.clone(true)
 	g.Version = 1
 	m.grants[[2]string{g.Tenant, g.ID}], m.keys[key] = &g, &g
+	holder := [2]string{g.Tenant, g.Holder}
+	m.held[holder] = append(m.held[holder], &g)
 	return g.clone(true), true, nil
 }
 
@@ -136,7 +139,7 @@ func (m *Memory) some(limit int, steps bool, want func(g *Grant) bool, change fu
 			found = append(found, g)
 		}
 	}
-	slices.SortFunc(found, func(a, b *Grant) int { return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID)) })
+	oldestFirst(found)
 	var out []Grant
 	for _, g := range found[:min(len(found), limit)] {
 		if change != nil {
@@ -147,9 +150,24 @@ func (m *Memory) some(limit int, steps bool, want func(g *Grant) bool, change fu
 	return out
 }
 
+// oldestFirst sorts grants by the order of creation.
+func oldestFirst(all []*Grant) {
+	slices.SortFunc(all, func(a, b *Grant) int { return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID)) })
+}
+
 // Live implements [Store].
 func (m *Memory) Live(_ context.Context, tenant, holder string, at time.Time) ([]Grant, error) {
-	return m.some(1<<30, false, func(g *Grant) bool { return g.Tenant == tenant && g.Holder == holder && g.At(at) == Active }, nil), nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	held := m.held[[2]string{tenant, holder}]
+	oldestFirst(held)
+	var out []Grant
+	for _, g := range held {
+		if g.At(at) == Active {
+			out = append(out, g.clone(false))
+		}
+	}
+	return out, nil
 }
 
 // List implements [Store].

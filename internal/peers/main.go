@@ -55,6 +55,8 @@ func figures() []figure {
 	all = append(all, renderFigures()...)
 	all = append(all, policyFigures()...)
 	all = append(all, decideFigures()...)
+	all = append(all, checkFigures()...)
+	all = append(all, revokeFigures()...)
 	return all
 }
 

@@ -12,13 +12,18 @@ import (
 
 // A value is what came out of the rounds of one figure. Of a ratio, median is
 // that of the rounds' ratios, and best the ratio of the two sides' best rounds,
-// which a busy machine disturbs least.
+// which a busy machine disturbs least. Of a time, best is the shortest, and worst
+// the longest.
 type value struct {
 	median, best float64
-	unit         string // empty for a ratio
+	worst        float64 // 0 where it says nothing
+	unit         string  // empty for a ratio
 }
 
 func (v value) String() string {
+	if v.worst > 0 {
+		return fmt.Sprintf("%.2f%s (best %.2f%s, worst %.2f%s)", v.median, v.unit, v.best, v.unit, v.worst, v.unit)
+	}
 	return fmt.Sprintf("%.2f%s (best %.2f%s)", v.median, v.unit, v.best, v.unit)
 }
 

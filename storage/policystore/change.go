@@ -13,6 +13,7 @@ import (
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 // What the rules of the policy itself are asked for: access.Update on Resource
@@ -27,7 +28,7 @@ const (
 // Errors of changes.
 var (
 	ErrApproval   = errors.New(operation + "it could give a right, so somebody else has to approve it: call Propose")
-	ErrOwn        = errors.New(operation + "nobody approves what they proposed, or what gives something to themself")
+	ErrOwn        = errors.New(operation + "nobody approves what they or somebody for them proposed, or what gives something to them or to a role of theirs")
 	ErrNoProposal = errors.New(operation + "there is no such proposal, or it is decided, expired or another tenant's")
 	ErrConflict   = errors.New(operation + "it does not fit the policy in force")
 	ErrInvalid    = errors.New(operation + "the policy would not be valid")
@@ -201,8 +202,11 @@ func (s *Store) begin(ctx context.Context, c *Change) (*access.Scope, []edit, er
 }
 
 // Approve puts a proposal in force and returns the revision from which on it is;
-// see [Store.Apply]. Who approves is a human other than its author, who acts for
-// nobody else, and to whom it gives nothing.
+// see [Store.Apply]. Who approves is a human, who acts for nobody else, other than
+// its author and than whom the author acted for, and to whom it gives nothing:
+// neither a role, nor a right to a role that they have. What is for the approvers'
+// own role takes somebody who may approve by another one. The author must still
+// have the right to propose it.
 //
 // The principal of ctx needs the right to [Approve] on [Resource].
 func (s *Store) Approve(ctx context.Context, id string) (uint64, error) {
@@ -211,7 +215,7 @@ func (s *Store) Approve(ctx context.Context, id string) (uint64, error) {
 		return 0, err
 	}
 	who := scope.Principal()
-	w := &writing{store: s, scope: scope, action: access.Update, prepare: func(ctx context.Context, _ *state) (*change, error) {
+	w := &writing{store: s, scope: scope, action: access.Update, prepare: func(ctx context.Context, base *state) (*change, error) {
 		c, err := s.proposal(ctx, scope, id)
 		if err != nil {
 			return nil, err
@@ -219,26 +223,16 @@ func (s *Store) Approve(ctx context.Context, id string) (uint64, error) {
 		if err := s.may(ctx, scope, Approve, c.edits); err != nil {
 			return nil, err
 		}
-		if err := c.independent(who); err != nil {
+		if err := c.independent(base, who); err != nil {
+			return nil, s.deny(ctx, Approve, access.DenyDuty, "", err)
+		}
+		if err := s.standing(ctx, c); err != nil {
 			return nil, s.deny(ctx, Approve, access.DenyDuty, "", err)
 		}
 		c.Approver, c.ApproverTenant = who.ID, who.Tenant
 		return c, nil
 	}}
 	return w.run(ctx)
-}
-
-// independent says why who cannot approve c.
-func (c *change) independent(who access.Principal) error {
-	if who.Kind != access.Human || who.OnBehalf != "" || who.ID == c.Author && who.Tenant == c.Tenant {
-		return ErrOwn
-	}
-	for _, e := range c.edits {
-		if f := e.row.f; !e.remove && e.row.kind == userLink && f[0] == who.Tenant && f[1] == who.ID {
-			return ErrOwn
-		}
-	}
-	return nil
 }
 
 // Reject ends a proposal, which its author may do too.
@@ -260,7 +254,7 @@ func (s *Store) Reject(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	c.Approver, c.ApproverTenant, c.DecidedAt = who.ID, who.Tenant, nanos(s.cfg.Now())
+	c.Approver, c.ApproverTenant, c.DecidedAt = who.ID, who.Tenant, table.Nanos(s.cfg.Now())
 	return s.transaction(ctx, func(tx *gorm.DB) error {
 		ev := c.event(access.Update)
 		ev.Outcome = audit.Failure
@@ -294,7 +288,7 @@ func (s *Store) proposal(ctx context.Context, scope *access.Scope, id string) (*
 		return nil, fmt.Errorf("proposal %s was not made by Propose: %w", c.ID, ErrForged)
 	case !s.sees(scope, c):
 		return nil, ErrNoProposal
-	case s.cfg.Now().Sub(fromNanos(c.ProposedAt)) > s.cfg.ProposalTTL:
+	case s.cfg.Now().Sub(table.Time(c.ProposedAt)) > s.cfg.ProposalTTL:
 		return nil, ErrNoProposal
 	}
 	return c, nil
@@ -354,8 +348,8 @@ func (s *Store) newChange(scope *access.Scope, reason audit.Reason, reference st
 	who := scope.Principal()
 	return &change{
 		changeTable: changeTable{
-			ID: uuid.Must(uuid.NewV7()).String(), Tenant: who.Tenant, Author: who.ID, AuthorKind: string(who.Kind),
-			Reason: string(reason), Reference: reference, ProposedAt: nanos(s.cfg.Now()), Edits: len(edits), MAC: []byte{},
+			ID: uuid.Must(uuid.NewV7()).String(), Tenant: who.Tenant, Author: who.ID, AuthorKind: string(who.Kind), OnBehalf: who.OnBehalf,
+			Reason: string(reason), Reference: reference, ProposedAt: table.Nanos(s.cfg.Now()), Edits: len(edits), MAC: []byte{},
 		},
 		edits: edits,
 	}
@@ -369,6 +363,7 @@ type Entry struct {
 	Tenant     string       `json:"tenant"`             // the author's
 	Author     string       `json:"author"`
 	AuthorKind access.Kind  `json:"author_kind"`
+	OnBehalf   string       `json:"on_behalf,omitempty"` // whom the author acted for
 	Reason     audit.Reason `json:"reason"`
 	Reference  string       `json:"reference"`
 	Terminated string       `json:"terminated,omitempty"` // the user whom Terminate ended
@@ -381,8 +376,8 @@ type Entry struct {
 
 func (c *change) entry() Entry {
 	e := Entry{
-		ID: c.ID, Status: c.Status, Tenant: c.Tenant, Author: c.Author, AuthorKind: access.Kind(c.AuthorKind), Reason: audit.Reason(c.Reason),
-		Reference: c.Reference, Terminated: c.Terminated, Proposed: fromNanos(c.ProposedAt), Approver: c.Approver, Decided: fromNanos(c.DecidedAt),
+		ID: c.ID, Status: c.Status, Tenant: c.Tenant, Author: c.Author, AuthorKind: access.Kind(c.AuthorKind), OnBehalf: c.OnBehalf, Reason: audit.Reason(c.Reason),
+		Reference: c.Reference, Terminated: c.Terminated, Proposed: table.Time(c.ProposedAt), Approver: c.Approver, Decided: table.Time(c.DecidedAt),
 	}
 	if c.Revision != nil {
 		e.Revision = *c.Revision
@@ -402,7 +397,7 @@ func (c *change) entry() Entry {
 //
 // The principal of ctx needs the right to access.Read on [Resource].
 func (s *Store) Pending(ctx context.Context) ([]Entry, error) {
-	least := nanos(s.cfg.Now().Add(-s.cfg.ProposalTTL))
+	least := table.Nanos(s.cfg.Now().Add(-s.cfg.ProposalTTL))
 	return s.entries(ctx, func(q *gorm.DB) *gorm.DB {
 		return q.Where("status = ? AND proposed_at >= ?", proposed, least).Order("proposed_at, id")
 	})

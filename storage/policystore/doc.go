@@ -39,5 +39,7 @@
 //
 // What this does not see: who puts back an older copy of all the tables. A
 // running process refuses it ([ErrSetBack]), and Verify finds it by the trail; a
-// process that only starts has nothing to tell it by.
+// process that only starts has nothing to tell it by. Nor does it see a rejected
+// proposal that is put back as a copy from before; that still takes somebody to
+// approve it.
 package policystore

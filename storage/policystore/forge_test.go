@@ -205,6 +205,7 @@ func TestAForgedProposal(t *testing.T) {
 		"UPDATE policy_changes SET reason = 'review' WHERE id = ?",
 		"UPDATE policy_changes SET proposed_at = proposed_at + 1 WHERE id = ?",
 		"DELETE FROM policy_edits WHERE change_id = ?",
+		"UPDATE policy_changes SET on_behalf = 'u-dora' WHERE id = ?",
 	} {
 		id := propose(t, w.Store, "u-alice", give("u-fay", "nurse"))
 		if err := w.db.Exec(sql, id).Error; err != nil {
@@ -216,6 +217,23 @@ func TestAForgedProposal(t *testing.T) {
 	}
 	if w.Current() != 1 {
 		t.Errorf("revision %d", w.Current())
+	}
+
+	// What was decided is no proposal again by its status.
+	rejected, left := propose(t, w.Store, "u-alice", give("u-fay", "nurse")), propose(t, w.Store, "u-alice", give("u-leaving", "nurse"))
+	if err := w.Reject(bob, rejected); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Terminate(as(t, "u-alice", access.SystemAdmin), tenant, "u-leaving"); err != nil {
+		t.Fatal(err)
+	}
+	for name, id := range map[string]string{"rejected": rejected, "ended by Terminate": left} {
+		if err := w.db.Exec("UPDATE policy_changes SET status = 'proposed' WHERE id = ?", id).Error; err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Approve(bob, id); !errors.Is(err, policystore.ErrForged) {
+			t.Errorf("what was %s, set back: %v", name, err)
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/report/document"
 	"github.com/part164/part164/storage/internal/again"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 // A Report lists who holds which role, by which link, since when and by whose
@@ -122,7 +123,7 @@ func (r *reporting) read(s *Store, tx *gorm.DB) error {
 	r.origins = make(map[uint64]Origin, len(changes))
 	for _, c := range changes {
 		r.origins[*c.Revision] = Origin{
-			Revision: *c.Revision, Time: fromNanos(c.DecidedAt), Author: c.Author, Approver: c.Approver, Reason: audit.Reason(c.Reason), Reference: c.Reference,
+			Revision: *c.Revision, Time: table.Time(c.DecidedAt), Author: c.Author, Approver: c.Approver, Reason: audit.Reason(c.Reason), Reference: c.Reference,
 		}
 	}
 	return nil
@@ -240,7 +241,7 @@ func (r *Report) Document() *document.Document {
 	}
 	pending := make([][]string, len(r.Pending))
 	for i, p := range r.Pending {
-		pending[i] = []string{document.Stamp(p.Proposed), p.Author, string(p.Reason), p.Reference, strings.Join(p.Added, "; "), strings.Join(p.Removed, "; ")}
+		pending[i] = []string{document.Stamp(p.Proposed), p.by(), string(p.Reason), p.Reference, strings.Join(p.Added, "; "), strings.Join(p.Removed, "; ")}
 	}
 	since := []string{"Since (UTC)", "Revision", "By", "Approved by", "Reason"}
 	return &document.Document{
@@ -262,6 +263,14 @@ func (r *Report) Document() *document.Document {
 			"Whether the tables are what recorded changes made of them is what Store.Verify says.",
 		},
 	}
+}
+
+// by is who proposed it, and for whom.
+func (e Entry) by() string {
+	if e.OnBehalf != "" {
+		return e.Author + " for " + e.OnBehalf
+	}
+	return e.Author
 }
 
 func (o Origin) cells() []string {

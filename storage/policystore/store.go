@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/rbac"
 	"github.com/part164/part164/storage"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 // Errors of a [Store].
@@ -77,7 +77,7 @@ func (s *Store) Open(ctx context.Context, db *gorm.DB) error {
 		s.mu.Unlock()
 		return fail(errors.New("the store is open already"))
 	}
-	s.db, s.mac = db.Session(&gorm.Session{NewDB: true, Logger: logger.Discard, SkipDefaultTransaction: true}), mac
+	s.db, s.mac = table.Quiet(db), mac
 	s.mu.Unlock()
 	if err := s.refresh(ctx); err != nil {
 		s.mu.Lock()

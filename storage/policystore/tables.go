@@ -7,7 +7,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"time"
 
 	"gorm.io/gorm"
 
@@ -79,6 +78,7 @@ type changeTable struct {
 	Tenant           string  // the author's
 	Author           string
 	AuthorKind       string
+	OnBehalf         string // whom the author acted for; empty: nobody
 	Reason           string
 	Reference        string
 	Terminated       string // the user whom [Store.Terminate] ended; empty in every other change
@@ -90,7 +90,7 @@ type changeTable struct {
 	Edits            int
 	Previous         []byte // digest of the change before it
 	Digest           []byte
-	MAC              []byte `gorm:"column:mac"` // of the proposal
+	MAC              []byte `gorm:"column:mac"` // of what waits for approval; empty once it is decided
 }
 
 func (changeTable) TableName() string { return "policy_changes" }
@@ -167,7 +167,7 @@ func (c *change) reason() audit.Reason { return audit.Reason(c.Reason) }
 
 // write adds what was proposed to d.
 func (c *change) write(d *digest) {
-	d.add(c.ID, c.Tenant, c.Author, c.AuthorKind, c.Reason, c.Reference, c.TerminatedTenant, c.Terminated, fmt.Sprint(c.ProposedAt), fmt.Sprint(len(c.edits)))
+	d.add(c.ID, c.Tenant, c.Author, c.AuthorKind, c.OnBehalf, c.Reason, c.Reference, c.TerminatedTenant, c.Terminated, fmt.Sprint(c.ProposedAt), fmt.Sprint(len(c.edits)))
 	for i := range c.edits {
 		op := opAdd
 		if c.edits[i].remove {
@@ -207,12 +207,3 @@ const (
 	revisionField = "policy_revision"
 	proposalField = "policy_change"
 )
-
-func nanos(t time.Time) int64 { return t.UnixNano() }
-
-func fromNanos(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, n).UTC()
-}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 // A Termination is what [Store.Terminate] ended.
@@ -65,10 +66,10 @@ func (s *Store) Terminate(ctx context.Context, tenant, user string) (Termination
 		return c, nil
 	}
 	w.also = func(ctx context.Context, tx *gorm.DB, c *change) error {
-		out.At, out.Ended, out.Proposals = fromNanos(c.DecidedAt), 0, 0
+		out.At, out.Ended, out.Proposals = table.Time(c.DecidedAt), 0, 0
 		mine := tx.Model(&editTable{}).Select("change_id").Where("kind = ? AND tenant = ? AND member = ?", string(userLink), tenant, user)
-		q := tx.Model(&changeTable{}).Where("status = ?", proposed).Where("tenant = ? AND author = ? OR id IN (?)", tenant, user, mine).
-			Updates(map[string]any{"status": rejected, "approver": c.Author, "approver_tenant": c.Tenant, "decided_at": c.DecidedAt})
+		q := tx.Model(&changeTable{}).Where("status = ?", proposed).Where("tenant = ? AND (author = ? OR on_behalf = ?) OR id IN (?)", tenant, user, user, mine).
+			Updates(map[string]any{"status": rejected, "approver": c.Author, "approver_tenant": c.Tenant, "decided_at": c.DecidedAt, "mac": []byte{}})
 		if q.Error != nil {
 			return fmt.Errorf("policystore: update policy_changes: %w", q.Error)
 		}

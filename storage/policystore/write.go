@@ -15,6 +15,7 @@ import (
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/storage"
 	"github.com/part164/part164/storage/internal/again"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 // A writing is one change on its way into the database.
@@ -67,7 +68,7 @@ func (w *writing) once(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	c.Revision, c.DecidedAt = &next.revision, nanos(s.cfg.Now())
+	c.Revision, c.DecidedAt = &next.revision, table.Nanos(s.cfg.Now())
 	if base.revision > 0 {
 		c.Previous = base.head[:]
 	}
@@ -225,11 +226,13 @@ func (c *change) insert(tx *gorm.DB) error {
 	return nil
 }
 
-// decide ends a proposal, if nobody else has.
+// decide ends a proposal, if nobody else has. What is decided has no MAC, so that
+// SQL that sets its status back makes no proposal of it; with a copy of the row
+// from before it was decided it does, and then it still takes an approver.
 func (c *change) decide(tx *gorm.DB, status string) error {
 	q := tx.Model(&changeTable{}).Where("id = ? AND status = ?", c.ID, proposed).Updates(map[string]any{
 		"status": status, "revision": c.Revision, "approver": c.Approver, "approver_tenant": c.ApproverTenant,
-		"decided_at": c.DecidedAt, "previous": c.Previous, "digest": c.Digest,
+		"decided_at": c.DecidedAt, "previous": c.Previous, "digest": c.Digest, "mac": []byte{},
 	})
 	if q.Error != nil {
 		return fmt.Errorf("policystore: update policy_changes: %w", q.Error)

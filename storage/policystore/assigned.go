@@ -144,43 +144,52 @@ func (s *state) held(above hierarchy, tenant, user string) []string {
 	return above.included(tenant, roles)
 }
 
-// A holder is a user with all its roles.
+// A holder is a user with the roles that it had before a change and has after it.
 type holder struct {
 	tenant, user string
-	roles        []string
+	had, roles   []string
 }
 
-// gaining returns the users who have a role that they had not before edits, by
-// tenant and name.
-func (s *state) gaining(before *state, edits []edit) []holder {
-	var could []holder
+// touched returns the users whose roles edits of before, which made s, could
+// change, by tenant and name.
+func (s *state) touched(before *state, edits []edit) []holder {
+	var out []holder
 	links := false
 	for _, e := range edits {
-		switch {
-		case e.remove:
-		case e.row.kind == userLink:
-			could = append(could, holder{tenant: e.row.f[0], user: e.row.f[1]})
-		case e.row.kind == roleLink:
+		switch e.row.kind {
+		case userLink:
+			out = append(out, holder{tenant: e.row.f[0], user: e.row.f[1]})
+		case roleLink:
 			links = true
 		}
 	}
-	if links { // whoever has the role that includes another one now
+	if links { // whoever has the role that includes another one now, or did
 		for _, r := range s.rows {
 			if r.kind == userLink {
-				could = append(could, holder{tenant: r.f[0], user: r.f[1]})
+				out = append(out, holder{tenant: r.f[0], user: r.f[1]})
 			}
 		}
 	}
-	slices.SortFunc(could, func(a, b holder) int { return cmp.Or(cmp.Compare(a.tenant, b.tenant), cmp.Compare(a.user, b.user)) })
-	could = slices.CompactFunc(could, func(a, b holder) bool { return a.tenant == b.tenant && a.user == b.user })
+	slices.SortFunc(out, func(a, b holder) int { return cmp.Or(cmp.Compare(a.tenant, b.tenant), cmp.Compare(a.user, b.user)) })
+	out = slices.CompactFunc(out, func(a, b holder) bool { return a.tenant == b.tenant && a.user == b.user })
 	then, now := before.hierarchy(), s.hierarchy()
-	out := could[:0]
-	for _, h := range could {
-		h.roles = s.held(now, h.tenant, h.user)
-		had := before.held(then, h.tenant, h.user)
-		if slices.ContainsFunc(h.roles, func(role string) bool { return !slices.Contains(had, role) }) {
-			out = append(out, h)
-		}
+	for i := range out {
+		h := &out[i]
+		h.had, h.roles = before.held(then, h.tenant, h.user), s.held(now, h.tenant, h.user)
 	}
 	return out
+}
+
+// gaining returns those touched who have a role that they had not before.
+func (s *state) gaining(before *state, edits []edit) []holder {
+	return slices.DeleteFunc(s.touched(before, edits), func(h holder) bool { return len(without(h.roles, h.had)) == 0 })
+}
+
+// without returns those of all that are none of some.
+func without(all, some []string) []string {
+	not := make(map[string]bool, len(some))
+	for _, v := range some {
+		not[v] = true
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(v string) bool { return not[v] })
 }

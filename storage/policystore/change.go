@@ -372,6 +372,7 @@ type Entry struct {
 	Decided    time.Time    `json:"decided,omitzero"`
 	Removed    []string     `json:"removed,omitempty"` // what was in force before, a row a line
 	Added      []string     `json:"added,omitempty"`   // what is from then on
+	Effect     *Effect      `json:"effect,omitempty"`  // of a proposal in a [Report]: see [Store.Preview]
 }
 
 func (c *change) entry() Entry {
@@ -393,7 +394,8 @@ func (c *change) entry() Entry {
 }
 
 // Pending returns the proposals that wait for approval, oldest first: those of
-// the principal's tenant, and all for one of Config.Operator.
+// the principal's tenant, and all for one of Config.Operator. What one would do is
+// what [Store.Preview] says.
 //
 // The principal of ctx needs the right to access.Read on [Resource].
 func (s *Store) Pending(ctx context.Context) ([]Entry, error) {

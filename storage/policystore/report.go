@@ -5,6 +5,7 @@ package policystore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -97,6 +98,15 @@ func (s *Store) Report(ctx context.Context) (*Report, error) {
 	r.make()
 	if r.Pending, err = s.Pending(ctx); err != nil {
 		return nil, err
+	}
+	for i := range r.Pending {
+		p := &r.Pending[i]
+		switch p.Effect, err = s.Preview(ctx, p.ID); {
+		case errors.Is(err, ErrForged):
+			p.Effect = &Effect{Refused: err.Error()}
+		case err != nil && !errors.Is(err, ErrNoProposal): // decided in between
+			return nil, err
+		}
 	}
 	return &r.Report, nil
 }
@@ -240,7 +250,11 @@ func (r *Report) Document() *document.Document {
 		}
 	}
 	pending := make([][]string, len(r.Pending))
+	var effects [][]string
 	for i, p := range r.Pending {
+		for _, line := range p.Effect.lines() {
+			effects = append(effects, []string{p.Reference, line})
+		}
 		pending[i] = []string{document.Stamp(p.Proposed), p.by(), string(p.Reason), p.Reference, strings.Join(p.Added, "; "), strings.Join(p.Removed, "; ")}
 	}
 	since := []string{"Since (UTC)", "Revision", "By", "Approved by", "Reason"}
@@ -257,6 +271,7 @@ func (r *Report) Document() *document.Document {
 			{Caption: "Users and their roles", Columns: append([]string{"User", "Tenant", "Role", "How"}, since...), Rows: holders, Empty: "No user has a role."},
 			{Caption: "Roles and what they may", Columns: append([]string{"Role", "What"}, since...), Rows: rules, Empty: "There are no rules."},
 			{Caption: "Changes that wait for approval", Columns: []string{"Proposed (UTC)", "By", "Reason", "Reference", "Would add", "Would take away"}, Rows: pending, Empty: "None."},
+			{Caption: "What they would do", Columns: []string{"Reference", "Gained (+), lost (-), and what it would leave behind"}, Rows: effects, Empty: "Nothing."},
 		},
 		Notes: []string{
 			"Where users bring their roles from a sign-in elsewhere, that place knows who has which, and this report does not.",

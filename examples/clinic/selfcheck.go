@@ -658,7 +658,7 @@ type browser struct {
 
 func newBrowser(base string) *browser {
 	jar, _ := cookiejar.New(nil) // never fails
-	return &browser{base: base, http: &http.Client{Jar: jar, Timeout: 30 * time.Second,
+	return &browser{base: base, http: &http.Client{Jar: jar, Timeout: 2 * time.Minute,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 

@@ -263,6 +263,14 @@ func TestThreeNodes(t *testing.T) {
 	if err := a.with(nil, "observation", "medication"); err != nil {
 		t.Error(err)
 	}
+
+	// What the watch of one node finds, the officer reads on any.
+	status(nurse, second, "/patients/"+nobody, http.StatusForbidden)
+	waitFor(t, "the alert of another node", func() bool {
+		a, err := officer.at(third).get("/review?week=" + time.Now().UTC().Format(time.DateOnly))
+		return a.with(a.want(err, http.StatusOK), "</code> honey", "<td>nurse</td>") == nil
+	})
+
 	review := url.Values{"finding": {"explained"}}
 	if a, err := officer.at(third).post("/emergencies/"+id+"/review", review); a.want(err, http.StatusConflict) != nil {
 		t.Errorf("reviewed while it is in force: %d, %v", a.status, err)

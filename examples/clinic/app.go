@@ -61,7 +61,8 @@ type app struct {
 	policy     *policystore.Store    // what each role may do
 	relations  *relation.Relations   // who cares for whom
 	directives *directive.Directives // what patients restrict
-	desk       *grant.Desk           // who has broken the glass
+	grants     grant.Store           // rights for a time, and broken glass
+	desk       *grant.Desk           // who has broken the glass, or a role for a time
 	point      *pdp.Point            // decides by them
 	minimum    *minimize.Policy
 	sessions   *session.Manager

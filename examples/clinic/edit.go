@@ -67,13 +67,19 @@ func (a *app) form(r *http.Request, p *Patient, typed map[string]string) form {
 	if err != nil {
 		return f
 	}
+	who := s.Principal()
+	elevated, err := a.desk.Elevated(ctx, who.Tenant, who.ID)
+	if err != nil {
+		elevated = nil // shown are fewer inputs
+	}
+	roles := append(s.Roles(), elevated...)
 	for _, fd := range fields(p) {
 		is := fd.Value.Minimized(ctx)
 		in := input{field: fd, Hidden: is.State != minimize.Shown && is.State != minimize.Null}
 		if is.State == minimize.Shown {
 			in.Text = is.Text
 		}
-		switch a.minimum.Right(s.Principal().Roles, s.Purpose(), fd.class()) {
+		switch a.minimum.Right(roles, s.Purpose(), fd.class()) {
 		case minimize.Change:
 			in.Editable = true
 		case minimize.Set:

@@ -108,11 +108,12 @@ func models() []any {
 func minimumRules() []minimize.Rule {
 	filing, desk := []access.Purpose{access.RecordManagement}, []access.Purpose{access.PatientAdmin}
 	found := []minimize.Class{minimize.Name, minimize.DOB, minimize.MRN}
+	filled := append([]minimize.Class{minimize.Street, minimize.City, minimize.ZIP, minimize.Phone, minimize.Email, minimize.SSN, minimize.Operational}, found...)
 	return append(minimize.Starter().Rules(),
-		minimize.Rule{Role: "physician", Purposes: desk, View: minimize.Reveal, Right: minimize.Set, Classes: found},
-		minimize.Rule{Role: "physician", Purposes: desk, Right: minimize.Set, Classes: []minimize.Class{
-			minimize.Street, minimize.City, minimize.ZIP, minimize.Phone, minimize.Email, minimize.SSN, minimize.Operational}},
+		minimize.Rule{Role: "physician", Purposes: desk, View: minimize.Reveal, Classes: found},
+		minimize.Rule{Role: "physician", Purposes: desk, Right: minimize.Set, Classes: filled},
 		minimize.Rule{Role: "nurse", Purposes: desk, View: minimize.Reveal, Classes: found},
+		minimize.Rule{Role: "registration", Purposes: desk, Right: minimize.Set, Classes: filled},
 		minimize.Rule{Role: "importer", Purposes: filing, Classes: minimize.Classes(), Right: minimize.Set},
 		minimize.Rule{Role: "importer", Purposes: filing, Classes: []minimize.Class{minimize.UID}, View: minimize.Reveal, Right: minimize.Set})
 }

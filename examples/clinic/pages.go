@@ -76,6 +76,11 @@ func (a *app) routes(mux router) {
 	route("GET /emergencies", a.emergenciesPage, access.Read, "audit", access.Compliance)
 	route("GET /emergencies/{id}", a.emergencyPage, access.Read, "audit", access.Compliance)
 	route("POST /emergencies/{id}/review", a.reviewEmergency, access.Review, "audit", access.Compliance)
+	mux.Public("GET /rights", http.HandlerFunc(a.rightsPage))
+	mux.Public("POST /rights", http.HandlerFunc(a.askRight))
+	mux.Public("POST /rights/{id}/approve", a.onRight(a.desk.Approve))
+	mux.Public("POST /rights/{id}/refuse", a.onRight(a.desk.Refuse))
+	mux.Public("POST /rights/{id}/end", a.onRight(a.desk.Revoke))
 	route("GET /patients/{id}/audit", a.auditPage, access.Read, "audit", review...)
 	route("GET /patients/{id}/audit/page", a.auditFile, access.Read, "audit", review...)
 	route("GET /patients/{id}/restrictions", a.restrictionsPage, access.Read, directive.Resource, access.Compliance)
@@ -108,7 +113,7 @@ func secure(next http.Handler) http.Handler {
 // bound anew for each request, in render.
 func parsePages() (map[string]*template.Template, error) {
 	pages := map[string]*template.Template{}
-	for _, name := range []string{"signin", "code", "home", "search", "chart", "edit", "audit", "review", "refused", "breakglass", "emergencies", "emergency", "team", "users", "restrictions"} {
+	for _, name := range []string{"signin", "code", "home", "search", "chart", "edit", "audit", "review", "refused", "breakglass", "emergencies", "emergency", "team", "users", "restrictions", "rights"} {
 		t := template.New("layout.html").Funcs(minimize.Funcs(context.Background())).Funcs(template.FuncMap{"tidy": tidy})
 		t, err := t.ParseFS(files, "templates/layout.html", "templates/"+name+".html")
 		if err != nil {
@@ -318,8 +323,10 @@ type found struct {
 	More     bool
 	Create   bool
 	Review   bool
-	Waiting  int // emergency accesses to review
-	Overdue  int // of these, late
+	Waiting  int  // emergency accesses to review
+	Overdue  int  // of these, late
+	Rights   bool // asks for rights for a time, or agrees to them
+	Pending  int  // requests for the reader to agree to
 }
 
 // listed is the most that a search shows.
@@ -343,6 +350,15 @@ func (a *app) searched(w http.ResponseWriter, r *http.Request, status int, f fou
 				f.Overdue++
 			}
 		}
+	}
+	who, _ := access.PrincipalFrom(r.Context())
+	if f.Rights = agrees(who) || len(a.desk.Requestable(who)) > 0; f.Rights {
+		pending, err := a.desk.Pending(r.Context())
+		if err != nil {
+			a.fail(w, r, err)
+			return
+		}
+		f.Pending = len(pending)
 	}
 	a.render(w, r, status, "search", page{Title: "Patients", Message: message, Body: f})
 }

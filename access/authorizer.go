@@ -114,7 +114,10 @@ type Invalidator interface {
 var ErrDenied = errors.New("access: denied")
 
 // A DeniedError carries what was refused. It names the kind of resource and
-// never a record, so its text is safe to log and to return.
+// never a record, so its text is safe to log. It is not for the caller, whom its
+// code would tell why: a restriction, for instance, which is the patient's own
+// affair. The guards of access/httpaccess and access/grpcaccess answer with the
+// decision's ID, and nothing of why.
 type DeniedError struct {
 	Action   Action
 	Resource string // the kind, such as "patient"

@@ -334,6 +334,51 @@ func TestUnmappedIsDenied(t *testing.T) {
 	}
 }
 
+// A path without the slash that a pattern ends with is another path, and says
+// nothing to anybody of what there is.
+func TestSubtree(t *testing.T) {
+	t.Parallel()
+	b := setup(t, accesstest.Allow())
+	b.mux.HandleFunc("GET /files/", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "a file") }, access.Read, "patient", access.Treatment)
+	b.mux.Public("GET /help/", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "help") }))
+	for _, tt := range []struct {
+		path          string
+		nobody, nurse int
+	}{
+		{"/files/1", http.StatusUnauthorized, http.StatusOK},
+		{"/files/", http.StatusUnauthorized, http.StatusOK},
+		{"/files", http.StatusUnauthorized, http.StatusForbidden},
+		{"/help/", http.StatusOK, http.StatusOK},
+		{"/help", http.StatusUnauthorized, http.StatusForbidden},
+	} {
+		for who, ctx := range map[string]context.Context{"nobody": t.Context(), "a nurse": signedIn(t, "nurse")} {
+			want := tt.nobody
+			if who == "a nurse" {
+				want = tt.nurse
+			}
+			if w := b.do(ctx, "GET", tt.path); w.Code != want || w.Header().Get("Location") != "" {
+				t.Errorf("%s at %s: %d to %q, want %d", who, tt.path, w.Code, w.Header().Get("Location"), want)
+			}
+		}
+	}
+}
+
+// A rule is that of one method: a pattern without one would map DELETE to reading.
+func TestAPatternHasAMethod(t *testing.T) {
+	t.Parallel()
+	b := setup(t, accesstest.Allow())
+	for _, pattern := range []string{"/charts/{id}", "clinic.example/charts/{id}", " /charts/{id}", "GET "} {
+		func() {
+			defer func() {
+				if says, _ := recover().(string); !strings.Contains(says, "no method") {
+					t.Errorf("%q is taken: %q", pattern, says)
+				}
+			}()
+			b.mux.HandleFunc(pattern, func(http.ResponseWriter, *http.Request) {}, access.Read, "patient", access.Treatment)
+		}()
+	}
+}
+
 func TestNobodyIsSentToTheSignIn(t *testing.T) {
 	t.Parallel()
 	b := setup(t, accesstest.Allow())

@@ -146,6 +146,6 @@ func (e *Engine) Revision(ctx context.Context) uint64 {
 // force stays.
 func (e *Engine) Take(from *Engine) {
 	if p := from.current.Load(); p != nil {
-		e.current.Store(p)
+		e.put(p)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/rbac"
@@ -82,28 +83,30 @@ func TestAssignedRolesAreTheOnlyOnes(t *testing.T) {
 // the revision says so.
 func TestRevisionIsThatOfTheScope(t *testing.T) {
 	t.Parallel()
-	e, err := rbac.New(assignedConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := access.Principal{ID: "u-1", Tenant: "t-1", Kind: access.Human}
-	old := access.With(t.Context(), p, access.Treatment)
-	reads(t, e, old, "t-1", "patient")
-	cfg := assignedConfig()
-	cfg.Revision = 8
-	if err := e.Replace(cfg); err != nil {
-		t.Fatal(err)
-	}
-	if got, now := e.Revision(old), e.Revision(access.With(t.Context(), p, access.Treatment)); got != 7 || now != 8 {
-		t.Errorf("Revision = %d before, %d after; want 7 and 8", got, now)
-	}
-	var zero rbac.Engine
-	if got := zero.Revision(old); got != 0 {
-		t.Errorf("Revision of no policy = %d", got)
-	}
-	if got := e.Revision(t.Context()); got != 0 {
-		t.Errorf("Revision without a scope = %d", got)
-	}
+	synctest.Test(t, func(t *testing.T) { // no second passes
+		e, err := rbac.New(assignedConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := access.Principal{ID: "u-1", Tenant: "t-1", Kind: access.Human}
+		old := access.With(t.Context(), p, access.Treatment)
+		reads(t, e, old, "t-1", "patient")
+		cfg := assignedConfig()
+		cfg.Revision = 8
+		if err := e.Replace(cfg); err != nil {
+			t.Fatal(err)
+		}
+		if got, now := e.Revision(old), e.Revision(access.With(t.Context(), p, access.Treatment)); got != 7 || now != 8 {
+			t.Errorf("Revision = %d before, %d after; want 7 and 8", got, now)
+		}
+		var zero rbac.Engine
+		if got := zero.Revision(old); got != 0 {
+			t.Errorf("Revision of no policy = %d", got)
+		}
+		if got := e.Revision(t.Context()); got != 0 {
+			t.Errorf("Revision without a scope = %d", got)
+		}
+	})
 }
 
 // TestUsersOfACSV: with Assigned the rows of users in a policy.csv are

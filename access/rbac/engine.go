@@ -68,6 +68,8 @@ type version struct {
 	assigned assigned // nil: principals bring their roles
 	revision uint64
 
+	superseded atomic.Pointer[time.Time] // when it was last replaced
+
 	shadow  uint64
 	differs func(context.Context, Difference)
 	casbin  func(request ...string) (policy.Decision, error)
@@ -84,15 +86,26 @@ func New(cfg Config) (*Engine, error) {
 }
 
 // Replace puts another policy in force. A scope that has asked before keeps the
-// policy that it asked, so that one request is decided by one policy. After an
-// error the policy in force stays.
+// policy that it asked for another 5 seconds, so that one request is decided by
+// one policy; one that lives longer, of a stream or a job, is decided by the new
+// one from then on. If its principal has lost a role by then, it is denied
+// everything: what it has shown is measured by that role. After an error the
+// policy in force stays.
 func (e *Engine) Replace(cfg Config) error {
 	v, err := load(cfg)
 	if err != nil {
 		return fmt.Errorf("rbac: load policy: %w", err)
 	}
-	e.current.Store(v)
+	e.put(v)
 	return nil
+}
+
+// put puts a version in force.
+func (e *Engine) put(v *version) {
+	if old := e.current.Swap(v); old != nil && old != v {
+		now := time.Now() // with the monotonic clock
+		old.superseded.Store(&now)
+	}
 }
 
 // inForce returns the version that new scopes see; nil where there is none.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/part164/part164/access"
@@ -332,54 +333,58 @@ func TestPatientsAndProxiesNeedARelation(t *testing.T) {
 
 func TestOneScopeSeesOnePolicy(t *testing.T) {
 	t.Parallel()
-	e := must(t, rbac.Config{Rules: []rbac.Rule{rule("nurse", access.Read, "patient", access.Treatment)}})
-	before := accesstest.As(t, t.Context(), "nurse", access.Treatment)
-	if !verdict(t, e, before, access.Read, "patient").Allow {
-		t.Fatal("denied")
-	}
-	if err := e.Replace(rbac.Config{Rules: []rbac.Rule{rule("nurse", access.Search, "patient", access.Treatment)}}); err != nil {
-		t.Fatal(err)
-	}
-	after := accesstest.As(t, t.Context(), "nurse", access.Treatment)
-	for _, tt := range []struct {
-		name         string
-		ctx          context.Context
-		read, search bool
-	}{{"begun before", before, true, false}, {"begun after", after, false, true}} {
-		if r, s := verdict(t, e, tt.ctx, access.Read, "patient").Allow, verdict(t, e, tt.ctx, access.Search, "patient").Allow; r != tt.read || s != tt.search {
-			t.Errorf("scope %s: read %v, search %v; want %v, %v", tt.name, r, s, tt.read, tt.search)
+	synctest.Test(t, func(t *testing.T) { // no second passes
+		e := must(t, rbac.Config{Rules: []rbac.Rule{rule("nurse", access.Read, "patient", access.Treatment)}})
+		before := accesstest.As(t, t.Context(), "nurse", access.Treatment)
+		if !verdict(t, e, before, access.Read, "patient").Allow {
+			t.Fatal("denied")
 		}
-	}
-	if err := e.Replace(rbac.Config{}); err == nil {
-		t.Error("an empty policy replaced one that works")
-	}
-	if !verdict(t, e, accesstest.As(t, t.Context(), "nurse", access.Treatment), access.Search, "patient").Allow {
-		t.Error("a policy that failed to load is in force")
-	}
+		if err := e.Replace(rbac.Config{Rules: []rbac.Rule{rule("nurse", access.Search, "patient", access.Treatment)}}); err != nil {
+			t.Fatal(err)
+		}
+		after := accesstest.As(t, t.Context(), "nurse", access.Treatment)
+		for _, tt := range []struct {
+			name         string
+			ctx          context.Context
+			read, search bool
+		}{{"begun before", before, true, false}, {"begun after", after, false, true}} {
+			if r, s := verdict(t, e, tt.ctx, access.Read, "patient").Allow, verdict(t, e, tt.ctx, access.Search, "patient").Allow; r != tt.read || s != tt.search {
+				t.Errorf("scope %s: read %v, search %v; want %v, %v", tt.name, r, s, tt.read, tt.search)
+			}
+		}
+		if err := e.Replace(rbac.Config{}); err == nil {
+			t.Error("an empty policy replaced one that works")
+		}
+		if !verdict(t, e, accesstest.As(t, t.Context(), "nurse", access.Treatment), access.Search, "patient").Allow {
+			t.Error("a policy that failed to load is in force")
+		}
+	})
 }
 
 func TestReplaceWhileOthersAsk(t *testing.T) {
 	t.Parallel()
-	read := rbac.Config{Rules: []rbac.Rule{rule("nurse", access.Read, "patient", access.Treatment)}}
-	search := rbac.Config{Rules: []rbac.Rule{rule("nurse", access.Search, "patient", access.Treatment)}}
-	e := must(t, read)
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for range 100 {
-				ctx := accesstest.As(t, t.Context(), "nurse", access.Treatment)
-				if verdict(t, e, ctx, access.Read, "patient").Allow == verdict(t, e, ctx, access.Search, "patient").Allow {
-					t.Error("one scope saw two policies")
+	synctest.Test(t, func(t *testing.T) { // no second passes
+		read := rbac.Config{Rules: []rbac.Rule{rule("nurse", access.Read, "patient", access.Treatment)}}
+		search := rbac.Config{Rules: []rbac.Rule{rule("nurse", access.Search, "patient", access.Treatment)}}
+		e := must(t, read)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for range 100 {
+					ctx := accesstest.As(t, t.Context(), "nurse", access.Treatment)
+					if verdict(t, e, ctx, access.Read, "patient").Allow == verdict(t, e, ctx, access.Search, "patient").Allow {
+						t.Error("one scope saw two policies")
+					}
 				}
-			}
-		})
-	}
-	for i := range 50 {
-		if err := e.Replace([]rbac.Config{read, search}[i%2]); err != nil {
-			t.Error(err)
+			})
 		}
-	}
-	wg.Wait()
+		for i := range 50 {
+			if err := e.Replace([]rbac.Config{read, search}[i%2]); err != nil {
+				t.Error(err)
+			}
+		}
+		wg.Wait()
+	})
 }
 
 func TestNoEngineDenies(t *testing.T) {

@@ -5,13 +5,15 @@ package rbac
 import (
 	"context"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/policy"
 )
 
 // A view is a version of the rules as one scope sees it. It is pinned to the
-// scope, so that the principal's roles are looked up once.
+// scope, so that the principal's roles are looked up once for each version.
 type view struct {
 	*version
 	tenant string
@@ -32,23 +34,65 @@ type question struct {
 	purpose access.Purpose
 }
 
+// A pinned view is what a scope sees now; nil where there was no policy.
+type pinned struct{ view atomic.Pointer[view] }
+
+// pinFor is how long a scope sees a policy that was replaced: longer than a
+// request, and shorter than anybody waits for a right to end. Ours.
+const pinFor = 5 * time.Second
+
 // pin returns the view of the scope.
 func (e *Engine) pin(s *access.Scope) (*view, error) {
 	if e == nil {
 		return nil, errNoPolicy
 	}
-	if v, _ := s.Pin(e, func() any { return newScopeView(e.current.Load(), s) }).(*view); v != nil {
-		return v, nil
+	at := s.Pin(e, func() any {
+		at := new(pinned)
+		at.view.Store(newScopeView(e.current.Load(), s))
+		return at
+	}).(*pinned)
+	v := at.view.Load()
+	if v == nil {
+		return nil, errNoPolicy
 	}
-	return nil, errNoPolicy
+	if now := e.current.Load(); now != v.version && v.outlived() {
+		renewed := v.renew(now, s.Principal())
+		if !at.view.CompareAndSwap(v, renewed) {
+			renewed = at.view.Load() // somebody else was faster
+		}
+		return renewed, nil
+	}
+	return v, nil
+}
+
+// outlived reports whether a version was replaced long ago.
+func (v *version) outlived() bool {
+	at := v.superseded.Load()
+	return at != nil && time.Since(*at) >= pinFor
+}
+
+// renew returns what who sees by a newer version. Who has lost a role sees
+// nothing any more, by whatever policy comes then.
+func (v *view) renew(now *version, who access.Principal) *view {
+	for _, role := range v.acts(who) {
+		if !slices.Contains(now.acts(who), role) {
+			return &view{version: &version{revision: now.revision, assigned: assigned{}}, tenant: who.Tenant, kind: who.Kind}
+		}
+	}
+	return newView(now, who)
+}
+
+// acts returns the roles in which who acts, with those that they include.
+func (v *version) acts(who access.Principal) []string {
+	who.Roles = slices.Clone(who.Roles) // active changes them
+	return v.withIncluded(who.Tenant, v.assigned.active(who).Roles)
 }
 
 // newScopeView returns the view of the scope's principal, and tells the scope
 // the roles in which it acts, with those that they include.
 func newScopeView(v *version, s *access.Scope) *view {
 	if v != nil {
-		p := s.Principal()
-		s.Activate(v.withIncluded(p.Tenant, v.assigned.active(p).Roles))
+		s.Activate(v.acts(s.Principal()))
 	}
 	return newView(v, s.Principal())
 }

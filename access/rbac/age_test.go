@@ -40,10 +40,10 @@ func TestAScopeOutlivesItsPolicyBySeconds(t *testing.T) {
 		holds("in the beginning", true, false, 1)
 		time.Sleep(time.Hour)
 		replace(2, search)
-		time.Sleep(5*time.Second - 1)
+		time.Sleep(5*time.Second - time.Millisecond)
 		replace(3, search, read) // counts from the first change on
 		holds("before 5 s", true, false, 1)
-		time.Sleep(1)
+		time.Sleep(time.Millisecond)
 		holds("after 5 s", true, true, 3)
 		replace(4, search)
 		holds("at the next change", true, true, 3)

@@ -143,7 +143,7 @@ func TestARightIsOver(t *testing.T) {
 	t.Parallel()
 	a, b := seededApp(t, "nurse")
 	then := time.Now().Add(-5 * time.Hour)
-	earlier, err := grant.New(grant.Config{Store: accessstore.New(a.db).Grants(), Audit: a.trail, Elevations: elevations(), Now: func() time.Time { return then }})
+	earlier, err := grant.New(grant.Config{Store: accessstore.New(a.db).Grants(), Audit: a.trail, Roles: a.rolesNow, Elevations: elevations(), Now: func() time.Time { return then }})
 	if err != nil {
 		t.Fatal(err)
 	}

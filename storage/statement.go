@@ -43,6 +43,17 @@ func Trail(db *gorm.DB) (audit.Recorder, error) {
 	return p.cfg.Audit, nil
 }
 
+// MayMaintain says why the principal of ctx may not run a job over all records of
+// its tenant in a database of [Open], and records that: what [Check] asks, for
+// what checks such tables.
+func MayMaintain(ctx context.Context, db *gorm.DB) error {
+	p, err := pluginOf(db)
+	if err != nil {
+		return err
+	}
+	return p.mayMaintain(ctx)
+}
+
 // A MAC makes and checks MACs of statements about a database: HMAC-SHA256 under
 // a key of the database's own, which is wrapped by Config.KEK. Who can write to
 // the database and has not the KEK cannot make one. The zero MAC checks nothing

@@ -162,7 +162,7 @@ func (d *Desk) record(ctx context.Context, g *Grant, n int) error {
 	if g.Kind == BreakGlass && s.Act == ActBreak && s.By.ID != "" {
 		ctx = access.ForPurpose(ctx, g.Purposes[0]) // so that the journal knows an emergency
 	}
-	ev := d.event(g, typeOf(s.Act), audit.Success, s.Reason)
+	ev := d.event(g, s.Act.Event(), audit.Success, s.Reason)
 	if ev.Actor = s.By; ev.Actor.ID == "" {
 		ev.Actor.Tenant = g.Tenant
 	}
@@ -216,22 +216,6 @@ func (d *Desk) event(g *Grant, t audit.Type, o audit.Outcome, reason audit.Reaso
 		ev.Objects = []audit.Object{{Type: "patient", Tenant: g.Tenant, Record: g.Patient, Patient: g.Patient}}
 	}
 	return ev
-}
-
-func typeOf(a Act) audit.Type {
-	switch a {
-	case ActRequest:
-		return audit.GrantRequested
-	case ActApprove:
-		return audit.GrantApproved
-	case ActRefuse:
-		return audit.GrantRefused
-	case ActBreak:
-		return audit.GlassBroken
-	case ActReview:
-		return audit.GrantReviewed
-	}
-	return audit.GrantEnded
 }
 
 // newID returns a name for a grant.

@@ -86,6 +86,23 @@ const (
 	ActReview  Act = "review"
 )
 
+// Event is what the act is called in the audit trail.
+func (a Act) Event() audit.Type {
+	switch a {
+	case ActRequest:
+		return audit.GrantRequested
+	case ActApprove:
+		return audit.GrantApproved
+	case ActRefuse:
+		return audit.GrantRefused
+	case ActBreak:
+		return audit.GlassBroken
+	case ActReview:
+		return audit.GrantReviewed
+	}
+	return audit.GrantEnded
+}
+
 // A Step is one act.
 type Step struct {
 	Act    Act

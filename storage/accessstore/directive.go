@@ -141,10 +141,10 @@ func (s directives) Add(ctx context.Context, d directive.Directive, ev audit.Eve
 		Anybody: len(d.Principals)+len(d.Roles) == 0, AnyPurpose: len(d.Purposes) == 0, AnyType: len(d.Types) == 0}
 	of := terms(d)
 	err := s.s.transaction(ctx, func(tx *gorm.DB) (err error) {
-		if err = storage.Attempt(ctx, tx, ev); err != nil {
+		if row.MAC, err = s.s.sign.of(ctx, &row); err != nil {
 			return err
 		}
-		if row.MAC, err = s.s.sign.of(ctx, &row); err != nil {
+		if err = storage.Attempt(ctx, tx, changed(ev, &row, row.MAC)); err != nil {
 			return err
 		}
 		done := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
@@ -186,11 +186,11 @@ func (s directives) Change(ctx context.Context, tenant, id string, change func(*
 			return err
 		}
 		row.Ended, row.Ending, row.Void, row.Version = untilMicros(d.Until), string(d.Ended), d.Void, row.Version+1
-		if err := storage.Attempt(ctx, tx, event(row.directive())); err != nil {
-			return err
-		}
 		mac, err := s.s.sign.of(ctx, row)
 		if err != nil {
+			return err
+		}
+		if err := storage.Attempt(ctx, tx, changed(event(row.directive()), row, mac)); err != nil {
 			return err
 		}
 		return one.Updates(map[string]any{"ended": row.Ended, "ending": row.Ending, "void": row.Void, "version": row.Version, "mac": mac}).Error

@@ -34,7 +34,8 @@
 //
 // What a MAC cannot tell: that a row is gone, and that a whole row is an older one
 // of itself, put back with its old MAC. The trail has each change with the row's
-// version. And a list's SQL reads columns, not MACs: it may name records that a
+// version and a digest of its MAC, and [Store.Verify] holds the tables against it:
+// run it as often as you would want to know. A list's SQL reads columns, not MACs: it may name records that a
 // forged relation reaches. What they hold is asked about by Check, which reads the
 // MACs: clear columns before the list returns them, sealed ones in Reveal.
 //

@@ -61,10 +61,10 @@ func (s relations) Add(ctx context.Context, r relation.Relation, ev audit.Event)
 	row := relationRow{Tenant: key(r.Tenant), ID: key(r.ID), Patient: key(r.Patient), Principal: key(r.Principal),
 		Kind: string(r.Kind), Begun: micros(r.From), Ended: untilMicros(r.Until), Void: r.Void, Version: 1}
 	err := s.s.transaction(ctx, func(tx *gorm.DB) (err error) {
-		if err = storage.Attempt(ctx, tx, ev); err != nil {
+		if row.MAC, err = s.s.sign.of(ctx, &row); err != nil {
 			return err
 		}
-		if row.MAC, err = s.s.sign.of(ctx, &row); err != nil {
+		if err = storage.Attempt(ctx, tx, changed(ev, &row, row.MAC)); err != nil {
 			return err
 		}
 		done := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
@@ -100,11 +100,11 @@ func (s relations) Change(ctx context.Context, tenant, id string, change func(*r
 			return err
 		}
 		row.Ended, row.Void, row.Version = untilMicros(r.Until), r.Void, row.Version+1
-		if err := storage.Attempt(ctx, tx, event(row.relation())); err != nil {
-			return err
-		}
 		mac, err := s.s.sign.of(ctx, row)
 		if err != nil {
+			return err
+		}
+		if err := storage.Attempt(ctx, tx, changed(event(row.relation()), row, mac)); err != nil {
 			return err
 		}
 		return one.Updates(map[string]any{"ended": row.Ended, "void": row.Void, "version": row.Version, "mac": mac}).Error

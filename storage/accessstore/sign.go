@@ -4,9 +4,12 @@ package accessstore
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -79,6 +82,25 @@ func (s *signer) of(ctx context.Context, r row) ([]byte, error) {
 type row interface {
 	signed() (field, statement string, mac []byte)
 	object() audit.Object
+}
+
+// changed returns ev with the row that the change leaves in front of its objects,
+// and a digest of it: what [Store.Verify] holds the row against. It tells nothing
+// to who has not the key of the MAC.
+func changed(ev audit.Event, r row, mac []byte) audit.Event {
+	o := r.object()
+	o.Fields, o.Digests = []string{rowField}, []string{digest(mac)}
+	others := slices.DeleteFunc(slices.Clone(ev.Objects), func(x audit.Object) bool { return x.Type == o.Type && x.Record == o.Record })
+	ev.Objects = append([]audit.Object{o}, others...)
+	return ev
+}
+
+// rowField names the whole row, of which the digest is.
+const rowField = "row"
+
+func digest(mac []byte) string {
+	sum := sha256.Sum256(mac)
+	return hex.EncodeToString(sum[:8])
 }
 
 // genuine reports whether this package wrote a row. One that it did not is

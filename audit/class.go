@@ -2,6 +2,8 @@
 
 package audit
 
+import "github.com/part164/part164/access"
+
 // BestEffort reports whether a trail may take note of the event without making
 // it durable first. Of every other type Record returns an error where the
 // event is not durable, and the caller refuses what it was about to do: what
@@ -19,14 +21,15 @@ func (t Type) BestEffort() bool {
 }
 
 // refusal reports whether s refuses somebody whom nobody has to answer for:
-// throttled, or not signed in. Anybody can cause any number of them, so that
-// they are recorded by the lane in a flood.
+// throttled, not signed in, or a program with a key that is over. Anybody, or a
+// loop, can cause any number of them, so that they are recorded by the lane in a
+// flood.
 func (s *Stored) refusal() bool {
 	switch s.Type {
 	case SignInLocked:
 		return true
 	case Denied, SignInFailed:
-		return s.Actor.ID == "" || s.Reason == ReasonThrottled
+		return s.Actor.ID == "" || s.Reason == ReasonThrottled || s.Type == SignInFailed && s.Actor.Kind == access.Service
 	}
 	return false
 }

@@ -14,10 +14,10 @@
 // events can be recorded, a whole segment before a full disk refuses them;
 // docs/availability.md says what works while what is down.
 //
-// Refusals of people who are not signed in are counted when they come in
-// floods, and a few types are best effort ([Type.BestEffort]). With
-// Config.EmergencyOpen break-glass goes on without a journal, and leaves a
-// [Gap] behind.
+// Refusals of people who are not signed in, and of programs by their keys, are
+// counted when they come in floods, and a few types are best effort
+// ([Type.BestEffort]). With Config.EmergencyOpen break-glass goes on without a
+// journal, and leaves a [Gap] behind.
 //
 // # What an event holds
 //

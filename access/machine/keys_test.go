@@ -201,6 +201,83 @@ func TestWhatDoesNotAuthenticate(t *testing.T) {
 	}
 }
 
+// TestRefusalsDoNotFillTheTrail: of any number of bad tokens the journal has the
+// first and how many more there were, apart for who sent which kind from where.
+func TestRefusalsDoNotFillTheTrail(t *testing.T) {
+	t.Parallel()
+	dir := audittest.Dir(t)
+	open := func() *audit.Journal {
+		t.Helper()
+		j, err := audit.Open(dir, audit.Config{Development: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+	b, j := setup(t), open()
+	cfg := b.config()
+	cfg.Audit = j
+	keys, err := machine.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, token, err := keys.Issue(accesstest.As(t, t.Context(), "admin", access.SystemAdmin), importer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, unknown := setup(t).issue(t, importer())
+	b.now = b.now.Add(365 * 24 * time.Hour)
+	const each = 500
+	elsewhere := netip.MustParseAddr("192.0.2.7")
+	for range each {
+		for _, sent := range []struct {
+			token string
+			from  netip.Addr
+		}{{"part164_malformed", here}, {unknown, here}, {token, here}, {token, elsewhere}} {
+			if _, err := keys.Authenticate(t.Context(), sent.token, sent.from); err != machine.ErrRefused {
+				t.Fatalf("Authenticate = %v, want ErrRefused", err)
+			}
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	j = open()
+	t.Cleanup(func() {
+		if err := j.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	type sender struct {
+		id     string
+		reason audit.Reason
+		net    netip.Addr
+	}
+	events, refused := 0, make(map[sender]int)
+	for s, err := range j.Replay(t.Context(), "", audit.SignInFailed) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		events++
+		net, err := s.Actor.Addr.Prefix(24)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused[sender{s.Actor.ID, s.Reason, net.Addr()}] += max(1, s.Count)
+	}
+	want := map[sender]int{
+		{"", audit.ReasonForged, netip.MustParseAddr("10.1.2.0")}:               2 * each,
+		{"svc-importer", audit.ReasonExpired, netip.MustParseAddr("10.1.2.0")}:  each,
+		{"svc-importer", audit.ReasonExpired, netip.MustParseAddr("192.0.2.0")}: each,
+	}
+	if !reflect.DeepEqual(refused, want) {
+		t.Errorf("the trail has %v, want %v", refused, want)
+	}
+	if events > each/10 {
+		t.Errorf("%d refusals are %d events", 4*each, events)
+	}
+}
+
 func flip(c byte) string {
 	if c == 'a' {
 		return "b"

@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/part164/part164/access"
-	"github.com/part164/part164/access/policy"
 )
 
 // An Assignment gives a user a role in one tenant: the user assignment of
@@ -30,38 +28,6 @@ func (a Assignment) check() error {
 		}
 	}
 	return nil
-}
-
-// takeUsers moves the rows of users, which begin with u:, to Assignments.
-func (cfg *Config) takeUsers(rows []policy.Row) ([]policy.Row, error) {
-	var users []Assignment
-	var rest []policy.Row
-	for _, r := range rows {
-		user, ok := "", false
-		if r.Fields[0] == "g" && len(r.Fields) > 1 {
-			user, ok = strings.CutPrefix(r.Fields[1], "u:")
-		}
-		if !ok {
-			rest = append(rest, r)
-			continue
-		}
-		if !cfg.Assigned {
-			return nil, fmt.Errorf("%s: a user has a role here: set Config.Assigned, or let the sign-in give roles and take the row away", r.From)
-		}
-		if len(r.Fields) != 4 {
-			return nil, fmt.Errorf("%s: a user has a role in one tenant: write g, u:u-17, r:nurse, clinic-7", r.From)
-		}
-		if err := checkRole(r.Fields[2]); err != nil {
-			return nil, fmt.Errorf("%s: role %w", r.From, err)
-		}
-		a := Assignment{Tenant: r.Fields[3], User: user, Role: r.Fields[2][2:], from: r.From}
-		if err := a.check(); err != nil {
-			return nil, fmt.Errorf("%s: %w", r.From, err)
-		}
-		users = append(users, a)
-	}
-	cfg.Assignments = slices.Concat(cfg.Assignments, users)
-	return rest, nil
 }
 
 type assignee struct{ tenant, user string }

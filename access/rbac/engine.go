@@ -173,10 +173,7 @@ func read(cfg *Config) (language, []policy.Row, error) {
 	if err != nil {
 		return l, nil, err
 	}
-	more, err := csvRows(cfg.Policy)
-	if err == nil {
-		more, err = cfg.takeUsers(more)
-	}
+	more, err := cfg.takeCSV()
 	if err != nil {
 		return l, nil, err
 	}

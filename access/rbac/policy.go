@@ -81,21 +81,6 @@ func ruleRows(l language, rules []Rule, links []Link) ([]policy.Row, error) {
 	return rows, nil
 }
 
-// csvRows reads rows as Casbin's file adapter does, with line numbers.
-func csvRows(text string) ([]policy.Row, error) {
-	rows, err := policy.ReadCSV(strings.NewReader(text))
-	if err != nil {
-		return nil, fmt.Errorf("Config.Policy: %w", err)
-	}
-	for i, r := range rows {
-		for n, f := range r.Fields {
-			r.Fields[n] = strings.TrimSpace(f)
-		}
-		rows[i].From = "Config.Policy " + r.From
-	}
-	return rows, nil
-}
-
 // checkRows refuses what a Casbin policy may say and one of roles, types,
 // actions and purposes may not. [policy.Compile] has looked at the rest.
 func checkRows(l language, rows []policy.Row) error {

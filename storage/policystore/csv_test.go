@@ -35,19 +35,31 @@ g, u:u-17, r:nurse, clinic-7
 	}
 	for row, why := range map[string]string{
 		"p, nurse, clinic-7, patient, read, TREAT":          "no r: prefix",
-		"p, r:, clinic-7, patient, read, TREAT":             "no r: prefix",
+		"p, r:, clinic-7, patient, read, TREAT":             "role after r: is empty",
 		"p, r:nurse, clinic-7, patient, read":               "4 fields after p",
 		"p, r:nurse, clinic-7, patient, read, TREAT, maybe": "neither allow nor deny",
 		"g, alice, r:nurse, clinic-7":                       "no prefix",
 		"g, u:u-17, nurse, clinic-7":                        "no r: prefix",
 		"g, u:u-17, r:nurse":                                "one tenant",
-		"g, u:u-17, r:nurse, *":                             "one tenant",
+		"g, u:u-17, r:nurse, *":                             "Tenant has",
 		"g, r:nurse":                                        "1 fields after g",
 		"g2, r:nurse, r:x":                                  "neither p nor g",
 		"p, \"r:nurse":                                      "line 2",
 	} {
-		if _, err := policystore.ReadCSV(strings.NewReader("\n" + row)); err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), "line 2: ") {
+		_, err := policystore.ReadCSV(strings.NewReader("\n" + row))
+		if err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), "line 2: ") {
 			t.Errorf("%s: %v, want %q of line 2", row, err, why)
 		}
+		// The policy of a process that keeps it in a file refuses the same.
+		_, other := rbac.New(rbac.Config{Policy: "\n" + row, Assigned: true})
+		if err != nil && (other == nil || tail(err) != tail(other)) {
+			t.Errorf("%s: ReadCSV says %v, rbac.New %v", row, err, other)
+		}
 	}
+}
+
+// tail is what an error says from the line on.
+func tail(err error) string {
+	_, text, _ := strings.Cut(err.Error(), "line 2: ")
+	return text
 }

@@ -100,16 +100,23 @@ func of(ctx context.Context, r *report.Reporter, q Query) (*Report, error) {
 		return nil, err
 	}
 	out := &Report{Patient: q.Patient, Period: q.Period, Made: r.Now(), Notes: trail.Notes()}
+	shared, err := sharing(ctx, trail, q)
+	if err != nil {
+		return nil, err
+	}
 	entries := map[string]int{} // index, by event
 	attempts := map[string]int{}
 	for ev, err := range trail.About(ctx, audit.Query{Types: types(), Since: q.Since, Until: q.Until}) {
 		if err != nil {
 			return nil, err
 		}
+		id := cmp.Or(ev.Batch, ev.ID)
+		if shared[id] {
+			ev.Grant = q.Grant
+		}
 		if q.Grant != "" && ev.Grant != q.Grant {
 			continue
 		}
-		id := cmp.Or(ev.Batch, ev.ID)
 		at, again := entries[id]
 		if !again {
 			at = len(out.Entries)
@@ -129,6 +136,24 @@ func of(ctx context.Context, r *report.Reporter, q Query) (*Report, error) {
 		out.Entries[i].classify()
 	}
 	return out, out.settle(ctx, trail, attempts)
+}
+
+// sharing returns the events that rest on the grant and on others: they name each
+// as an object, which is about no patient.
+func sharing(ctx context.Context, trail *report.Trail, q Query) (map[string]bool, error) {
+	if q.Grant == "" {
+		return nil, nil
+	}
+	out, names := map[string]bool{}, trail.Pseudonyms(q.Grant)
+	for ev, err := range trail.Events(ctx, audit.Query{Types: types(), Since: q.Since, Until: q.Until}) {
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(ev.Objects, func(o audit.Object) bool { return o.Type == "grant" && slices.Contains(names, o.Record) }) {
+			out[cmp.Or(ev.Batch, ev.ID)] = true
+		}
+	}
+	return out, nil
 }
 
 // touch counts records of the patient by kind and fields.

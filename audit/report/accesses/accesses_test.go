@@ -79,7 +79,10 @@ func TestByGrant(t *testing.T) {
 	for _, g := range []string{one, one, other} {
 		c.record(ctx, audit.Event{Type: audit.Revealed, Outcome: audit.Success, Grant: g, Objects: about(nil, "r-1", "r-2")})
 	}
-	for grant, want := range map[string]int{one: 2, other: 1, "": 4} {
+	// One event by both, as storage names them.
+	both := append(about(nil, "r-1", "r-2"), audit.Object{Type: "grant", Record: one}, audit.Object{Type: "grant", Record: other})
+	c.record(ctx, audit.Event{Type: audit.Revealed, Outcome: audit.Success, Objects: both})
+	for grant, want := range map[string]int{one: 3, other: 2, "": 5} {
 		a, err := accesses.Of(c.officer(), c.reports, accesses.Query{Patient: "r-1", Grant: grant})
 		if err != nil {
 			t.Fatal(err)

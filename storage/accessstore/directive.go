@@ -15,6 +15,7 @@ import (
 	"github.com/part164/part164/access/directive"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/storage"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 type directiveRow struct {
@@ -200,7 +201,7 @@ func (s directives) Change(ctx context.Context, tenant, id string, change func(*
 
 // List implements directive.Store.
 func (s directives) List(ctx context.Context, tenant, patient, id string) ([]directive.Directive, error) {
-	db := storage.Within(ctx, quiet(s.s.db)).Where("tenant = ?", key(tenant))
+	db := storage.Within(ctx, table.Quiet(s.s.db)).Where("tenant = ?", key(tenant))
 	if id != "" {
 		db = db.Where("id = ?", key(id))
 	}
@@ -295,7 +296,7 @@ func (s directiveSet) Has(ctx context.Context, tenant string, ids []string) ([]b
 	denies := slices.ContainsFunc(s.q.Kinds, func(k directive.Kind) bool { return k == directive.Restriction || k == directive.Hold })
 	in, err := has(ids, func(some []key) (found []key, err error) {
 		var rows []directiveRow
-		if err := storage.Within(ctx, quiet(s.s.db)).Where("tenant = ?", key(tenant)).Where(s.column+" IN ?", some).Find(&rows).Error; err != nil {
+		if err := storage.Within(ctx, table.Quiet(s.s.db)).Where("tenant = ?", key(tenant)).Where(s.column+" IN ?", some).Find(&rows).Error; err != nil {
 			return nil, err
 		}
 		for i := range rows {

@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm/clause"
 
 	"github.com/part164/part164/access/grant"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 // Grants returns the store of grants.
@@ -259,7 +260,7 @@ func (s grants) Settle(ctx context.Context, tenant, id string, n int) error {
 // Live implements [grant.Store].
 func (s grants) Live(ctx context.Context, tenant, holder string, at time.Time) ([]grant.Grant, error) {
 	var rows []grantRow
-	err := s.on(ctx).Where("tenant = ? AND holder = ? AND "+inForce, key(tenant), key(holder), nanos(at)).Order("created, id").Find(&rows).Error
+	err := s.on(ctx).Where("tenant = ? AND holder = ? AND "+inForce, key(tenant), key(holder), table.Nanos(at)).Order("created, id").Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("accessstore: live grants: %w", err)
 	}
@@ -299,7 +300,7 @@ func (s grants) List(ctx context.Context, q grant.Query) ([]grant.Grant, error) 
 		db = db.Where("review_by <> 0 AND reviewed = 0")
 	}
 	if !q.Since.IsZero() {
-		db = db.Where("created >= ?", nanos(q.Since))
+		db = db.Where("created >= ?", table.Nanos(q.Since))
 	}
 	if q.Limit <= 0 {
 		q.Limit = 1000
@@ -312,7 +313,7 @@ func (s grants) Owed(ctx context.Context, before, at time.Time, limit int) ([]gr
 	const what = "owed steps"
 	const due = "owed <> 0 AND owed <= ?"
 	var of []stepRow
-	if err := s.on(ctx).Distinct("tenant", "grant_id").Where(due, nanos(before)).Limit(limit).Find(&of).Error; err != nil {
+	if err := s.on(ctx).Distinct("tenant", "grant_id").Where(due, table.Nanos(before)).Limit(limit).Find(&of).Error; err != nil {
 		return nil, fmt.Errorf("accessstore: %s: %w", what, err)
 	}
 	var out []grant.Grant
@@ -320,10 +321,10 @@ func (s grants) Owed(ctx context.Context, before, at time.Time, limit int) ([]gr
 		err := s.transaction(ctx, what, func(ctx context.Context, tx *gorm.DB) error {
 			mine := tx.Model(&stepRow{}).Where("tenant = ? AND grant_id = ?", r.Tenant, r.GrantID).Session(&gorm.Session{})
 			var rows []stepRow
-			if err := mine.Clauses(locked()).Where(due, nanos(before)).Find(&rows).Error; err != nil || len(rows) == 0 {
+			if err := mine.Clauses(locked()).Where(due, table.Nanos(before)).Find(&rows).Error; err != nil || len(rows) == 0 {
 				return err
 			}
-			if err := mine.Where("owed <> 0").Update("owed", nanos(at)).Error; err != nil {
+			if err := mine.Where("owed <> 0").Update("owed", table.Nanos(at)).Error; err != nil {
 				return err
 			}
 			g, err := s.Grant(ctx, string(r.Tenant), string(r.GrantID))
@@ -343,7 +344,7 @@ func (s grants) Owed(ctx context.Context, before, at time.Time, limit int) ([]gr
 // own, so that nodes hardly wait for each other.
 func (s grants) Alerts(ctx context.Context, at, again time.Time, limit int) ([]grant.Grant, error) {
 	const what = "due alerts"
-	due, err := s.read(ctx, what, s.on(ctx).Where("alert_at <> 0 AND alert_at <= ?", nanos(at)).Order("alert_at").Limit(limit))
+	due, err := s.read(ctx, what, s.on(ctx).Where("alert_at <> 0 AND alert_at <= ?", table.Nanos(at)).Order("alert_at").Limit(limit))
 	var out []grant.Grant
 	for i := range due {
 		ok, err := s.realert(ctx, what, due[i].Tenant, due[i].ID, due[i].AlertAt, again)
@@ -369,8 +370,8 @@ func (s grants) realert(ctx context.Context, what, tenant, id string, old, at ti
 	err := s.transaction(ctx, what, func(ctx context.Context, tx *gorm.DB) (err error) {
 		changed, err = s.edit(ctx, tx, key(tenant), key(id), func(r *grantRow) (bool, error) {
 			was := r.AlertAt
-			r.AlertAt = nanos(at)
-			return was == nanos(old), nil
+			r.AlertAt = table.Nanos(at)
+			return was == table.Nanos(old), nil
 		})
 		return err
 	})
@@ -383,5 +384,5 @@ func (s grants) realert(ctx context.Context, what, tenant, id string, old, at ti
 // Over implements [grant.Store].
 func (s grants) Over(ctx context.Context, at time.Time, limit int) ([]grant.Grant, error) {
 	return s.read(ctx, "grants that are over", s.on(ctx).
-		Where("state IN ('requested', 'approved', 'active') AND (until_at <= ? OR max_uses > 0 AND uses >= max_uses)", nanos(at)).Order("until_at").Limit(limit))
+		Where("state IN ('requested', 'approved', 'active') AND (until_at <= ? OR max_uses > 0 AND uses >= max_uses)", table.Nanos(at)).Order("until_at").Limit(limit))
 }

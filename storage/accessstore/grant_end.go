@@ -12,13 +12,14 @@ import (
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/grant"
 	"github.com/part164/part164/audit"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 // Terminate ends every grant and request of a user on the open transaction tx,
 // and returns how many: the store is a policystore.Holder. The steps are recorded
 // in the trail by grant.Desk.Run.
 func (s *Store) Terminate(ctx context.Context, tx *gorm.DB, tenant, user string, at time.Time) (int, error) {
-	ended, err := s.endGrants(ctx, quiet(tx).WithContext(ctx), key(tenant), key(user), at)
+	ended, err := s.endGrants(ctx, table.Quiet(tx).WithContext(ctx), key(tenant), key(user), at)
 	if err != nil {
 		return 0, fmt.Errorf("accessstore: terminate: %w", err)
 	}
@@ -45,7 +46,7 @@ func (s *Store) endGrants(ctx context.Context, tx *gorm.DB, tenant, user key, at
 		if err != nil {
 			return 0, err
 		}
-		r.State, r.Ended, r.Version = key(grant.Revoked), nanos(at), r.Version+1
+		r.State, r.Ended, r.Version = key(grant.Revoked), table.Nanos(at), r.Version+1
 		if ok { // a forged row stays one
 			if r.MAC, err = s.sign.of(ctx, r); err != nil {
 				return 0, err
@@ -74,7 +75,7 @@ func (s *Store) endGrants(ctx context.Context, tx *gorm.DB, tenant, user key, at
 // assigns roles takes it too, before it asks duty.Separation:
 // policystore.Config.Validate, for instance.
 func (s *Store) LockRoles(ctx context.Context, tx *gorm.DB, tenant string) error {
-	if err := lockTenant(quiet(tx).WithContext(ctx), key(tenant)); err != nil {
+	if err := lockTenant(table.Quiet(tx).WithContext(ctx), key(tenant)); err != nil {
 		return fmt.Errorf("accessstore: lock roles: %w", err)
 	}
 	return nil

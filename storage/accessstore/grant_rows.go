@@ -10,6 +10,7 @@ import (
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/grant"
 	"github.com/part164/part164/audit"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 // Times of grants are nanoseconds since 1970, so that every database compares them alike;
@@ -102,20 +103,6 @@ type lockRow struct {
 
 func (lockRow) TableName() string { return "phi_grant_locks" }
 
-func nanos(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
-}
-
-func fromNanos(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, n).UTC()
-}
-
 func grantRowOf(g *grant.Grant) grantRow {
 	var purposes []string
 	for _, p := range g.Purposes {
@@ -125,9 +112,9 @@ func grantRowOf(g *grant.Grant) grantRow {
 	return grantRow{
 		Tenant: key(g.Tenant), ID: key(g.ID), OpenKey: &open, Kind: key(g.Kind), Holder: key(g.Holder), Role: key(g.Role), Patient: key(g.Patient),
 		Type: key(g.Type), Record: key(g.Record), Purposes: strings.Join(purposes, " "), Reason: key(g.Reason), Ticket: key(g.Ticket),
-		Extends: key(g.Extends), TTL: int64(g.TTL), Needs: g.Needs, MaxUses: g.MaxUses, Uses: g.Uses, State: key(g.State), Created: nanos(g.Created),
-		From: nanos(g.From), Until: nanos(g.Until), Ended: nanos(g.Ended), ReviewBy: nanos(g.ReviewBy), Reviewed: nanos(g.Reviewed),
-		Finding: key(g.Finding), AlertAt: nanos(g.AlertAt), Version: g.Version,
+		Extends: key(g.Extends), TTL: int64(g.TTL), Needs: g.Needs, MaxUses: g.MaxUses, Uses: g.Uses, State: key(g.State), Created: table.Nanos(g.Created),
+		From: table.Nanos(g.From), Until: table.Nanos(g.Until), Ended: table.Nanos(g.Ended), ReviewBy: table.Nanos(g.ReviewBy), Reviewed: table.Nanos(g.Reviewed),
+		Finding: key(g.Finding), AlertAt: table.Nanos(g.AlertAt), Version: g.Version,
 	}
 }
 
@@ -141,9 +128,9 @@ func (r *grantRow) grant() grant.Grant {
 		Scope: grant.Scope{Kind: grant.Kind(r.Kind), Holder: string(r.Holder), Role: string(r.Role), Patient: string(r.Patient),
 			Type: string(r.Type), Record: string(r.Record), Purposes: purposes},
 		Reason: audit.Reason(r.Reason), Ticket: string(r.Ticket), Extends: string(r.Extends), TTL: time.Duration(r.TTL), Needs: r.Needs,
-		MaxUses: r.MaxUses, Uses: r.Uses, State: grant.State(r.State), Created: fromNanos(r.Created), From: fromNanos(r.From),
-		Until: fromNanos(r.Until), Ended: fromNanos(r.Ended), ReviewBy: fromNanos(r.ReviewBy), Reviewed: fromNanos(r.Reviewed),
-		Finding: audit.Reason(r.Finding), AlertAt: fromNanos(r.AlertAt), Version: r.Version,
+		MaxUses: r.MaxUses, Uses: r.Uses, State: grant.State(r.State), Created: table.Time(r.Created), From: table.Time(r.From),
+		Until: table.Time(r.Until), Ended: table.Time(r.Ended), ReviewBy: table.Time(r.ReviewBy), Reviewed: table.Time(r.Reviewed),
+		Finding: audit.Reason(r.Finding), AlertAt: table.Time(r.AlertAt), Version: r.Version,
 	}
 }
 
@@ -154,18 +141,18 @@ func stepRowOf(tenant, id string, n int, s *grant.Step) stepRow {
 	}
 	return stepRow{
 		Tenant: key(tenant), GrantID: key(id), N: n, Act: key(s.Act), ByID: key(s.By.ID), ByKind: key(s.By.Kind), ByRoles: strings.Join(s.By.Roles, " "),
-		BySession: key(s.By.Session), Assurance: s.By.Assurance, AuthTime: nanos(s.By.AuthTime), Addr: key(addr), At: nanos(s.At),
-		Reason: key(s.Reason), Owed: nanos(s.Owed),
+		BySession: key(s.By.Session), Assurance: s.By.Assurance, AuthTime: table.Nanos(s.By.AuthTime), Addr: key(addr), At: table.Nanos(s.At),
+		Reason: key(s.Reason), Owed: table.Nanos(s.Owed),
 	}
 }
 
 func (r *stepRow) step() grant.Step {
-	out := grant.Step{Act: grant.Act(r.Act), At: fromNanos(r.At), Reason: audit.Reason(r.Reason), Owed: fromNanos(r.Owed)}
+	out := grant.Step{Act: grant.Act(r.Act), At: table.Time(r.At), Reason: audit.Reason(r.Reason), Owed: table.Time(r.Owed)}
 	if r.ByID != "" {
 		addr, _ := netip.ParseAddr(string(r.Addr)) // an address that does not parse is no address
 		out.By = access.Principal{
 			ID: string(r.ByID), Tenant: string(r.Tenant), Kind: access.Kind(r.ByKind), Session: string(r.BySession),
-			Assurance: r.Assurance, AuthTime: fromNanos(r.AuthTime), Addr: addr,
+			Assurance: r.Assurance, AuthTime: table.Time(r.AuthTime), Addr: addr,
 		}
 		if r.ByRoles != "" {
 			out.By.Roles = strings.Fields(r.ByRoles)

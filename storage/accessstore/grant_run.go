@@ -11,6 +11,7 @@ import (
 
 	"github.com/part164/part164/storage"
 	"github.com/part164/part164/storage/internal/again"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 // grantsTx is where a context carries the transaction of a store of grants.
@@ -22,7 +23,7 @@ func (s grants) on(ctx context.Context) *gorm.DB {
 	if tx, ok := ctx.Value(grantsTx{s.db}).(*gorm.DB); ok {
 		return tx.WithContext(ctx)
 	}
-	return quiet(storage.Within(ctx, s.db)).WithContext(ctx)
+	return table.Quiet(storage.Within(ctx, s.db)).WithContext(ctx)
 }
 
 // transaction runs f in a transaction, within the one of ctx where there is one.

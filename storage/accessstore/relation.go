@@ -18,6 +18,7 @@ import (
 	"github.com/part164/part164/access/relation"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/storage"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 type relationRow struct {
@@ -114,7 +115,7 @@ func (s relations) Change(ctx context.Context, tenant, id string, change func(*r
 
 // List implements relation.Store.
 func (s relations) List(ctx context.Context, tenant string, q relation.Query) ([]relation.Relation, error) {
-	db := storage.Within(ctx, quiet(s.s.db)).Where("tenant = ?", key(tenant))
+	db := storage.Within(ctx, table.Quiet(s.s.db)).Where("tenant = ?", key(tenant))
 	for column, id := range map[string]string{"id": q.ID, "patient": q.Patient, "principal": q.Principal} {
 		if id != "" {
 			db = db.Where(clause.Eq{Column: clause.Column{Name: column}, Value: key(id)})
@@ -202,7 +203,7 @@ func (s relationSet) Has(ctx context.Context, tenant string, ids []string) ([]bo
 	sql, vars := s.live(tenant)
 	in, err := has(ids, func(some []key) (found []key, err error) {
 		var rows []relationRow
-		if err := storage.Within(ctx, quiet(s.s.db)).Where(sql, vars...).Where("patient IN ?", some).Find(&rows).Error; err != nil {
+		if err := storage.Within(ctx, table.Quiet(s.s.db)).Where(sql, vars...).Where("patient IN ?", some).Find(&rows).Error; err != nil {
 			return nil, err
 		}
 		if rows, err = genuine(ctx, s.s.sign, rows); err != nil {

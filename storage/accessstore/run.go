@@ -10,6 +10,7 @@ import (
 
 	"github.com/part164/part164/storage"
 	"github.com/part164/part164/storage/internal/again"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 // transaction runs f in a transaction, within the one of ctx where there is one
@@ -19,7 +20,7 @@ func (s *Store) transaction(ctx context.Context, f func(tx *gorm.DB) error) erro
 	if _, _, err := s.sign.get(ctx, false); err != nil { // not in the transaction: it may take a connection of its own
 		return err
 	}
-	return again.Do(ctx, func() error { return quiet(storage.Within(ctx, s.db)).WithContext(ctx).Transaction(f) })
+	return again.Do(ctx, func() error { return table.Quiet(storage.Within(ctx, s.db)).WithContext(ctx).Transaction(f) })
 }
 
 // within is the condition that the ID in a column is that of a row of a table

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
-	"gorm.io/gorm/schema"
+
+	"github.com/part164/part164/storage/internal/table"
 )
 
 // A Store keeps what access decisions rest on. Make it with [New]; it is safe
@@ -27,7 +27,7 @@ func New(db *gorm.DB) *Store { return &Store{db, &signer{db: db}} }
 // Migrate creates the tables, or adds what a newer version needs. It may be
 // called at every start.
 func Migrate(ctx context.Context, db *gorm.DB) error {
-	if err := quiet(db).WithContext(ctx).AutoMigrate(tables()...); err != nil {
+	if err := table.Quiet(db).WithContext(ctx).AutoMigrate(tables()...); err != nil {
 		return fmt.Errorf("accessstore: migrate: %w", err)
 	}
 	return nil
@@ -42,29 +42,10 @@ func tables() []any {
 	}
 }
 
-// quiet returns db without its logger, since arguments are IDs of patients, and
-// without a transaction around each single statement.
-func quiet(db *gorm.DB) *gorm.DB {
-	return db.Session(&gorm.Session{NewDB: true, Logger: logger.Discard, SkipDefaultTransaction: true})
-}
+// A key is an ID as the tables keep it.
+type key = table.ID
 
-// key is an identifier of up to 64 ASCII bytes that is compared byte by byte
-// on every database: MariaDB's collations would take "u-1", "U-1" and "u-1 "
-// for one.
-type key string
-
-// GormDataType implements gorm's schema interface.
-func (key) GormDataType() string { return "access_key" }
-
-// GormDBDataType implements gorm's migrator interface.
-func (key) GormDBDataType(db *gorm.DB, _ *schema.Field) string {
-	if db.Name() == "mysql" {
-		return "varbinary(64)"
-	}
-	return "varchar(64)"
-}
-
-// Times are microseconds since 1970, so that every database compares them alike,
+// Times of relations and directives are microseconds since 1970, so that every database compares them alike,
 // and so that the years 1 to 9999 have room.
 
 // forever stands for the end of what has none.

@@ -15,6 +15,7 @@ import (
 	"github.com/part164/part164/access/relation"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/storage"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 // The kinds of a [Finding]. The set is closed.
@@ -306,10 +307,10 @@ func judge[T any, P interface {
 func eachRow[T any, P interface {
 	*T
 	row
-}](r *round, table string, f func([]T) error) error {
+}](r *round, name string, f func([]T) error) error {
 	for after := ""; ; {
 		var rows []T
-		err := quiet(r.s.db).WithContext(r.ctx).Table(table).Where("tenant = ? AND id > ?", key(r.tenant), key(after)).Order("id").Limit(verifyPage).Find(&rows).Error
+		err := table.Quiet(r.s.db).WithContext(r.ctx).Table(name).Where("tenant = ? AND id > ?", key(r.tenant), key(after)).Order("id").Limit(verifyPage).Find(&rows).Error
 		if err != nil {
 			return err
 		}
@@ -332,7 +333,7 @@ func (r *round) terms(rows []directiveRow) error {
 		ids = append(ids, rows[i].ID)
 	}
 	var all []termRow
-	err := quiet(r.s.db).WithContext(r.ctx).Where("tenant = ? AND directive IN ?", key(r.tenant), ids).Find(&all).Error
+	err := table.Quiet(r.s.db).WithContext(r.ctx).Where("tenant = ? AND directive IN ?", key(r.tenant), ids).Find(&all).Error
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/part164/part164/access/grant"
 	"github.com/part164/part164/access/relation"
 	"github.com/part164/part164/audit"
+	"github.com/part164/part164/storage/internal/table"
 )
 
 const (
@@ -37,7 +38,7 @@ func (r *round) tell(ev *audit.Stored) {
 	if ev.Outcome != audit.Success || ev.Grant == "" || ev.Actor.Tenant != r.tenant {
 		return
 	}
-	if at := nanos(ev.Time); r.since == 0 || at < r.since {
+	if at := table.Nanos(ev.Time); r.since == 0 || at < r.since {
 		r.since = at
 	}
 	g := r.grants[ev.Grant]
@@ -62,7 +63,7 @@ func (r *round) eachGrant() error {
 		}
 		var all []stepRow
 		if len(ids) > 0 {
-			if err := quiet(r.s.db).WithContext(r.ctx).Where("tenant = ? AND grant_id IN ?", key(r.tenant), ids).Order("grant_id, n").Find(&all).Error; err != nil {
+			if err := table.Quiet(r.s.db).WithContext(r.ctx).Where("tenant = ? AND grant_id IN ?", key(r.tenant), ids).Order("grant_id, n").Find(&all).Error; err != nil {
 				return err
 			}
 		}

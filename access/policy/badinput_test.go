@@ -180,3 +180,20 @@ func TestOddRequestsAreDenied(t *testing.T) {
 		}
 	}
 }
+
+// TestAModelWithoutASubject can be asked by Casbin too.
+func TestAModelWithoutASubject(t *testing.T) {
+	t.Parallel()
+	p, err := policy.Compile(policy.Config{Rows: []policy.Row{{Fields: []string{"p", "/a/*"}}},
+		Model: "[request_definition]\nr = obj\n[policy_definition]\np = obj\n[policy_effect]\ne = some(where (p.eft == allow))\n[matchers]\nm = keyMatch(r.obj, p.obj)\n"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{"/a/1": true, "/b": false} {
+		d, err := p.Decide(path)
+		raw, rawErr := p.Casbin(path)
+		if _, explainErr := p.Explain(path); d.Allow != want || raw.Allow != want || err != nil || rawErr != nil || explainErr != nil {
+			t.Errorf("%s: %+v, %v; Casbin %+v, %v; want %v", path, d, err, raw, rawErr, want)
+		}
+	}
+}

@@ -223,7 +223,7 @@ func (p *Policy) Casbin(request ...string) (Decision, error) {
 	}
 	if !p.asCasbin {
 		why := p.refuse(request, 0)
-		if why == "" && p.roles != nil && p.roles[request[p.model.subject]] {
+		if n := p.model.subject; why == "" && n >= 0 && p.roles[request[n]] { // a model may have no subject
 			why = p.isRole()
 		}
 		if why != "" {

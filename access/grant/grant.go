@@ -16,7 +16,7 @@ type Kind string
 // The kinds of grants.
 const (
 	JIT        Kind = "jit"        // just-in-time elevation: a role, after approval
-	BreakGlass Kind = "breakglass" // emergency access to one patient, at once, 45 CFR 164.312(a)(2)(ii)
+	BreakGlass Kind = "breakglass" // emergency access to one patient, at once, 45 CFR 164.312(a)(2)(ii); used in sessions with a second factor only
 )
 
 // A State is where a grant stands.

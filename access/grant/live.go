@@ -40,6 +40,9 @@ func (d *Desk) Live(ctx context.Context, who access.Principal, now time.Time) ([
 		if at != Active && (at != UsedUp || !used.has(g.ID)) || g.From.After(now.Add(skew)) { // a clock was set back to before it began
 			continue
 		}
+		if g.Kind == BreakGlass && who.Assurance < 2 { // by a session with the second factor, as it was broken
+			continue
+		}
 		l := pdp.Grant{ID: g.ID, Patient: g.Patient, Type: g.Type, Record: g.Record, Purposes: g.Purposes, Until: g.Until}
 		if l.BreakGlass = g.Kind == BreakGlass; !l.BreakGlass { // the caller's own roles do in an emergency
 			l.Role = g.Role

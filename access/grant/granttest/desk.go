@@ -501,6 +501,11 @@ func testBreakGlass(t *testing.T, open func(t *testing.T) grant.Store) {
 	if err != nil || len(live) != 1 || !live[0].BreakGlass || live[0].Role != "" || live[0].Patient != "p-1" || live[0].ID != g.ID {
 		t.Errorf("on another node: %+v, %v", live, err)
 	}
+	once := somebody("u-nurse")
+	once.Assurance = 1
+	if live, err := other.Live(t.Context(), once, b.now()); err != nil || len(live) != 0 {
+		t.Errorf("in a session with one factor: %+v, %v", live, err)
+	}
 	// Again soon it is the same; later it is another.
 	b.pass(time.Hour)
 	if again := ok(b.BreakGlass(b.as(t, "u-nurse", "nurse"), grant.Glass{Patient: "p-1", Reason: audit.ReasonEmergency}, "right")); again.ID != g.ID {

@@ -37,6 +37,7 @@ const (
 	UserChanged    Type = "user.changed"      // a user was created, disabled or given other roles
 	PolicyChanged  Type = "policy.change"     // the access policy is about to change: see Reason, and User where it is about one
 	PolicyRefused  Type = "policy.refused"    // a stored access policy was not put in force: see Reason
+	PolicyReviewed Type = "policy.reviewed"   // somebody signed off who may do what, by the policy of the version of Objects: 45 CFR 164.308(a)(4)(ii)(C)
 	Deviation      Type = "deviation"         // a documented deviation in force since Open
 	Reported       Type = "report"            // the trail itself was read
 	Disclosed      Type = "disclosed"         // PHI left the covered entity: see Disclosure, 45 CFR 164.528

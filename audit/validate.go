@@ -196,7 +196,7 @@ func checkActor(p *access.Principal) error {
 func (t Type) known() bool {
 	switch t {
 	case Revealed, RevealFailed, Fetched, Searched, Denied, WriteAttempt, Outside, SignIn, SignInFailed,
-		SignInLocked, SessionEnded, FactorChanged, UserChanged, PolicyChanged, PolicyRefused, Deviation, Reported,
+		SignInLocked, SessionEnded, FactorChanged, UserChanged, PolicyChanged, PolicyRefused, PolicyReviewed, Deviation, Reported,
 		KeyRotated, Sealed, Shredded, Merged, Checked, Restored, RelationChanged, DirectiveChanged, RecipientsLoaded,
 		Disclosed, Suspended, Alerted, Disposed, Reviewed, Parked, SinkOpened,
 		GrantRequested, GrantApproved, GrantRefused, GlassBroken, GrantEnded, GrantReviewed:

@@ -183,7 +183,7 @@ func shapeOf(l *audit.Line) shape {
 		return alert("110136", "Security Roles Changed")
 	case audit.Disclosed:
 		return shape{coding{sysDICOM, "110106", "Export"}, coding{sysLifecycle, "disclose", "Disclose Record Lifecycle Event"}, "R", "PrivacyDisclosure.Source"}
-	case audit.Reported, audit.Checked, audit.Reviewed, audit.Disposed, audit.DetailOpened, audit.GrantReviewed:
+	case audit.Reported, audit.Checked, audit.Reviewed, audit.Disposed, audit.DetailOpened, audit.GrantReviewed, audit.PolicyReviewed:
 		return shape{coding{sysDICOM, "110101", "Audit Log Used"}, coding{}, "R", ""}
 	case audit.RelationChanged, audit.DirectiveChanged, audit.RecipientsLoaded:
 		return alert("110135", "Object Security Attributes Changed")

@@ -75,7 +75,7 @@ func kinds() map[string]audit.Line {
 	for _, typ := range []audit.Type{
 		audit.Revealed, audit.Fetched, audit.Searched, audit.WriteAttempt, audit.Committed, audit.RolledBack, audit.Denied, audit.SignIn,
 		audit.RelationChanged, audit.DirectiveChanged, audit.RecipientsLoaded,
-		audit.SignInFailed, audit.SignInLocked, audit.SessionEnded, audit.FactorChanged, audit.UserChanged, audit.PolicyChanged, audit.PolicyRefused, audit.GrantRequested, audit.GrantApproved, audit.GrantRefused, audit.GlassBroken, audit.GrantEnded, audit.GrantReviewed, audit.Disclosed, audit.Reported,
+		audit.SignInFailed, audit.SignInLocked, audit.SessionEnded, audit.FactorChanged, audit.UserChanged, audit.PolicyChanged, audit.PolicyRefused, audit.PolicyReviewed, audit.GrantRequested, audit.GrantApproved, audit.GrantRefused, audit.GlassBroken, audit.GrantEnded, audit.GrantReviewed, audit.Disclosed, audit.Reported,
 		audit.Checked, audit.Reviewed, audit.Disposed, audit.DetailOpened, audit.RevealFailed, audit.OutboxRefused, audit.Restored, audit.Sealed,
 		audit.Erased, audit.Outside, audit.Alerted, audit.Opened, audit.Recovered, audit.Adopted, audit.SinkOpened, audit.Closed, audit.Gap,
 		audit.Parked, audit.Shredded, audit.Merged, audit.Purged, audit.JournalKeyRotated, audit.ClockOff, audit.Deviation, "a.type.of.tomorrow",

@@ -21,28 +21,37 @@ import (
 	"github.com/part164/part164/storage/internal/table"
 )
 
-// A Report lists who holds which role, by which link, since when and by whose
-// decision, and what each role may: for the recurring review of access (45 CFR
-// 164.308(a)(4)(ii)(C), access establishment and modification). encoding/json
-// prints its fields, [Report.Document] prints it for people. It holds the IDs of
-// the workforce, and no PHI.
+// A Report lists who holds which role, by which link or grant, since when and by
+// whose decision, and what each role may: for the recurring review of access (45
+// CFR 164.308(a)(4)(ii)(C), access establishment and modification), which ends
+// with [Store.SignOff]. encoding/json prints its fields, [Report.Document] prints
+// it for people. It holds the IDs of the workforce, and no PHI.
 type Report struct {
 	Made     time.Time `json:"made"`
 	Tenant   string    `json:"tenant,omitempty"` // whose; empty: all
 	Revision uint64    `json:"revision"`
 	Holders  []Holding `json:"holders,omitempty"` // by tenant, user and role
+	Granted  []Holding `json:"granted,omitempty"` // by grants that are in force, by tenant, user and role; needs trails
 	Roles    []Role    `json:"roles,omitempty"`   // by name
 	Pending  []Entry   `json:"pending,omitempty"` // that wait for approval
+
+	Trails   int       `json:"trails"`             // given
+	Known    time.Time `json:"known,omitzero"`     // since when the trails tell who did something; zero where they tell nothing
+	Reviewed *Origin   `json:"reviewed,omitempty"` // the last sign-off in the trails, with the revision that it was about; nil where there is none
 }
 
-// A Holding is one role that a user has, by a link of its own or through
-// another role.
+// A Holding is one role that a user has, by a link of its own, through another
+// role, or by a grant.
 type Holding struct {
 	Tenant string   `json:"tenant"`
 	User   string   `json:"user"`
 	Role   string   `json:"role"`
 	Path   []string `json:"path,omitempty"` // from the role that the user is linked to, to Role; one where it is the same
-	Since  Origin   `json:"since"`          // of the newest link on the way
+	Since  Origin   `json:"since"`          // of the newest link on the way; of a grant its last approval, without a revision
+
+	LastUse time.Time `json:"lastUse,omitzero"` // when the user last signed in or worked with a record, in whatever role; zero where the trails do not tell
+	Grant   string    `json:"grant,omitempty"`  // ID of the grant; empty where the policy says it
+	Until   time.Time `json:"until,omitzero"`   // of the grant
 }
 
 // A Role is what a role may by rules of its own, and which roles it inherits.
@@ -69,11 +78,13 @@ type Origin struct {
 	Reference string       `json:"reference"`
 }
 
-// Report reads who holds what.
+// Report reads who holds what. The trails of all processes, where they are given,
+// say besides when each user last did something, which roles are held by a grant,
+// and who signed off the last report: they are read whole.
 //
 // The principal of ctx needs the right to access.Read on [Resource]. The report
 // is about its tenant, and about all for one of Config.Operator.
-func (s *Store) Report(ctx context.Context) (*Report, error) {
+func (s *Store) Report(ctx context.Context, trails ...audit.History) (*Report, error) {
 	scope, err := access.From(ctx)
 	if err != nil {
 		return nil, err
@@ -96,6 +107,9 @@ func (s *Store) Report(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	r.make()
+	if err := r.replay(ctx, trails); err != nil {
+		return nil, err
+	}
 	if r.Pending, err = s.Pending(ctx); err != nil {
 		return nil, err
 	}
@@ -235,7 +249,15 @@ func (r *Report) Document() *document.Document {
 		if len(h.Path) > 1 {
 			by = "through " + strings.Join(h.Path[:len(h.Path)-1], ", ")
 		}
-		holders[i] = append([]string{h.User, h.Tenant, h.Role, by}, h.Since.cells()...)
+		holders[i] = append([]string{h.User, h.Tenant, h.Role, by, r.lastUse(h)}, h.Since.cells()...)
+	}
+	granted := make([][]string, len(r.Granted))
+	for i, h := range r.Granted {
+		role := h.Role
+		if role == "" {
+			role = "emergency access"
+		}
+		granted[i] = []string{h.User, h.Tenant, role, document.Stamp(h.Since.Time), document.Stamp(h.Until), h.Since.Author, string(h.Since.Reason), h.Grant}
 	}
 	var rules [][]string
 	for _, role := range r.Roles {
@@ -265,10 +287,11 @@ func (r *Report) Document() *document.Document {
 		Facts: [][2]string{
 			{"Tenant", whose}, {"Made", document.Stamp(r.Made)}, {"Revision of the policy", fmt.Sprint(r.Revision)},
 			{"Users", fmt.Sprint(len(users))}, {"Roles", fmt.Sprint(len(r.Roles))}, {"Roles that nobody has", fmt.Sprint(unheld)},
-			{"Changes that wait for approval", fmt.Sprint(len(r.Pending))},
+			{"Changes that wait for approval", fmt.Sprint(len(r.Pending))}, {"Last signed off", r.signedOff()},
 		},
 		Tables: []document.Table{
-			{Caption: "Users and their roles", Columns: append([]string{"User", "Tenant", "Role", "How"}, since...), Rows: holders, Empty: "No user has a role."},
+			{Caption: "Users and their roles", Columns: append([]string{"User", "Tenant", "Role", "How", "Last active (UTC)"}, since...), Rows: holders, Empty: "No user has a role."},
+			{Caption: "Rights for a time", Columns: []string{"User", "Tenant", "Role", "Since (UTC)", "Until (UTC)", "By", "Reason", "Grant"}, Rows: granted, Empty: r.ungranted()},
 			{Caption: "Roles and what they may", Columns: append([]string{"Role", "What"}, since...), Rows: rules, Empty: "There are no rules."},
 			{Caption: "Changes that wait for approval", Columns: []string{"Proposed (UTC)", "By", "Reason", "Reference", "Would add", "Would take away"}, Rows: pending, Empty: "None."},
 			{Caption: "What they would do", Columns: []string{"Reference", "Gained (+), lost (-), and what it would leave behind"}, Rows: effects, Empty: "Nothing."},
@@ -276,6 +299,7 @@ func (r *Report) Document() *document.Document {
 		Notes: []string{
 			"Where users bring their roles from a sign-in elsewhere, that place knows who has which, and this report does not.",
 			"Whether the tables are what recorded changes made of them is what Store.Verify says.",
+			"Last active is when the user last signed in or worked with a record, in whatever role, as the trails that were given tell.",
 		},
 	}
 }

@@ -38,7 +38,7 @@ func signals() []audit.Type {
 func activity() []audit.Type {
 	return append(signals(), audit.RelationChanged, audit.DirectiveChanged, audit.RecipientsLoaded, audit.Revealed, audit.Fetched, audit.Searched, audit.Denied, audit.WriteAttempt, audit.Disclosed, audit.Suspended, audit.Reported,
 		audit.Reviewed, audit.Disposed, audit.DetailOpened, audit.SignIn, audit.SignInFailed, audit.FactorChanged, audit.KeyRotated, audit.Sealed, audit.Merged, audit.Checked,
-		audit.GrantRequested, audit.GrantRefused, audit.GrantEnded, audit.GrantReviewed)
+		audit.GrantRequested, audit.GrantRefused, audit.GrantEnded, audit.GrantReviewed, audit.PolicyReviewed)
 }
 
 // wantsLook reports whether an event does, by itself.

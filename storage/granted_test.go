@@ -27,7 +27,7 @@ type grants []pdp.Grant
 func (g *grants) Live(context.Context, access.Principal, time.Time) ([]pdp.Grant, error) {
 	return *g, nil
 }
-func (*grants) Requestable(access.Principal) []string { return nil }
+func (*grants) Requestable(context.Context, access.Principal) []string { return nil }
 
 // A role that somebody holds for a time, for one patient, shows and changes what
 // that role may, of that patient only. Each use is on record with its grant.

@@ -261,6 +261,32 @@ func TestDevelopmentIsRecorded(t *testing.T) {
 	audittest.Want(t, trail, audit.Event{Type: audit.Deviation, Reason: audit.ReasonDevelopment})
 }
 
+// TestEachDeviationIsRecordedAsWhatItIs: by its citation, and no other than
+// development mode as development mode.
+func TestEachDeviationIsRecordedAsWhatItIs(t *testing.T) {
+	t.Parallel()
+	trail := audittest.New(t)
+	cfg := config(t)
+	cfg.Audit = trail
+	before := len(trail.Events())
+	cfg.Deviations = append(cfg.Deviations, access.Deviation{Citation: "164.312(a)(2)(ii)", Reason: "no emergency access", Alternative: "the ward's paper procedure",
+		Owner: "security official", ReviewBy: time.Now().AddDate(1, 0, 0)})
+	db, err := storage.Open(openSQLite(t), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed(t, db)
+	got := map[string]audit.Reason{}
+	for _, ev := range trail.Events()[before:] {
+		if ev.Type == audit.Deviation {
+			got[ev.Citation] = ev.Reason
+		}
+	}
+	if reason, ok := got["164.312(a)(2)(ii)"]; !ok || reason != audit.ReasonNone {
+		t.Errorf("recorded %v", got)
+	}
+}
+
 func TestAnUnmigratedDatabaseFailsClearly(t *testing.T) {
 	t.Parallel()
 	db, err := storage.Open(openSQLite(t), config(t))

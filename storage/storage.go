@@ -162,7 +162,7 @@ func New(cfg Config) (gorm.Plugin, error) {
 	deviations := cfg.Deviations
 	if cfg.Development {
 		deviations = append(deviations[:len(deviations):len(deviations)], access.Deviation{
-			Citation: "164.306(d)(3)", Reason: "development mode", Alternative: "none: synthetic data only",
+			Citation: citationDevelopment, Reason: "development mode", Alternative: "none: synthetic data only",
 			Owner: "the developer", ReviewBy: time.Now().AddDate(0, 1, 0),
 		})
 	}
@@ -230,6 +230,9 @@ const citationKeys = "164.312(a)(2)(iv)"
 
 // citationDisposal is the specification on the final disposition of PHI.
 const citationDisposal = "164.310(d)(2)(i)"
+
+// citationDevelopment is the standard by which development mode is a deviation.
+const citationDevelopment = "164.306(d)(3)"
 
 // A plugin is the SDK in one gorm.DB.
 type plugin struct {
@@ -357,8 +360,10 @@ func (p *plugin) register(db *gorm.DB) error {
 
 func (p *plugin) recordDeviations(ctx context.Context) error {
 	for _, d := range p.deviations {
-		reason := audit.ReasonDevelopment
+		reason := audit.ReasonNone // the citation says it
 		switch d.Citation {
+		case citationDevelopment:
+			reason = audit.ReasonDevelopment
 		case citationKeys:
 			reason = audit.ReasonKeyLocation
 		case citationTransport:

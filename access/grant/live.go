@@ -75,11 +75,11 @@ func (d *Desk) withUsedUp(ctx context.Context, who access.Principal, now time.Ti
 }
 
 // Requestable implements [pdp.Grants].
-func (d *Desk) Requestable(who access.Principal) []string {
+func (d *Desk) Requestable(ctx context.Context, who access.Principal) []string {
 	if who.Kind != access.Human || who.OnBehalf != "" || len(d.cfg.Elevations) == 0 {
 		return nil
 	}
-	own, err := d.cfg.Roles(context.Background(), who)
+	own, err := d.cfg.Roles(ctx, who)
 	if err != nil {
 		return nil
 	}

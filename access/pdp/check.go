@@ -240,7 +240,7 @@ func (p *Point) Offer(ctx context.Context, action access.Action, resourceType st
 	case p.cfg.Grants == nil || own.Allow:
 		return access.OfferNone
 	}
-	for _, role := range p.cfg.Grants.Requestable(a.who) {
+	for _, role := range p.cfg.Grants.Requestable(ctx, a.who) {
 		if rule(a.purpose, role).Allow {
 			return access.OfferGrant
 		}
@@ -252,16 +252,23 @@ func (p *Point) Offer(ctx context.Context, action access.Action, resourceType st
 // storage records them at Open. The review is due a year from now: no
 // regulation sets that number (164.308(a)(8) says periodic).
 func (p *Point) Deviations() []access.Deviation {
-	if p == nil || p.cfg.Policy == nil || p.cfg.Relations != nil {
+	if p == nil || p.cfg.Policy == nil {
 		return nil
 	}
-	return []access.Deviation{{
-		Citation:    "164.308(a)(4)",
-		Reason:      "tenant-wide access, no care-team relation: a rule reaches every patient of the tenant",
-		Alternative: "role, tenant and purpose of use are checked, and every access is recorded",
-		Owner:       "security official (45 CFR 164.308(a)(2))",
-		ReviewBy:    p.cfg.Now().AddDate(1, 0, 0),
-	}}
+	var out []access.Deviation
+	without := func(missing bool, citation, reason, alternative string) {
+		if missing {
+			out = append(out, access.Deviation{Citation: citation, Reason: reason, Alternative: alternative,
+				Owner: "security official (45 CFR 164.308(a)(2))", ReviewBy: p.cfg.Now().AddDate(1, 0, 0)})
+		}
+	}
+	without(p.cfg.Relations == nil, "164.308(a)(4)", "tenant-wide access, no care-team relation: a rule reaches every patient of the tenant",
+		"role, tenant and purpose of use are checked, and every access is recorded")
+	without(p.cfg.Directives == nil, "164.522(a)(1)(iii)", "no directives: a restriction that was agreed to binds no request",
+		"none here: restrictions are kept by the workforce, outside of the program")
+	without(p.cfg.Grants == nil, "164.312(a)(2)(ii)", "no grants: no emergency access to what the rules do not allow",
+		"none here: the emergency access procedure is outside of the program")
+	return out
 }
 
 // decisionID returns 128 random bits in hex.

@@ -435,8 +435,22 @@ func TestDeviations(t *testing.T) {
 	if err != nil || p.Deviations() != nil {
 		t.Errorf("with relations: %v, %v", p.Deviations(), err)
 	}
-	cfg.Relations, cfg.TenantWide = nil, nil
-	if p, err = pdp.New(cfg); err != nil || len(p.Deviations()) != 1 || p.Deviations()[0].Validate() != nil {
-		t.Errorf("without: %v, %v", p.Deviations(), err)
+	for _, tt := range []struct {
+		citation string
+		without  func(*pdp.Config)
+	}{
+		{"164.308(a)(4)", func(cfg *pdp.Config) { cfg.Relations, cfg.TenantWide = nil, nil }},
+		{"164.522(a)(1)(iii)", func(cfg *pdp.Config) { cfg.Directives = nil }},
+		{"164.312(a)(2)(ii)", func(cfg *pdp.Config) { cfg.Grants = nil }},
+	} {
+		cfg := clinic().config()
+		tt.without(&cfg)
+		p, err := pdp.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ds := p.Deviations(); len(ds) != 1 || ds[0].Citation != tt.citation || ds[0].Validate() != nil {
+			t.Errorf("without what %s asks for: %+v", tt.citation, ds)
+		}
 	}
 }

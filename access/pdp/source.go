@@ -79,7 +79,7 @@ type Grants interface {
 	Live(ctx context.Context, who access.Principal, now time.Time) ([]Grant, error)
 
 	// Requestable returns the roles that who may ask for.
-	Requestable(who access.Principal) []string
+	Requestable(ctx context.Context, who access.Principal) []string
 }
 
 // A Grant is a right for a time. The zero Grant gives nothing.

@@ -166,7 +166,7 @@ func (w *world) Live(context.Context, access.Principal, time.Time) ([]pdp.Grant,
 	return w.grants, nil
 }
 
-func (w *world) Requestable(access.Principal) []string { return w.roles }
+func (w *world) Requestable(context.Context, access.Principal) []string { return w.roles }
 
 func (w *world) config() pdp.Config {
 	return pdp.Config{Policy: w, Relations: w, Directives: w, Duties: w, Grants: w, TenantWide: []access.Purpose{access.Payment}, Now: func() time.Time { return now }}

@@ -352,7 +352,7 @@ func (a *app) searched(w http.ResponseWriter, r *http.Request, status int, f fou
 		}
 	}
 	who, _ := access.PrincipalFrom(r.Context())
-	if f.Rights = agrees(who) || len(a.desk.Requestable(who)) > 0; f.Rights {
+	if f.Rights = agrees(who) || len(a.desk.Requestable(r.Context(), who)) > 0; f.Rights {
 		pending, err := a.desk.Pending(r.Context())
 		if err != nil {
 			a.fail(w, r, err)

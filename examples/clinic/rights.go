@@ -82,7 +82,7 @@ func (a *app) rightsPage(w http.ResponseWriter, r *http.Request) {
 func (a *app) showRights(w http.ResponseWriter, r *http.Request, status int, chosen audit.Reason, message string) {
 	ctx, now := r.Context(), time.Now()
 	who, _ := access.PrincipalFrom(ctx)
-	body := rights{Ask: a.desk.Requestable(who), Names: rightNames, Chosen: chosen, Hours: rightHours}
+	body := rights{Ask: a.desk.Requestable(ctx, who), Names: rightNames, Chosen: chosen, Hours: rightHours}
 	for _, c := range grant.JIT.Reasons() {
 		body.Reasons = append(body.Reasons, coded{c, rightReasons[c]})
 	}

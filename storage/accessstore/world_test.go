@@ -131,7 +131,7 @@ func (w *world) By(principals []string, typ string, _ []access.Action) access.Se
 }
 
 // Requestable implements pdp.Grants.
-func (w *world) Requestable(access.Principal) []string { return nil }
+func (w *world) Requestable(context.Context, access.Principal) []string { return nil }
 
 func purposes() []access.Purpose {
 	return []access.Purpose{access.Treatment, access.CareCoordination, access.Payment, access.Marketing, access.BreakGlass}

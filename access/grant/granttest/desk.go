@@ -89,7 +89,7 @@ func testElevation(t *testing.T, open func(t *testing.T) grant.Store) {
 			t.Errorf("%s: %+v", want.typ, evs)
 		}
 	}
-	if got := b.Requestable(somebody("u-asks", "front-desk")); !slices.Equal(got, []string{"records-clerk"}) {
+	if got := b.Requestable(t.Context(), somebody("u-asks", "front-desk")); !slices.Equal(got, []string{"records-clerk"}) {
 		t.Errorf("Requestable = %v", got)
 	}
 }
@@ -263,7 +263,7 @@ func testPolicy(t *testing.T, open func(t *testing.T) grant.Store) {
 	if pending, perr := b.Pending(officer); err != nil || perr != nil || len(queue)+len(pending) != 0 {
 		t.Errorf("after: Queue = %v, %v, Pending = %v, %v", queue, err, pending, perr)
 	}
-	if got := b.Requestable(somebody("u-asks", "front-desk")); len(got) != 0 {
+	if got := b.Requestable(t.Context(), somebody("u-asks", "front-desk")); len(got) != 0 {
 		t.Errorf("Requestable = %v", got)
 	}
 	b.down = errors.New("down")

@@ -19,7 +19,9 @@ const (
 	floodWindow = time.Minute
 
 	// maxLanes bounds the lanes that are open at a time. The refusals of
-	// further ones are counted by their type alone.
+	// further ones are counted by their type alone, but for those of a program:
+	// it is named by whoever had its key, and a flood of strangers must not hide
+	// that a key is tried which is no more.
 	maxLanes = 1024
 
 	// bestEffort bounds how long an event that is not required holds up its
@@ -88,6 +90,14 @@ func laneOf(s *Stored) lane {
 	return l
 }
 
+// beyond is the lane in which l is counted beyond maxLanes.
+func (l lane) beyond() lane {
+	if l.kind == access.Service {
+		return lane{typ: l.typ, reason: l.reason, tenant: l.tenant, actor: l.actor, kind: l.kind}
+	}
+	return lane{typ: l.typ}
+}
+
 // event is what t counted in l.
 func (l lane) event(t tally) Stored {
 	return Stored{
@@ -107,7 +117,7 @@ func (f *flood) enter(s *Stored, now time.Time) *lane {
 	l := laneOf(s)
 	t := f.lanes[l]
 	if t == nil && len(f.lanes) >= maxLanes {
-		l = lane{typ: s.Type}
+		l = l.beyond()
 		t = f.lanes[l]
 	}
 	if t == nil {

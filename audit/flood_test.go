@@ -127,6 +127,38 @@ func TestRefusalsOfALaneAreOneEventAMinute(t *testing.T) {
 	})
 }
 
+// A flood of strangers, from more networks than there are lanes, does not hide
+// that the key of a program is tried which is no more.
+func TestAFloodDoesNotHideAProgram(t *testing.T) {
+	t.Parallel()
+	j, dir := open(t, audit.Config{})
+	fail := func(p access.Principal, r audit.Reason) {
+		t.Helper()
+		if _, err := j.Record(t.Context(), audit.Event{Type: audit.SignInFailed, Outcome: audit.Failure, Reason: r, Actor: p}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 1100 {
+		fail(access.Principal{Addr: netip.AddrFrom4([4]byte{11, byte(i >> 8), byte(i), 1})}, audit.ReasonForged)
+	}
+	for i := range 20 {
+		fail(access.Principal{ID: "svc-importer", Tenant: "t-1", Kind: access.Service, Addr: netip.AddrFrom4([4]byte{203, 0, byte(i), 9})}, audit.ReasonRevoked)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	events, count := 0, 0
+	for _, s := range ofType(t, dir, audit.SignInFailed) {
+		if s.Actor.ID == "svc-importer" && s.Actor.Tenant == "t-1" && s.Reason == audit.ReasonRevoked {
+			events++
+			count += max(s.Count, 1)
+		}
+	}
+	if count != 20 || events > 3 {
+		t.Errorf("%d events name 20 uses of a revoked key as %d", events, count)
+	}
+}
+
 // Who is signed in has to answer for each denial: none is aggregated.
 func TestDenialsOfAPrincipalStandAlone(t *testing.T) {
 	t.Parallel()

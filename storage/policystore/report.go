@@ -4,7 +4,10 @@ package policystore
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -28,6 +31,7 @@ import (
 // it for people. It holds the IDs of the workforce, and no PHI.
 type Report struct {
 	Made     time.Time `json:"made"`
+	Digest   string    `json:"digest"`           // of tenant, revision, holders and roles, as the policy has them: what a sign-off signs
 	Tenant   string    `json:"tenant,omitempty"` // whose; empty: all
 	Revision uint64    `json:"revision"`
 	Holders  []Holding `json:"holders,omitempty"` // by tenant, user and role
@@ -92,21 +96,10 @@ func (s *Store) Report(ctx context.Context, trails ...audit.History) (*Report, e
 	if err := s.may(ctx, scope, access.Read, nil); err != nil {
 		return nil, err
 	}
-	db, err := s.database()
+	r, err := s.holdings(ctx, scope)
 	if err != nil {
 		return nil, err
 	}
-	r := &reporting{Report: Report{Made: s.cfg.Now().UTC(), Tenant: scope.Principal().Tenant}}
-	if s.isOperator(r.Tenant) {
-		r.Tenant = ""
-	}
-	err = again.Do(ctx, func() error {
-		return db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return r.read(s, tx) }, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
-	})
-	if err != nil {
-		return nil, err
-	}
-	r.make()
 	if err := r.replay(ctx, trails); err != nil {
 		return nil, err
 	}
@@ -123,6 +116,32 @@ func (s *Store) Report(ctx context.Context, trails ...audit.History) (*Report, e
 		}
 	}
 	return &r.Report, nil
+}
+
+// holdings reads what the policy in force says, and sums it up.
+func (s *Store) holdings(ctx context.Context, scope *access.Scope) (*reporting, error) {
+	db, err := s.database()
+	if err != nil {
+		return nil, err
+	}
+	r := &reporting{Report: Report{Made: s.cfg.Now().UTC(), Tenant: scope.Principal().Tenant}}
+	if s.isOperator(r.Tenant) {
+		r.Tenant = ""
+	}
+	err = again.Do(ctx, func() error {
+		return db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return r.read(s, tx) }, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.make()
+	text, err := json.Marshal([]any{r.Tenant, r.Revision, r.Holders, r.Roles})
+	if err != nil {
+		return nil, fmt.Errorf("policystore: report: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	r.Digest = hex.EncodeToString(sum[:8])
+	return r, nil
 }
 
 type reporting struct {
@@ -285,7 +304,7 @@ func (r *Report) Document() *document.Document {
 		Lead: []string{"Each role that a user has, and each rule of a role, with the change that put it in force. " +
 			"Ask of each line whether the user's duties still need it, and take away what they do not (45 CFR 164.308(a)(4)(ii)(C))."},
 		Facts: [][2]string{
-			{"Tenant", whose}, {"Made", document.Stamp(r.Made)}, {"Revision of the policy", fmt.Sprint(r.Revision)},
+			{"Tenant", whose}, {"Made", document.Stamp(r.Made)}, {"Revision of the policy", fmt.Sprint(r.Revision)}, {"Digest", r.Digest},
 			{"Users", fmt.Sprint(len(users))}, {"Roles", fmt.Sprint(len(r.Roles))}, {"Roles that nobody has", fmt.Sprint(unheld)},
 			{"Changes that wait for approval", fmt.Sprint(len(r.Pending))}, {"Last signed off", r.signedOff()},
 		},

@@ -15,19 +15,21 @@ import (
 	"github.com/part164/part164/audit/report/document"
 )
 
-// ErrChanged is wrapped where a report is not of the policy in force.
-var ErrChanged = errors.New("policystore: the policy has changed since the report was made: make it again")
+// ErrChanged is wrapped where the report that was looked at is not the one of the
+// policy in force.
+var ErrChanged = errors.New("that is not the report that was looked at: make it again")
 
-// SignOff records that the principal of ctx has gone through the report, and that
-// each line of it is still needed: what is not is taken away first, which makes
-// another revision and another report. The next report names who signed, when,
-// and which revision.
+// SignOff records that the principal of ctx has gone through the report of which
+// seen is the Digest, and that each line of the policy in it is still needed: what
+// is not is taken away first, which makes another report. The next one names who
+// signed, when, and which revision. Rights for a time are no part of it: they end
+// by themselves.
 //
 // Who signs is a human who acts for nobody else, and needs the right to [Approve]
-// on [Resource]; the report is of their tenant, or of all for one of
-// Config.Operator, and of the policy in force, or the error wraps [ErrChanged].
-// That the same person does not hold what they sign off is yours to see to.
-func (s *Store) SignOff(ctx context.Context, r *Report) error {
+// on [Resource]. A report of another tenant, or of another policy than the one in
+// force, is refused by [ErrChanged]. That nobody signs for themselves alone is
+// yours to see to.
+func (s *Store) SignOff(ctx context.Context, seen string) error {
 	scope, err := access.From(ctx)
 	if err != nil {
 		return err
@@ -35,27 +37,19 @@ func (s *Store) SignOff(ctx context.Context, r *Report) error {
 	if err := s.may(ctx, scope, Approve, nil); err != nil {
 		return err
 	}
-	who := scope.Principal()
-	switch {
-	case who.Kind != access.Human || who.OnBehalf != "":
+	if who := scope.Principal(); who.Kind != access.Human || who.OnBehalf != "" {
 		return s.deny(ctx, Approve, access.DenyDuty, "", errors.New("policystore: sign off: who reviews access is a human, and acts for nobody else"))
-	case r.Tenant != who.Tenant && (r.Tenant != "" || !s.isOperator(who.Tenant)):
-		return s.deny(ctx, Approve, access.DenyTenant, "", errors.New("policystore: sign off: the report is about another tenant"))
 	}
-	db, err := s.database()
+	r, err := s.holdings(ctx, scope)
 	if err != nil {
 		return err
 	}
-	rev, err := s.readRevision(db.WithContext(ctx))
-	if err != nil {
-		return err
-	}
-	if rev.Revision != r.Revision {
-		return fmt.Errorf("policystore: sign off: revision %d, in force is %d: %w", r.Revision, rev.Revision, ErrChanged)
+	if seen != r.Digest {
+		return fmt.Errorf("policystore: sign off: in force is revision %d: %w", r.Revision, ErrChanged)
 	}
 	_, err = s.cfg.Audit.Record(ctx, audit.Event{Type: audit.PolicyReviewed, Outcome: audit.Success, Reason: audit.ReasonReview, Action: Approve,
-		Count: len(r.Holders) + len(r.Granted), Citation: "164.308(a)(4)(ii)(C)", Rule: r.about(),
-		Objects: []audit.Object{{Type: Resource, Tenant: r.Tenant, Version: int64(r.Revision)}}})
+		Count: len(r.Holders), Citation: "164.308(a)(4)(ii)(C)", Rule: r.about(),
+		Objects: []audit.Object{{Type: Resource, Tenant: r.Tenant, Version: int64(r.Revision), Fields: []string{digestField}, Digests: []string{r.Digest}}}})
 	return err
 }
 

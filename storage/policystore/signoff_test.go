@@ -130,24 +130,28 @@ func TestSignOff(t *testing.T) {
 	bob := as(t, "u-bob", access.SystemAdmin)
 	r := w.report(t, "u-alice")
 	var denied *access.DeniedError
-	if err := w.SignOff(as(t, "u-nora", access.Treatment), r); !errors.As(err, &denied) || denied.Code != access.DenyNoRule {
+	if err := w.SignOff(as(t, "u-nora", access.Treatment), r.Digest); !errors.As(err, &denied) || denied.Code != access.DenyNoRule {
 		t.Errorf("who has no right signs: %v", err)
 	}
-	if err := w.SignOff(as(t, "u-oscar", access.SystemAdmin), r); !errors.As(err, &denied) || denied.Code != access.DenyTenant {
+	oscar := as(t, "u-oscar", access.SystemAdmin)
+	if err := w.SignOff(oscar, r.Digest); !errors.Is(err, policystore.ErrChanged) {
 		t.Errorf("an approver of one tenant signs for all: %v", err)
 	}
-	if err := w.SignOff(bob, w.report(t, "u-olga")); !errors.As(err, &denied) || denied.Code != access.DenyTenant {
+	if err := w.SignOff(bob, w.report(t, "u-olga").Digest); !errors.Is(err, policystore.ErrChanged) {
 		t.Errorf("an approver signs for another tenant: %v", err)
+	}
+	if err := w.SignOff(bob, ""); !errors.Is(err, policystore.ErrChanged) {
+		t.Errorf("nothing is signed off: %v", err)
 	}
 	p, _ := access.PrincipalFrom(bob)
 	p.OnBehalf, p.OnBehalfKind = "u-carol", access.Human
-	if err := w.SignOff(access.With(t.Context(), p, access.SystemAdmin), r); !errors.As(err, &denied) || denied.Code != access.DenyDuty {
+	if err := w.SignOff(access.With(t.Context(), p, access.SystemAdmin), r.Digest); !errors.As(err, &denied) || denied.Code != access.DenyDuty {
 		t.Errorf("somebody signs for another: %v", err)
 	}
 	if got := w.report(t, "u-alice"); got.Reviewed != nil {
 		t.Fatalf("signed off by %+v", got.Reviewed)
 	}
-	if err := w.SignOff(bob, r); err != nil {
+	if err := w.SignOff(bob, r.Digest); err != nil {
 		t.Fatal(err)
 	}
 	audittest.Want(t, w.db.Trail, audit.Event{Type: audit.PolicyReviewed, Outcome: audit.Success, Reason: audit.ReasonReview})
@@ -155,14 +159,23 @@ func TestSignOff(t *testing.T) {
 	if got.Reviewed == nil || got.Reviewed.Author != "u-bob" || got.Reviewed.Revision != 1 || got.Reviewed.Time.IsZero() {
 		t.Errorf("signed off: %+v", got.Reviewed)
 	}
-	if olga := w.report(t, "u-olga"); olga.Reviewed != nil {
+	if again := w.report(t, "u-carol"); again.Digest != r.Digest {
+		t.Error("the same policy has another digest")
+	}
+	if err := w.SignOff(oscar, w.report(t, "u-olga").Digest); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.report(t, "u-alice"); got.Reviewed.Author != "u-bob" {
+		t.Errorf("one tenant's sign-off counts for all: %+v", got.Reviewed)
+	}
+	if olga := w.report(t, "u-olga"); olga.Reviewed == nil || olga.Reviewed.Author != "u-oscar" {
 		t.Errorf("another tenant's report is signed off: %+v", olga.Reviewed)
 	}
 	id := propose(t, w.Store, "u-alice", give("u-fay", "nurse"))
 	if _, err := w.Approve(as(t, "u-carol", access.SystemAdmin), id); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.SignOff(bob, r); !errors.Is(err, policystore.ErrChanged) {
+	if err := w.SignOff(bob, r.Digest); !errors.Is(err, policystore.ErrChanged) {
 		t.Errorf("a report of revision 1 is signed off at 2: %v", err)
 	}
 	if got := w.report(t, "u-alice"); got.Reviewed == nil || got.Reviewed.Revision != 1 || got.Revision != 2 {

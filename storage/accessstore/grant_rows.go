@@ -84,7 +84,7 @@ type stepRow struct {
 func (stepRow) TableName() string { return "phi_grant_steps" }
 
 // signed has everything but Owed: a step that is recorded twice is no harm, and
-// one that says that it was is told by the trail.
+// one that says that it was, or is about to be, is told by the trail.
 func (r *stepRow) signed() (field, text string, mac []byte) {
 	s := statement(nil).text(string(r.Tenant), string(r.GrantID), string(r.Act), string(r.ByID), string(r.ByKind), r.ByRoles, string(r.BySession), string(r.Addr), string(r.Reason)).
 		number(int64(r.N), int64(r.Assurance), r.AuthTime, r.At)

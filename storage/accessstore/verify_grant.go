@@ -4,6 +4,7 @@ package accessstore
 
 import (
 	"slices"
+	"time"
 
 	"github.com/part164/part164/access/directive"
 	"github.com/part164/part164/access/grant"
@@ -26,12 +27,21 @@ func grantTypes() []audit.Type {
 }
 
 // A told is what the trails say of one grant: the steps that they have, approvals
-// and reviews by whom.
+// and reviews by whom, and when it came into force.
 type told struct {
-	acts map[audit.Type]map[string]bool // by actor
-	done bool                           // somebody has reviewed it for good
-	seen bool
+	acts  map[audit.Type]map[string]bool // by actor
+	began map[int64]bool                 // in microseconds, as a journal keeps times: one, unless the grant was put back and approved anew
+	done  bool                           // somebody has reviewed it for good
+	seen  bool
 }
+
+// A step that waits to be recorded for owedFor is not on record, whatever its row
+// says: a desk that runs records it within minutes. Clocks are not apart by more
+// than skew.
+const (
+	owedFor = time.Hour
+	skew    = time.Minute
+)
 
 // tell takes a step from a trail. One can be there twice.
 func (r *round) tell(ev *audit.Stored) {
@@ -43,13 +53,16 @@ func (r *round) tell(ev *audit.Stored) {
 	}
 	g := r.grants[ev.Grant]
 	if g == nil {
-		g = &told{acts: map[audit.Type]map[string]bool{}}
+		g = &told{acts: map[audit.Type]map[string]bool{}, began: map[int64]bool{}}
 		r.grants[ev.Grant] = g
 	}
 	if g.acts[ev.Type] == nil {
 		g.acts[ev.Type] = map[string]bool{}
 	}
 	g.acts[ev.Type][ev.Actor.ID] = true
+	if !ev.Since.IsZero() {
+		g.began[ev.Since.UnixMicro()] = true
+	}
 	g.done = g.done || ev.Type == audit.GrantReviewed && ev.Reason != audit.ReasonEscalated
 	r.changes++
 }
@@ -93,7 +106,7 @@ func (r *round) eachGrant() error {
 				r.find(RowForged, grantTable, string(rows[i].ID))
 			case t != nil:
 				r.grant(&rows[i], of[rows[i].ID], t)
-			case r.since != 0 && rows[i].Created >= r.since && !slices.ContainsFunc(of[rows[i].ID], func(s stepRow) bool { return s.Owed != 0 }):
+			case r.since != 0 && rows[i].Created >= r.since && !slices.ContainsFunc(of[rows[i].ID], r.waits):
 				r.find(RowUnrecorded, grantTable, string(rows[i].ID))
 			}
 		}
@@ -122,6 +135,11 @@ func (r *round) grant(row *grantRow, steps []stepRow, t *told) {
 	if t.done && row.Reviewed == 0 {
 		r.find(RowRestored, grantTable, id)
 	}
+	for began := range t.began {
+		if began != table.Time(row.From).UnixMicro() { // from then on a grant is in force, and comes into force once
+			r.find(RowRestored, grantTable, id)
+		}
+	}
 	there := map[audit.Type]map[string]bool{}
 	for i := range steps {
 		s := &steps[i]
@@ -130,7 +148,7 @@ func (r *round) grant(row *grantRow, steps []stepRow, t *told) {
 			there[typ] = map[string]bool{}
 		}
 		there[typ][string(s.ByID)] = true
-		if s.Owed == 0 && !t.acts[typ][string(s.ByID)] && row.Created >= r.since {
+		if !r.waits(*s) && !t.acts[typ][string(s.ByID)] && row.Created >= r.since {
 			r.find(RowUnrecorded, stepTable, id)
 		}
 	}
@@ -141,4 +159,9 @@ func (r *round) grant(row *grantRow, steps []stepRow, t *told) {
 			}
 		}
 	}
+}
+
+// waits reports whether a step is about to be recorded.
+func (r *round) waits(s stepRow) bool {
+	return s.Owed != 0 && s.Owed <= table.Nanos(r.now.Add(skew)) && s.At >= table.Nanos(r.now.Add(-owedFor))
 }

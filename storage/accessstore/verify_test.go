@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -218,6 +219,17 @@ func TestVerifyNamesWhatSQLDid(t *testing.T) {
 		v.put("phi_grants", "id", id, was)
 		v.finds("a finding is gone", found(accessstore.RowRestored, "phi_grants", id))
 
+		g, err := v.desk.Request(v.as("u-8", "front-desk"), grant.Request{Role: "records-clerk", Reason: audit.ReasonCovering})
+		v.must(err)
+		was = v.keep("phi_grants", "id", g.ID)
+		_, err = v.desk.Approve(v.as("u-officer", "officer"), g.ID)
+		v.must(err)
+		v.put("phi_grants", "id", g.ID, was)
+		v.finds("an approved request waits again", found(accessstore.RowRestored, "phi_grants", g.ID))
+		_, err = v.desk.Approve(v.as("u-officer-2", "officer"), g.ID)
+		v.must(err)
+		v.finds("and is approved anew", found(accessstore.RowRestored, "phi_grants", g.ID))
+
 		// Not written by the store.
 		id = v.related(grantTenant, "p-6")
 		was = v.keep("phi_relations", "id", id)
@@ -249,6 +261,37 @@ func TestVerifyNamesWhatSQLDid(t *testing.T) {
 		v.Trail.Fail(nil)
 		v.do(t, "UPDATE phi_grant_steps SET owed = 0 WHERE grant_id = ?", id)
 		v.finds("a step that nobody records", found(accessstore.RowUnrecorded, "phi_grants", id))
+		id = v.broken("u-10")
+		v.Trail.Fail(errors.New("down"))
+		if _, err := v.desk.Revoke(v.as("u-10", "nurse"), id); err == nil {
+			t.Error("a grant was ended without a trail")
+		}
+		v.Trail.Fail(nil)
+		v.finds("a step that is about to be recorded")
+		v.do(t, "UPDATE phi_grant_steps SET owed = 9000000000000000000 WHERE grant_id = ? AND owed <> 0", id)
+		v.finds("a step that is to be recorded in 2255", found(accessstore.RowUnrecorded, "phi_grant_steps", id))
+		earlier, err := grantDesk(v.store.Grants(), v.Trail, func() time.Time { return v.now.Add(-2 * time.Hour) })
+		v.must(err)
+		id = v.broken("u-11")
+		v.Trail.Fail(errors.New("down"))
+		if _, err := earlier.Revoke(v.as("u-11", "nurse"), id); err == nil {
+			t.Error("a grant was ended without a trail")
+		}
+		v.Trail.Fail(nil)
+		v.do(t, "UPDATE phi_grant_steps SET owed = ? WHERE grant_id = ? AND owed <> 0", time.Now().UnixNano(), id)
+		v.finds("a step that waits for two hours, and says that it waits since now", found(accessstore.RowUnrecorded, "phi_grant_steps", id))
+		// A step that is recorded once the grant is over.
+		g, err = v.desk.Request(v.as("u-12", "front-desk"), grant.Request{Role: "records-clerk", Reason: audit.ReasonCovering})
+		v.must(err)
+		v.Trail.Fail(errors.New("down"))
+		if _, err := v.desk.Approve(v.as("u-officer", "officer"), g.ID); err == nil {
+			t.Error("a grant was approved without a trail")
+		}
+		_, _ = v.desk.Revoke(v.as("u-12", "front-desk"), g.ID)
+		v.Trail.Fail(nil)
+		_, err = v.desk.Revoke(v.as("u-12", "front-desk"), g.ID)
+		v.must(err)
+		v.finds("an approval that was recorded after the end")
 		// A transaction that was undone, and its row put there all the same.
 		var undone string
 		undo := errors.New("undo")
@@ -393,4 +436,54 @@ func TestVerifyFindsNothingInWhatWasWritten(t *testing.T) {
 			t.Errorf("Verify = %+v", got)
 		}
 	})
+}
+
+// TestVerifyAfterAPurge: what the trail has lost to its time of retention is no
+// finding, and what it has kept is one.
+func TestVerifyAfterAPurge(t *testing.T) {
+	t.Parallel()
+	const kept = 7 * 366 * 24 * time.Hour
+	var ago atomic.Int64
+	ago.Store(int64(kept))
+	journal, err := audit.Open(filepath.Join(audittest.Dir(t), "journal"), audit.Config{
+		Development: true, SegmentSize: 256 << 10, Timeout: time.Minute, Now: func() time.Time { return time.Now().Add(-time.Duration(ago.Load())) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = journal.Close() })
+	v := newVerified(t, openSQLite(t), journal)
+	old, ended, revoked := v.related(grantTenant, "p-1"), v.related(grantTenant, "p-2"), v.restricted("p-1")
+	wasEnded, wasRevoked := v.keep("phi_relations", "id", ended), v.keep("phi_directives", "id", revoked)
+	v.must(v.relations.End(v.registrar(grantTenant), ended, time.Time{}))
+	v.must(v.directives.End(v.officer(), revoked, directive.Revoked))
+	v.broken("u-1")
+	v.must(storage.Settle(t.Context(), v.DB.DB))
+	many := make([]audit.Object, 1000)
+	for i := range many {
+		id := fmt.Sprint("r-", i)
+		many[i] = audit.Object{Type: "patient", Record: id, Patient: id}
+	}
+	officer := access.With(t.Context(), access.Principal{ID: "u-officer", Tenant: grantTenant, Kind: access.Human}, access.Compliance)
+	for range 4 { // several segments
+		_, err := journal.Record(officer, audit.Event{Type: audit.Searched, Outcome: audit.Success, Objects: many})
+		v.must(err)
+	}
+	ago.Store(0)
+	later := v.related(grantTenant, "p-3")
+	if r, err := journal.Purge(officer, audit.Purge{ClockChecked: true}); err != nil || r.Segments == 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	v.finds("after the purge")
+	v.do(t, "DELETE FROM phi_relations WHERE id IN (?, ?)", old, later)
+	v.put("phi_relations", "id", ended, wasEnded)
+	v.put("phi_directives", "id", revoked, wasRevoked)
+	got := map[string]int{}
+	for _, f := range v.verify(grantTenant).Findings {
+		got[f.Kind+" "+f.Table]++
+	}
+	t.Logf("found after the purge: %v", got)
+	if got[accessstore.RowDeleted+" phi_relations"] != 2 || got[accessstore.RowRestored+" phi_relations"] != 1 || got[accessstore.RowRestored+" phi_directives"] != 1 || len(got) != 3 {
+		t.Errorf("found after the purge: %v", got)
+	}
 }

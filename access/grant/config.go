@@ -39,8 +39,9 @@ type Config struct {
 	// approve, review, or break the glass. It is the Roles of a
 	// policystore.Store or rbac.Engine whose policy assigns roles; where a
 	// directory of users does, ask that. Principal.Roles are no answer: a session
-	// names a role for as long as it lasts. It is also asked about those who
-	// approved before, of whom p is what they were then.
+	// names a role for as long as it lasts. Of a session that acts in some of p's
+	// roles only (Principal.Roles), it answers those that p holds and acts in. It is
+	// also asked about those who approved before, of whom p is what they were then.
 	Roles func(ctx context.Context, p access.Principal) ([]string, error)
 
 	// Duties says why a principal must not hold the roles of all its live

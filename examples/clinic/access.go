@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -112,12 +113,16 @@ func (a *app) decide(store *accessstore.Store, sessions *sessionstore.Store, ten
 	})
 }
 
-// rolesNow are the roles that somebody's account has, where the sign-in knows who
-// has which: those of a session may be older, and so are those of who approved.
+// rolesNow are the roles that somebody acts in and has by their account, where the
+// sign-in knows who has which: those of a session may be older, and so are those of
+// who approved. Who names no role acts in all.
 func (a *app) rolesNow(ctx context.Context, p access.Principal) ([]string, error) {
 	u, err := a.sessions.User(ctx, p.Tenant, p.ID)
 	if errors.Is(err, session.ErrNotFound) || u.Disabled {
 		return nil, nil
+	}
+	if len(p.Roles) > 0 {
+		u.Roles = slices.DeleteFunc(slices.Clone(u.Roles), func(role string) bool { return !slices.Contains(p.Roles, role) })
 	}
 	return u.Roles, err
 }
@@ -145,6 +150,12 @@ func accessRules() []rbac.Rule {
 		rbac.Rule{Role: "registration", Resources: []string{"patient"}, Actions: []access.Action{access.Create}, Purposes: []access.Purpose{access.PatientAdmin}}, // for a time: see elevations
 		rbac.Rule{Role: "physician", Resources: []string{"relation"}, Actions: []access.Action{access.Read, access.Create, access.Update}, Purposes: []access.Purpose{access.Treatment}},
 		rbac.Rule{Role: "nurse", Resources: []string{"relation"}, Actions: []access.Action{access.Read}, Purposes: []access.Purpose{access.Treatment}},
+
+		// Who may come to the desk for rights for a time, and end emergency access: what
+		// they may do there, the desk says (elevations).
+		rbac.Rule{Role: "nurse", Resources: []string{"grant"}, Actions: []access.Action{access.Read, access.Create, access.Update}, Purposes: []access.Purpose{access.Operations}},
+		rbac.Rule{Role: "physician", Resources: []string{"grant"}, Actions: []access.Action{access.Read, access.Review, access.Update}, Purposes: []access.Purpose{access.Operations}},
+		rbac.Rule{Role: "privacy-officer", Resources: []string{"grant"}, Actions: []access.Action{access.Read, access.Review, access.Update}, Purposes: []access.Purpose{access.Operations}},
 
 		// Running the system is no reason to see a record. Cutting off who leaves is
 		// a change of the policy.

@@ -18,7 +18,7 @@ import (
 
 // Emergency access (45 CFR 164.312(a)(2)(ii)) takes two steps from the refused
 // page: the link on it, and a form with a reason and the password. The chart
-// comes next. The routes are public, so that nothing, not even a policy that
+// comes next. These two routes are public, so that nothing, not even a policy that
 // cannot be read, stands before the desk: that asks who it is, for their role,
 // their second factor and their password, and puts each try on record.
 

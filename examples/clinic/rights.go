@@ -17,8 +17,9 @@ import (
 
 // Rights for a time: a role that somebody needs now and then, such as that of
 // registration in a night without a physician at the desk. It is asked for with a
-// reason, agreed to by somebody else, and over by itself. The routes are public as
-// those of emergency access are: the desk asks who it is.
+// reason, agreed to by somebody else, and over by itself. The routes let in whom the
+// decision point does, in the session that they act in; the desk says what they may
+// do there.
 
 // elevations are the roles that may be asked for, by whom, and who agrees. What
 // such a role may do stands in accessRules and minimumRules.
@@ -91,7 +92,7 @@ func (a *app) showRights(w http.ResponseWriter, r *http.Request, status int, cho
 	if err == nil {
 		mine, err = a.grants.List(ctx, grant.Query{Tenant: tenant, Holder: who.ID, Kind: grant.JIT, Since: now.Add(-shownFor), Limit: shown})
 	}
-	if err == nil && agrees(who) {
+	if err == nil && a.may(ctx, access.Review, "grant") {
 		live, err = a.grants.List(ctx, grant.Query{Tenant: tenant, Kind: grant.JIT, States: []grant.State{grant.Active}})
 	}
 	if err != nil {
@@ -110,13 +111,6 @@ func (a *app) showRights(w http.ResponseWriter, r *http.Request, status int, cho
 		}
 	}
 	a.render(w, r, status, "rights", page{Title: "Rights for a time", Message: message, Body: body})
-}
-
-// agrees reports whether somebody has a role that agrees to any request.
-func agrees(who access.Principal) bool {
-	return slices.ContainsFunc(elevations(), func(e grant.Elevation) bool {
-		return slices.ContainsFunc(e.Approvers, func(role string) bool { return slices.Contains(who.Roles, role) })
-	})
 }
 
 func (a *app) right(ctx context.Context, g grant.Grant, now time.Time) right {

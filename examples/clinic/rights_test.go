@@ -3,10 +3,15 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,7 +90,7 @@ func TestARightForATime(t *testing.T) {
 
 	// Nobody agrees to their own, nor does who has no say.
 	id := request()
-	post("nurse", "/rights/"+id+"/approve", nil, http.StatusForbidden, "somebody else has to agree")
+	post("nurse", "/rights/"+id+"/approve", nil, http.StatusForbidden, "You may not do this")
 	post("billing", "/rights/"+id+"/approve", nil, http.StatusForbidden, "You may not do this")
 	post("billing", "/rights/"+id+"/end", nil, http.StatusForbidden, "You may not do this")
 	status("nurse", http.StatusForbidden)
@@ -97,14 +102,30 @@ func TestARightForATime(t *testing.T) {
 			t.Errorf("%s: %v", login, err)
 		}
 	}
-	if ans, err := b["billing"].get("/rights"); errors.Join(ans.want(err, http.StatusOK), ans.without(id)) != nil {
-		t.Errorf("who has no say is shown it: %d, %v", ans.status, err)
+	if ans, err := b["billing"].get("/rights"); ans.want(err, http.StatusForbidden) != nil {
+		t.Errorf("who has nothing to do with it comes to the desk: %d, %v", ans.status, err)
+	}
+	if w := a.ask(a.become(t, "billing", "nurse"), http.MethodGet, "/rights", nil); w.Code != http.StatusOK || strings.Contains(w.Body.String(), id) {
+		t.Errorf("who has no say is shown it: %d", w.Code)
 	}
 	if err := status("nurse", http.StatusOK).with(nil, `name="MRN"`); err != nil {
 		t.Errorf("there is no form: %v", err)
 	}
 	post("nurse", "/patients", url.Values{"Name": {"Ada Vance"}, "MRN": {"MRN-9"}, "Phone": {"617-555-0188"}}, http.StatusSeeOther)
 	post("officer", "/rights/"+id+"/approve", nil, http.StatusConflict, "not possible any more")
+
+	// Who may ask, and agree to what others ask for, does not agree to their own.
+	two := a.become(t, "admin", "nurse", "physician")
+	own, err := a.desk.Request(access.With(t.Context(), two, access.Operations), grant.Request{Role: "registration", Reason: audit.ReasonConsult, TTL: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := a.ask(two, http.MethodPost, "/rights/"+own.ID+"/approve", nil); w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "somebody else has to agree") {
+		t.Errorf("who asked agrees: %d", w.Code)
+	}
+	if w := a.ask(two, http.MethodPost, "/rights/"+own.ID+"/end", nil); w.Code != http.StatusSeeOther {
+		t.Errorf("who asked takes it back: %d", w.Code)
+	}
 
 	// The holder ends it, or who agrees.
 	post("nurse", "/rights/"+id+"/end", nil, http.StatusSeeOther)
@@ -133,7 +154,7 @@ func TestARightForATime(t *testing.T) {
 			seen[ev.Type]++
 		}
 	}
-	if seen[audit.GrantRequested] != 3 || seen[audit.GrantApproved] != 2 || seen[audit.GrantEnded] < 2 {
+	if seen[audit.GrantRequested] != 4 || seen[audit.GrantApproved] != 2 || seen[audit.GrantEnded] < 2 {
 		t.Errorf("on record are %v", seen)
 	}
 }
@@ -171,5 +192,166 @@ func TestARightIsOver(t *testing.T) {
 		if _, err := a.desk.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// become gives a demo user other roles, and returns them as they sign in then.
+func (a *app) become(t *testing.T, login string, roles ...string) access.Principal {
+	t.Helper()
+	if err := a.sessions.SetRoles(t.Context(), tenant, a.as(t, login).ID, roles); err != nil {
+		t.Fatal(err)
+	}
+	return a.as(t, login)
+}
+
+// ask is a request of somebody who is signed in.
+func (a *app) ask(who access.Principal, method, path string, form url.Values) *httptest.ResponseRecorder {
+	r := httptest.NewRequestWithContext(access.With(context.Background(), who, ""), method, path, strings.NewReader(form.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	w := httptest.NewRecorder()
+	local(a.handler()).ServeHTTP(w, r)
+	return w
+}
+
+// Whom the decision point denies everything, since two of their roles exclude each
+// other in a session, does nothing at the desk either.
+func TestTheDeskIsForWhomThePointAdmits(t *testing.T) {
+	t.Parallel()
+	a, _ := seededApp(t)
+	nurse := access.With(t.Context(), a.as(t, "nurse"), access.Treatment)
+	right, err := a.desk.Request(nurse, grant.Request{Role: "registration", Reason: audit.ReasonCovering, TTL: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err := a.desk.BreakGlass(nurse, grant.Glass{Patient: nobody, Reason: audit.ReasonEmergency}, "demo nurse 164")
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, err := a.desk.BreakGlass(nurse, grant.Glass{Patient: firstPatient, Reason: audit.ReasonEmergency}, "demo nurse 164")
+	if err == nil {
+		_, err = a.desk.Revoke(nurse, over.ID)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := a.become(t, "officer", "privacy-officer", "nurse")
+	for _, path := range []string{"/rights", "/emergencies", "/emergencies/" + over.ID} {
+		if w := a.ask(both, http.MethodGet, path, nil); w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), right.ID) || strings.Contains(w.Body.String(), over.ID) {
+			t.Errorf("GET %s: %d", path, w.Code)
+		}
+	}
+	for _, tt := range []struct {
+		path string
+		form url.Values
+	}{
+		{"/rights", url.Values{"role": {"registration"}, "reason": {"covering"}, "hours": {"4"}}},
+		{"/rights/" + right.ID + "/approve", nil},
+		{"/rights/" + right.ID + "/refuse", nil},
+		{"/rights/" + right.ID + "/end", nil},
+		{"/emergencies/" + live.ID + "/end", nil},
+		{"/emergencies/" + over.ID + "/review", url.Values{"finding": {"explained"}}},
+	} {
+		if w := a.ask(both, http.MethodPost, tt.path, tt.form); w.Code != http.StatusForbidden {
+			t.Errorf("POST %s: %d", tt.path, w.Code)
+		}
+	}
+	for id, want := range map[string]grant.State{right.ID: grant.Requested, live.ID: grant.Active, over.ID: grant.Revoked} {
+		if g, err := a.grants.Grant(t.Context(), tenant, id); err != nil || g.At(time.Now()) != want {
+			t.Errorf("%s is %s, want %s, %v", g.Kind, g.At(time.Now()), want, err)
+		}
+	}
+
+	// With one hat it goes.
+	officer := a.become(t, "officer", "privacy-officer")
+	for path, form := range map[string]url.Values{
+		"/rights/" + right.ID + "/approve":    nil,
+		"/emergencies/" + live.ID + "/end":    nil,
+		"/emergencies/" + over.ID + "/review": {"finding": {"explained"}},
+	} {
+		if w := a.ask(officer, http.MethodPost, path, form); w.Code != http.StatusSeeOther {
+			t.Errorf("POST %s: %d", path, w.Code)
+		}
+	}
+}
+
+// Who has two roles does at the desk what the one in which they act may do.
+func TestTheDeskGoesByTheRolesOfTheSession(t *testing.T) {
+	t.Parallel()
+	a, _ := seededApp(t)
+	who := a.as(t, "officer")
+	if err := a.sessions.SetRoles(t.Context(), tenant, who.ID, []string{"privacy-officer", "nurse"}); err != nil {
+		t.Fatal(err)
+	}
+	ask := grant.Request{Role: "registration", Reason: audit.ReasonCovering, TTL: time.Hour}
+	for _, tt := range []struct {
+		name     string
+		roles    []string // of the session
+		approves error
+		asks     error
+	}{
+		{"as a nurse", []string{"nurse"}, grant.ErrEligible, nil},
+		{"as the officer", []string{"privacy-officer"}, nil, grant.ErrEligible},
+		{"by a role that the account has not got", []string{"physician"}, grant.ErrEligible, grant.ErrEligible},
+		{"by all", nil, nil, nil},
+	} {
+		who.Roles = tt.roles
+		ctx := access.With(t.Context(), who, access.Operations)
+		nurse := access.With(t.Context(), a.as(t, "nurse"), access.Operations)
+		g, err := a.desk.Request(nurse, ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.desk.Approve(ctx, g.ID); !errors.Is(err, tt.approves) {
+			t.Errorf("%s: approving: %v, want %v", tt.name, err, tt.approves)
+		}
+		own, err := a.desk.Request(ctx, ask)
+		if !errors.Is(err, tt.asks) {
+			t.Errorf("%s: asking: %v, want %v", tt.name, err, tt.asks)
+		}
+		if err == nil {
+			_, err = a.desk.Revoke(ctx, own.ID)
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := a.desk.Revoke(nurse, g.ID); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// lost is a store of grants whose lists cannot be read.
+type lost struct{ grant.Store }
+
+func (lost) List(context.Context, grant.Query) ([]grant.Grant, error) {
+	return nil, errors.New("the list is lost")
+}
+
+// A search needs no count of what waits at the desk.
+func TestTheSearchGoesWithoutACount(t *testing.T) {
+	t.Parallel()
+	a, _ := seededApp(t)
+	var said bytes.Buffer
+	a.log = slog.New(slog.NewTextHandler(&said, nil))
+	page := func() *httptest.ResponseRecorder { return a.ask(a.as(t, "officer"), http.MethodGet, "/patients", nil) }
+	const counted, link = "Emergency access to review: 0", `href="/rights"`
+	if w := page(); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), counted) || !strings.Contains(w.Body.String(), link) || said.Len() > 0 {
+		t.Errorf("with a count: %d, %s", w.Code, &said)
+	}
+	var err error
+	a.desk, err = grant.New(grant.Config{
+		Store: lost{a.grants}, Audit: a.trail, Roles: a.rolesNow, Elevations: elevations(), Alert: a.tell,
+		Emergency: &grant.Emergency{Roles: []string{"nurse"}, Reviewers: []string{"privacy-officer"}},
+		Confirm:   a.sessions.Confirm,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := page()
+	if w.Code != http.StatusOK || strings.Contains(w.Body.String(), counted) || !strings.Contains(w.Body.String(), "Emergency access to review") || !strings.Contains(w.Body.String(), link) {
+		t.Errorf("without one: %d\n%s", w.Code, w.Body)
+	}
+	if strings.Count(said.String(), "the list is lost") != 2 {
+		t.Errorf("it says %s", &said)
 	}
 }

@@ -72,6 +72,14 @@ func (a *app) checked(t *testing.T) map[string]accesstest.Route {
 	if err != nil {
 		t.Fatal(err)
 	}
+	other, err := a.desk.BreakGlass(ctx, grant.Glass{Patient: "01890a5d-ac96-774b-bcce-b302099a8057", Reason: audit.ReasonEmergency}, "demo nurse 164") // to end
+	if err != nil {
+		t.Fatal(err)
+	}
+	right, err := a.desk.Request(ctx, grant.Request{Role: "registration", Reason: audit.ReasonCovering, TTL: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
 	const chart = "/patients/" + firstPatient
 	out := map[string]accesstest.Route{
 		"GET /{$}":                             {Path: "/"},
@@ -94,15 +102,15 @@ func (a *app) checked(t *testing.T) map[string]accesstest.Route {
 		"POST /patients/{id}/team/end":         {Path: chart + "/team/end", Body: "relation=r-1", As: physician},
 		"GET /patients/{id}/emergency":         {Path: chart + "/emergency"},
 		"POST /patients/{id}/emergency":        {Path: chart + "/emergency"},
-		"POST /emergencies/{id}/end":           {Path: "/emergencies/" + g.ID + "/end"},
+		"POST /emergencies/{id}/end":           {Path: "/emergencies/" + other.ID + "/end", As: nurse},
 		"GET /emergencies":                     {Path: "/emergencies", As: officer},
 		"GET /emergencies/{id}":                {Path: "/emergencies/" + g.ID, As: officer},
 		"POST /emergencies/{id}/review":        {Path: "/emergencies/" + g.ID + "/review", Body: "finding=explained", As: officer},
-		"GET /rights":                          {Path: "/rights"},
-		"POST /rights":                         {Path: "/rights"},
-		"POST /rights/{id}/approve":            {Path: "/rights/" + g.ID + "/approve"},
-		"POST /rights/{id}/refuse":             {Path: "/rights/" + g.ID + "/refuse"},
-		"POST /rights/{id}/end":                {Path: "/rights/" + g.ID + "/end"},
+		"GET /rights":                          {Path: "/rights", As: nurse},
+		"POST /rights":                         {Path: "/rights", Body: "role=registration&reason=covering&hours=1", As: nurse},
+		"POST /rights/{id}/approve":            {Path: "/rights/" + right.ID + "/approve", As: physician},
+		"POST /rights/{id}/refuse":             {Path: "/rights/" + right.ID + "/refuse", As: physician},
+		"POST /rights/{id}/end":                {Path: "/rights/" + right.ID + "/end", As: nurse},
 		"GET /patients/{id}/audit":             {Path: chart + "/audit", As: officer},
 		"GET /patients/{id}/audit/page":        {Path: chart + "/audit/page", As: officer},
 		"GET /patients/{id}/restrictions":      {Path: chart + "/restrictions", As: officer},

@@ -32,11 +32,15 @@ func openNode(dir, name string) (*node, error) {
 		return nil, err
 	}
 	var store *policystore.Store
-	c, err := open(dir, journal, func(held *accessstore.Store) (decider, error) { // step 4, with another policy
+	var c *clinic
+	c, err = open(dir, journal, func(held *accessstore.Store) (decider, error) { // step 4, with another policy
 		store, err = policystore.New(policystore.Config{
 			Audit: journal, Model: text("policy/model.conf"), Operator: "elm-street",
 			Holders: []policystore.Holder{held}, // what Terminate ends besides: grants; and sessions, where storage/sessionstore keeps them
 			Wait:    20 * time.Second,           // for a decision that must know a change; zero means 2 s
+			Elevated: func(ctx context.Context, tenant, user string) ([]string, error) { // whose roles of step 7 are theirs too when they approve
+				return c.desk.Elevated(ctx, tenant, user)
+			},
 		})
 		return store, err
 	})

@@ -78,6 +78,9 @@ func (a *app) decide(store *accessstore.Store, sessions *sessionstore.Store, ten
 		Audit: a.trail, Operator: tenant, Deviations: a.deviations,
 		PrincipalRoles: true, // the sign-in knows who has which role
 		Holders:        []policystore.Holder{sessions, store},
+		Elevated: func(ctx context.Context, tenant, user string) ([]string, error) {
+			return a.desk.Elevated(ctx, tenant, user)
+		},
 	})
 	if err != nil {
 		return nil, err

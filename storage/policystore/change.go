@@ -28,7 +28,7 @@ const (
 // Errors of changes.
 var (
 	ErrApproval   = errors.New(operation + "it could give a right, so somebody else has to approve it: call Propose")
-	ErrOwn        = errors.New(operation + "nobody approves what they or somebody for them proposed, or what gives something to them or to a role of theirs")
+	ErrOwn        = errors.New(operation + "nobody approves what they or somebody for them proposed, or what gives something to them or to a role that they have, or that a proposal would give them")
 	ErrNoProposal = errors.New(operation + "there is no such proposal, or it is decided, expired or another tenant's")
 	ErrConflict   = errors.New(operation + "it does not fit the policy in force")
 	ErrInvalid    = errors.New(operation + "the policy would not be valid")
@@ -204,9 +204,16 @@ func (s *Store) begin(ctx context.Context, c *Change) (*access.Scope, []edit, er
 // Approve puts a proposal in force and returns the revision from which on it is;
 // see [Store.Apply]. Who approves is a human, who acts for nobody else, other than
 // its author and than whom the author acted for, and to whom it gives nothing:
-// neither a role, nor a right to a role that they have. What is for the approvers'
-// own role takes somebody who may approve by another one. The author must still
-// have the right to propose it.
+// neither a role, nor a right to a role that they have, by whatever way
+// ([Config].Elevated), or that a proposal which waits would give them. What is for
+// the approvers' own role takes somebody who may approve by another one. The
+// author must still have the right to propose it.
+//
+// With Config.PrincipalRoles the store knows of those roles only that the session
+// names: who signs in as approver alone may approve what is for another role of
+// theirs. There, let the sign-in name every role of whoever may approve. And a role
+// that is proposed or granted to an approver later is not known yet: who approves
+// that is shown what it brings ([Store.Preview]).
 //
 // The principal of ctx needs the right to [Approve] on [Resource].
 func (s *Store) Approve(ctx context.Context, id string) (uint64, error) {
@@ -223,7 +230,11 @@ func (s *Store) Approve(ctx context.Context, id string) (uint64, error) {
 		if err := s.may(ctx, scope, Approve, c.edits); err != nil {
 			return nil, err
 		}
-		if err := c.independent(base, who); err != nil {
+		roles, err := s.ownRoles(ctx, base, who)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.independent(base, who, roles); err != nil {
 			return nil, s.deny(ctx, Approve, access.DenyDuty, "", err)
 		}
 		if err := s.standing(ctx, c); err != nil {
@@ -399,11 +410,13 @@ func (c *change) entry() Entry {
 //
 // The principal of ctx needs the right to access.Read on [Resource].
 func (s *Store) Pending(ctx context.Context) ([]Entry, error) {
-	least := table.Nanos(s.cfg.Now().Add(-s.cfg.ProposalTTL))
 	return s.entries(ctx, func(q *gorm.DB) *gorm.DB {
-		return q.Where("status = ? AND proposed_at >= ?", proposed, least).Order("proposed_at, id")
+		return q.Where("status = ? AND proposed_at >= ?", proposed, s.oldest()).Order("proposed_at, id")
 	})
 }
+
+// oldest is when a proposal was made that can just be approved.
+func (s *Store) oldest() int64 { return table.Nanos(s.cfg.Now().Add(-s.cfg.ProposalTTL)) }
 
 // History returns up to limit changes with revisions below before, or the
 // newest ones where that is 0, newest first.

@@ -69,6 +69,11 @@ type Config struct {
 	// where no grants give roles. Not without Assign.
 	LockRoles func(ctx context.Context, tx *gorm.DB, tenant string) error
 
+	// Elevated returns the roles that a user has by live grants, of which no row
+	// of the policy tells: grant.Desk.Elevated. [Store.Approve] asks it about who
+	// approves, and an error refuses. Nil where no grants give roles.
+	Elevated func(ctx context.Context, tenant, user string) ([]string, error)
+
 	// Validate is asked before a change is written, in its transaction, with
 	// the policy as it would be. An error refuses the change. It may be called
 	// more than once for a change.

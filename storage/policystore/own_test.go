@@ -6,11 +6,15 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
+
+	"gorm.io/gorm"
 
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/access/rbac"
 	"github.com/part164/part164/audit"
 	"github.com/part164/part164/audit/audittest"
+	"github.com/part164/part164/storage/accessstore"
 	"github.com/part164/part164/storage/policystore"
 )
 
@@ -98,6 +102,136 @@ func TestNobodyApprovesForTheirOwnRoles(t *testing.T) {
 	if _, err := brought.Approve(with("u-bob", "approver"), id); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestNobodyApprovesForRolesOfAGrant: a role that the approver has by a live grant
+// is one of theirs, and who does not know whether there is one approves nothing.
+func TestNobodyApprovesForRolesOfAGrant(t *testing.T) {
+	t.Parallel()
+	w := initiated(t, sqliteFile(t), nil)
+	if err := accessstore.Migrate(t.Context(), w.db.DB); err != nil {
+		t.Fatal(err)
+	}
+	var n *dutiful
+	var away error
+	n = w.dutiful(t, func(c *policystore.Config) {
+		c.Elevated = func(ctx context.Context, in, user string) ([]string, error) {
+			if away != nil {
+				return nil, away
+			}
+			return n.desk.Elevated(ctx, in, user)
+		}
+	})
+	rule := func(role, resource string) policystore.Change {
+		r := rbac.Rule{Role: role, Resources: []string{resource}, Actions: []access.Action{access.Update}, Purposes: []access.Purpose{access.Operations}}
+		return policystore.Change{Add: policystore.Rows{Rules: []rbac.Rule{r}}, Reason: audit.ReasonAmended, Reference: "ticket-5"}
+	}
+	link := func(role, inherits string) policystore.Change {
+		return policystore.Change{Add: policystore.Rows{Links: []rbac.Link{{Role: role, Inherits: inherits}}}, Reason: audit.ReasonAmended, Reference: "ticket-5"}
+	}
+	bob, carol := as(t, "u-bob", access.SystemAdmin), as(t, "u-carol", access.SystemAdmin)
+	before := propose(t, n.Store, "u-alice", rule("buyer", "bill"))
+	if _, err := n.Approve(bob, before); err != nil {
+		t.Errorf("without a grant: %v", err)
+	}
+	granted := n.requested(t, "u-bob")
+	if err := n.grants(t, granted); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []policystore.Change{rule("buyer", "order"), link("buyer", "clerk"), rule("clerk", "order")} { // clerk by the link, once it is there
+		id := propose(t, n.Store, "u-alice", c)
+		if rev, err := n.Approve(bob, id); !errors.Is(err, policystore.ErrOwn) {
+			t.Errorf("%+v: Approve = %d, %v; want ErrOwn", c.Add, rev, err)
+		}
+		if _, err := n.Approve(carol, id); err != nil {
+			t.Errorf("somebody else: %v", err)
+		}
+	}
+	away = errors.New("the grants cannot be read")
+	id := propose(t, n.Store, "u-alice", give("u-fay", "nurse"))
+	if rev, err := n.Approve(bob, id); !errors.Is(err, away) {
+		t.Errorf("where the grants cannot be read: Approve = %d, %v", rev, err)
+	}
+	away = nil
+	if _, err := n.Approve(bob, id); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNobodyApprovesForRolesToCome: of two changes that come to a right of the
+// approver only together, the approver approves neither while both wait.
+func TestNobodyApprovesForRolesToCome(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, d gorm.Dialector) {
+		w := initiated(t, d, nil)
+		bob := as(t, "u-bob", access.SystemAdmin)
+		adds := func(r policystore.Rows) policystore.Change {
+			return policystore.Change{Add: r, Reason: audit.ReasonAmended, Reference: "ticket-5"}
+		}
+		rule := func(role string) policystore.Change {
+			return adds(policystore.Rows{Rules: []rbac.Rule{{Role: role, Resources: []string{"patient"}, Actions: []access.Action{access.Update}, Purposes: []access.Purpose{access.Treatment}}}})
+		}
+		link := func(role, inherits string) policystore.Change {
+			return adds(policystore.Rows{Links: []rbac.Link{{Role: role, Inherits: inherits}}})
+		}
+		elsewhere := give("u-bob", "empty")
+		elsewhere.Add.Assignments[0].Tenant = other
+		for _, tt := range []struct {
+			name    string
+			waiting []policystore.Change
+			c       policystore.Change
+			own     bool
+		}{
+			{"a role", []policystore.Change{give("u-bob", "empty")}, rule("empty"), true},
+			{"a role by a role, which comes too", []policystore.Change{give("u-bob", "full"), link("full", "empty")}, rule("empty"), true},
+			{"what a role of theirs includes", []policystore.Change{link("approver", "empty")}, rule("empty"), true},
+			{"a link of a role to come", []policystore.Change{give("u-bob", "empty")}, link("empty", "nurse"), true},
+			{"another's role", []policystore.Change{give("u-fay", "empty")}, rule("empty"), false},
+			{"a role in another tenant", []policystore.Change{elsewhere}, rule("empty"), false},
+			{"another role", []policystore.Change{give("u-bob", "clerk"), link("nurse", "empty")}, rule("empty"), false},
+		} {
+			var waiting []string
+			for _, c := range tt.waiting {
+				waiting = append(waiting, propose(t, w.Store, "u-alice", c))
+			}
+			id := propose(t, w.Store, "u-alice", tt.c)
+			if tt.own {
+				if n, err := w.Approve(bob, id); !errors.Is(err, policystore.ErrOwn) {
+					t.Fatalf("%s: Approve = %d, %v; want ErrOwn", tt.name, n, err)
+				}
+			}
+			// What is decided gives nobody a role that waits.
+			for _, id := range waiting {
+				if tt.own {
+					if err := w.Reject(bob, id); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if _, err := w.Approve(bob, id); err != nil {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+			for _, id := range waiting {
+				if !tt.own {
+					if err := w.Reject(bob, id); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			back := tt.c
+			back.Add, back.Remove = back.Remove, back.Add
+			if _, err := w.Apply(as(t, "u-alice", access.SystemAdmin), back); err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		// Nor does one that can be approved no more.
+		propose(t, w.Store, "u-alice", give("u-bob", "empty"))
+		w.clock.forward(14*24*time.Hour + time.Minute)
+		if _, err := w.Approve(bob, propose(t, w.Store, "u-alice", rule("empty"))); err != nil {
+			t.Errorf("beside one that is too old: %v", err)
+		}
+	})
 }
 
 // TestWhoIsActedForApprovesNothing that was proposed for them.

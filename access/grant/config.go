@@ -42,6 +42,12 @@ type Config struct {
 	// names a role for as long as it lasts. Of a session that acts in some of p's
 	// roles only (Principal.Roles), it answers those that p holds and acts in. It is
 	// also asked about those who approved before, of whom p is what they were then.
+	//
+	// Of somebody whom it does not know it returns nil and no error: an error
+	// says that nobody can tell, and refuses. Two do not wait for it: an
+	// approval goes on where it fails about an earlier approver, whose approval
+	// does not count then; and [Desk.BreakGlass], which asks it too and cancels
+	// its context after 2 s, goes by Principal.Roles where it fails.
 	Roles func(ctx context.Context, p access.Principal) ([]string, error)
 
 	// Duties says why a principal must not hold the roles of all its live

@@ -75,6 +75,11 @@ func (d *Desk) eligible(ctx context.Context, p access.Principal, roles []string)
 	if err != nil {
 		return "", err
 	}
+	return oneOf(roles, own)
+}
+
+// oneOf returns the first of roles that is among own.
+func oneOf(roles, own []string) (string, error) {
 	for _, r := range roles {
 		if slices.Contains(own, r) {
 			return r, nil
@@ -168,7 +173,7 @@ func (d *Desk) record(ctx context.Context, g *Grant, n int) error {
 	}
 	for i := range n + 1 {
 		if g.Steps[i].Act == ActApprove {
-			ev.Count++
+			ev.Count = g.Steps[i].Approvals
 		}
 	}
 	switch s.Act {

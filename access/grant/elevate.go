@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/part164/part164/access"
 	"github.com/part164/part164/audit"
 )
@@ -178,8 +180,8 @@ func (d *Desk) Extend(ctx context.Context, id string, ttl time.Duration) (Grant,
 
 // Approve approves a request. The last approval that it needs puts it in force,
 // from now on. To approve twice counts once. What makes it be in force must hold
-// then: an approval counts only if who gave it could give it still, and the
-// request only if who made it could make it.
+// then: an approval counts only if who gave it could give it still, as far as
+// Config.Roles can say, and the request only if who made it could make it.
 func (d *Desk) Approve(ctx context.Context, id string) (Grant, error) {
 	p, err := person(ctx)
 	if err != nil {
@@ -193,7 +195,8 @@ func (d *Desk) Approve(ctx context.Context, id string) (Grant, error) {
 		}
 		step := &Step{Act: ActApprove, By: p, At: now, Reason: g.Reason, Owed: now}
 		others, err := d.approvals(ctx, g, e)
-		if err != nil || others+1 < max(g.Needs, e.Approvals) {
+		step.Approvals = others + 1
+		if err != nil || step.Approvals < max(g.Needs, e.Approvals) {
 			return step, nil, err
 		}
 		g.State, g.From, g.Until = Approved, now, now.Add(min(g.TTL, e.MaxTTL))
@@ -232,8 +235,10 @@ func (d *Desk) approvals(ctx context.Context, g *Grant, e *Elevation) (n int, er
 			n++
 		case s.Act == ActRequest && errors.Is(err, ErrEligible):
 			return 0, d.refuse(ctx, g, audit.GrantApproved, audit.ReasonPolicy, fmt.Errorf("%w: who asked for it could not ask now", ErrState))
-		case err != nil && !errors.Is(err, ErrEligible):
+		case s.Act == ActRequest && err != nil:
 			return 0, err
+		case err != nil && !errors.Is(err, ErrEligible): // does not count, and holds up nobody else
+			d.cfg.Log.Warn("grant: an earlier approval does not count", zap.String("grant", g.ID), zap.Error(err))
 		}
 	}
 	return n, nil

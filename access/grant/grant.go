@@ -109,7 +109,12 @@ type Step struct {
 	By     access.Principal // the zero Principal where time did it
 	At     time.Time
 	Reason audit.Reason
-	Owed   time.Time // since when it waits to be recorded in the trail; zero where it is there
+
+	// Approvals is how many approvals count once this one, an ActApprove, was
+	// given: the Count of its event.
+	Approvals int
+
+	Owed time.Time // since when it waits to be recorded in the trail; zero where it is there
 }
 
 // At returns where the grant stands at a time.

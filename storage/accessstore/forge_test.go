@@ -279,7 +279,7 @@ func TestForgedGrantsAllowNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.do(t, "INSERT INTO phi_grant_steps (tenant, grant_id, n, act, by_id, by_kind, by_roles, by_session, assurance, auth_time, addr, done_at, reason, owed, mac) SELECT tenant, grant_id, 1, 'approve', 'u-officer', by_kind, by_roles, by_session, assurance, auth_time, addr, done_at, reason, 0, mac FROM phi_grant_steps WHERE grant_id = ?", r.ID)
+		f.do(t, "INSERT INTO phi_grant_steps (tenant, grant_id, n, act, by_id, by_kind, by_roles, by_session, assurance, auth_time, addr, done_at, reason, approvals, owed, mac) SELECT tenant, grant_id, 1, 'approve', 'u-officer', by_kind, by_roles, by_session, assurance, auth_time, addr, done_at, reason, 1, 0, mac FROM phi_grant_steps WHERE grant_id = ?", r.ID)
 		got, err := store.Grants().Grant(t.Context(), grantTenant, r.ID)
 		if err != nil || len(got.Steps) != 1 {
 			t.Errorf("the steps of a request: %v, %v", got.Steps, err)

@@ -77,6 +77,7 @@ type stepRow struct {
 	Addr      key    `gorm:"not null"`
 	At        int64  `gorm:"not null;column:done_at"`
 	Reason    key    `gorm:"not null"`
+	Approvals int    `gorm:"not null"`
 	Owed      int64  `gorm:"not null;index:phi_grant_steps_owed"` // since when it waits to be recorded; 0 where it is
 	MAC       []byte `gorm:"column:mac;not null;size:64"`
 }
@@ -87,7 +88,7 @@ func (stepRow) TableName() string { return "phi_grant_steps" }
 // one that says that it was, or is about to be, is told by the trail.
 func (r *stepRow) signed() (field, text string, mac []byte) {
 	s := statement(nil).text(string(r.Tenant), string(r.GrantID), string(r.Act), string(r.ByID), string(r.ByKind), r.ByRoles, string(r.BySession), string(r.Addr), string(r.Reason)).
-		number(int64(r.N), int64(r.Assurance), r.AuthTime, r.At)
+		number(int64(r.N), int64(r.Assurance), r.AuthTime, r.At, int64(r.Approvals))
 	return stepField, string(s), r.MAC
 }
 
@@ -142,12 +143,12 @@ func stepRowOf(tenant, id string, n int, s *grant.Step) stepRow {
 	return stepRow{
 		Tenant: key(tenant), GrantID: key(id), N: n, Act: key(s.Act), ByID: key(s.By.ID), ByKind: key(s.By.Kind), ByRoles: strings.Join(s.By.Roles, " "),
 		BySession: key(s.By.Session), Assurance: s.By.Assurance, AuthTime: table.Nanos(s.By.AuthTime), Addr: key(addr), At: table.Nanos(s.At),
-		Reason: key(s.Reason), Owed: table.Nanos(s.Owed),
+		Reason: key(s.Reason), Approvals: s.Approvals, Owed: table.Nanos(s.Owed),
 	}
 }
 
 func (r *stepRow) step() grant.Step {
-	out := grant.Step{Act: grant.Act(r.Act), At: table.Time(r.At), Reason: audit.Reason(r.Reason), Owed: table.Time(r.Owed)}
+	out := grant.Step{Act: grant.Act(r.Act), At: table.Time(r.At), Reason: audit.Reason(r.Reason), Approvals: r.Approvals, Owed: table.Time(r.Owed)}
 	if r.ByID != "" {
 		addr, _ := netip.ParseAddr(string(r.Addr)) // an address that does not parse is no address
 		out.By = access.Principal{

@@ -24,6 +24,7 @@ type bench struct {
 	at      time.Time
 	policy  map[string][]string // the roles of each person
 	down    error               // of the policy
+	unknown map[string]error    // what the policy says of whom it does not know
 	events  []audit.Stored
 	trail   error
 	alerts  []grant.Alert
@@ -135,6 +136,9 @@ func (b *bench) told(id string) (out []grant.Alert) {
 func (b *bench) roles(_ context.Context, p access.Principal) ([]string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if err := b.unknown[p.ID]; err != nil {
+		return nil, err
+	}
 	return slices.DeleteFunc(slices.Clone(b.policy[p.ID]), func(r string) bool { return len(p.Roles) > 0 && !slices.Contains(p.Roles, r) }), b.down
 }
 

@@ -174,6 +174,35 @@ func testLapsed(t *testing.T, open func(t *testing.T) grant.Store) {
 		t.Errorf("by two who could: %+v", g)
 	}
 	b.isLive(t, "u-eng", g, true)
+	var counts []int
+	for _, ev := range b.recorded(audit.GrantApproved, g.ID) {
+		if ev.Outcome == audit.Success {
+			counts = append(counts, ev.Count)
+		}
+	}
+	if !slices.Equal(counts, []int{1, 1, 2}) {
+		t.Errorf("on record are %v approvals", counts)
+	}
+
+	// Of one approver nobody can say what they may.
+	g = ok(b.Request(b.as(t, "u-eng-3", "engineer"), ask))
+	ok(b.Approve(two, g.ID))
+	b.unknown = map[string]error{"u-sec-2": errors.New("no such user")}
+	if g = ok(b.Approve(three, g.ID)); g.State != grant.Requested {
+		t.Errorf("by two, of whom one is unknown: %+v", g)
+	}
+	b.isLive(t, "u-eng-3", g, false)
+	if g = ok(b.Approve(b.as(t, "u-sec-4", "security-officer"), g.ID)); g.State != grant.Active {
+		t.Errorf("by two who could, and one who is unknown: %+v", g)
+	}
+	b.isLive(t, "u-eng-3", g, true)
+	g = ok(b.Request(b.as(t, "u-eng-4", "engineer"), ask))
+	ok(b.Approve(b.as(t, "u-sec-4", "security-officer"), g.ID))
+	b.unknown["u-eng-4"] = errors.New("no such user")
+	if g, err := b.Approve(three, g.ID); !errors.Is(err, b.unknown["u-eng-4"]) || g.State != grant.Requested {
+		t.Errorf("for somebody who is unknown: %+v, %v", g, err)
+	}
+	b.unknown = nil
 
 	g = ok(b.Request(b.as(t, "u-eng-2", "engineer"), ask))
 	ok(b.Approve(two, g.ID))
@@ -553,7 +582,19 @@ func testNeverBlocked(t *testing.T, open func(t *testing.T) grant.Store) {
 	ok := must[grant.Grant](t)
 	down := errors.New("the pager is down")
 	b.fail(nil, down)
-	g := ok(b.BreakGlass(b.as(t, "u-nurse", "nurse"), grant.Glass{Patient: "p-1", Reason: audit.ReasonDisaster}, "right"))
+	nurse, clerk := b.as(t, "u-nurse", "nurse"), b.as(t, "u-clerk", "clerk")
+	b.down = errors.New("the directory is down")
+	g := ok(b.BreakGlass(nurse, grant.Glass{Patient: "p-1", Reason: audit.ReasonDisaster}, "right"))
+	if g.Role != "nurse" || g.ReviewBy.IsZero() {
+		t.Errorf("while nobody knows the roles: %+v", g)
+	}
+	if _, err := b.BreakGlass(nurse, grant.Glass{Patient: "p-2", Reason: audit.ReasonDisaster}, "wrong"); !errors.Is(err, grant.ErrFactor) {
+		t.Errorf("with a wrong password, while nobody knows the roles: %v", err)
+	}
+	if _, err := b.BreakGlass(clerk, grant.Glass{Patient: "p-1", Reason: audit.ReasonDisaster}, "right"); !errors.Is(err, grant.ErrEligible) {
+		t.Errorf("in no role for it, while nobody knows the roles: %v", err)
+	}
+	b.down = nil
 	b.isLive(t, "u-nurse", g, true)
 	for range 3 {
 		if _, err := b.Sweep(t.Context()); !errors.Is(err, down) {

@@ -198,7 +198,7 @@ func TestStore(t *testing.T, open func(t *testing.T) grant.Store) {
 		g := create(t, s, aGrant("u-1"))
 		g.State, g.From, g.Until, g.Ended, g.ReviewBy, g.Reviewed = grant.Approved, day.Add(1), day.Add(2), day.Add(3), day.Add(4), day.Add(5)
 		g.Finding, g.AlertAt = audit.ReasonViolation, day.Add(6)
-		step := grant.Step{Act: grant.ActApprove, By: somebody("u-officer", "officer"), At: day, Reason: audit.ReasonCovering, Owed: day}
+		step := grant.Step{Act: grant.ActApprove, By: somebody("u-officer", "officer"), At: day, Reason: audit.ReasonCovering, Approvals: 2, Owed: day}
 		if ok, err := s.Change(t.Context(), g, &step, nil); err != nil || !ok {
 			t.Fatal(ok, err)
 		}

@@ -3,6 +3,7 @@
 package policystore_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -103,5 +104,41 @@ func TestPreview(t *testing.T) {
 	}
 	if err := storage.Settle(t.Context(), w.db.DB); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestPreviewOfATenant: what a change does in other tenants is told to the
+// Operator only, whose changes alone do anything there.
+func TestPreviewOfATenant(t *testing.T) {
+	t.Parallel()
+	w := initiated(t, sqliteFile(t), nil)
+	oscar := as(t, "u-oscar", access.SystemAdmin)
+	rule := func(in string) policystore.Change {
+		r := rbac.Rule{Tenant: in, Role: "nurse", Resources: []string{"bed"}, Actions: []access.Action{access.Read}, Purposes: []access.Purpose{access.Treatment}}
+		return policystore.Change{Add: policystore.Rows{Rules: []rbac.Rule{r}}, Reason: audit.ReasonAmended, Reference: "ticket-5"}
+	}
+	link := policystore.Change{Add: policystore.Rows{Links: []rbac.Link{{Role: "approver", Inherits: "nurse"}}}, Reason: audit.ReasonAmended, Reference: "ticket-5"}
+	for _, c := range []policystore.Change{rule(""), rule(tenant), link} {
+		if _, err := w.Propose(as(t, "u-olga", access.SystemAdmin), c); !errors.Is(err, access.ErrDenied) {
+			t.Errorf("%+v, proposed by another tenant: %v", c.Add, err)
+		}
+		id := propose(t, w.Store, "u-alice", c)
+		if got, err := w.Preview(oscar, id); !errors.Is(err, policystore.ErrNoProposal) {
+			t.Errorf("%+v, previewed by another tenant: %+v, %v", c.Add, got, err)
+		}
+		if got, err := w.Preview(as(t, "u-bob", access.SystemAdmin), id); err != nil || len(got.Rights) == 0 {
+			t.Errorf("%+v, previewed by the Operator: %+v, %v", c.Add, got, err)
+		}
+	}
+	id := propose(t, w.Store, "u-olga", rule(other))
+	want := []string{"+ charge-nurse may read bed for TREAT and its kinds in tenant " + other, "+ nurse may read bed for TREAT and its kinds in tenant " + other}
+	for _, ctx := range []context.Context{oscar, as(t, "u-bob", access.SystemAdmin)} {
+		if got, err := w.Preview(ctx, id); err != nil || !slices.Equal(got.Rights, want) || len(got.Users) > 0 {
+			t.Errorf("a rule of a tenant: %+v, %v", got, err)
+		}
+	}
+	report, err := w.Report(oscar)
+	if err != nil || len(report.Pending) != 1 || !slices.Equal(report.Pending[0].Effect.Rights, want) {
+		t.Errorf("Report of a tenant = %+v, %v", report, err)
 	}
 }

@@ -171,6 +171,10 @@ func (c *crasher) job(job crashParams, kills int) {
 		if err == nil {
 			return
 		}
+		if cmd.ProcessState == nil && errors.Is(err, context.DeadlineExceeded) {
+			kills++ // its time was over before it was started
+			continue
+		}
 		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != -1 {
 			c.Fatalf("%s, try %d: %v\n%s", job.Kind, try, err, out)
 		}

@@ -38,29 +38,47 @@ func (s *Store) Preview(ctx context.Context, id string) (*Effect, error) {
 	if err := s.may(ctx, scope, access.Read, nil); err != nil {
 		return nil, err
 	}
+	now, err := s.basis(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.preview(ctx, scope, now, id)
+}
+
+// A basis is the policy in force, which proposals are held against.
+type basis struct {
+	*state
+	engine   *rbac.Engine
+	findings []string
+}
+
+func (s *Store) basis(ctx context.Context) (*basis, error) {
+	if err := s.refresh(ctx); err != nil {
+		return nil, err
+	}
+	b := &basis{state: s.state()}
+	var err error
+	if b.engine, err = rbac.New(b.config(&s.cfg)); err != nil {
+		return nil, &loadError{err}
+	}
+	if b.findings, err = s.lint(b.state); err != nil {
+		return nil, &loadError{err}
+	}
+	return b, nil
+}
+
+func (s *Store) preview(ctx context.Context, scope *access.Scope, base *basis, id string) (*Effect, error) {
 	c, err := s.proposal(ctx, scope, id)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.refresh(ctx); err != nil {
-		return nil, err
-	}
-	return s.effect(s.state(), c.edits)
-}
-
-// effect is that of edits of base.
-func (s *Store) effect(base *state, edits []edit) (*Effect, error) {
 	e := &Effect{Revision: base.revision}
-	next, after, err := s.after(base, edits)
+	next, after, err := s.after(base.state, c.edits)
 	if err != nil {
 		e.Refused = err.Error()
 		return e, nil
 	}
-	before, err := rbac.New(base.config(&s.cfg))
-	if err != nil {
-		return nil, &loadError{err}
-	}
-	for _, h := range next.touched(base, edits) {
+	for _, h := range next.touched(base.state, c.edits) {
 		line := func(sign string, roles []string) {
 			for _, role := range roles {
 				e.Users = append(e.Users, fmt.Sprintf("%s user %s has role %s in tenant %s", sign, h.user, role, h.tenant))
@@ -69,22 +87,18 @@ func (s *Store) effect(base *state, edits []edit) (*Effect, error) {
 		line("+", without(h.roles, h.had))
 		line("-", without(h.had, h.roles))
 	}
-	rights, err := rbac.Diff(before, after, nil)
+	rights, err := rbac.Diff(base.engine, after, nil)
 	if err != nil {
 		e.Unlisted = err.Error()
 	}
 	for _, r := range rights {
 		e.Rights = append(e.Rights, r.String())
 	}
-	then, err := s.lint(base)
-	if err != nil {
-		return nil, &loadError{err}
-	}
 	now, err := s.lint(next)
 	if err != nil {
 		return nil, &loadError{err}
 	}
-	e.Findings = without(now, then)
+	e.Findings = without(now, base.findings)
 	return e, nil
 }
 

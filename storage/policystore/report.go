@@ -40,7 +40,7 @@ type Report struct {
 	Pending  []Entry   `json:"pending,omitempty"` // that wait for approval
 
 	Trails   int       `json:"trails"`             // given
-	Known    time.Time `json:"known,omitzero"`     // since when the trails tell who did something; zero where they tell nothing
+	Known    time.Time `json:"known,omitzero"`     // since when each trail that tells who did something does; zero where they tell nothing
 	Reviewed *Origin   `json:"reviewed,omitempty"` // the last sign-off in the trails, with the revision that it was about; nil where there is none
 }
 
@@ -106,9 +106,16 @@ func (s *Store) Report(ctx context.Context, trails ...audit.History) (*Report, e
 	if r.Pending, err = s.Pending(ctx); err != nil {
 		return nil, err
 	}
+	if len(r.Pending) == 0 {
+		return &r.Report, nil
+	}
+	now, err := s.basis(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for i := range r.Pending {
 		p := &r.Pending[i]
-		switch p.Effect, err = s.Preview(ctx, p.ID); {
+		switch p.Effect, err = s.preview(ctx, scope, now, p.ID); {
 		case errors.Is(err, ErrForged):
 			p.Effect = &Effect{Refused: err.Error()}
 		case err != nil && !errors.Is(err, ErrNoProposal): // decided in between

@@ -73,6 +73,7 @@ func (r *reporting) replay(ctx context.Context, trails []audit.History) error {
 	granted := make(map[string]Holding)
 	ended := make(map[string]bool)
 	for _, h := range trails {
+		var first time.Time
 		for ev, err := range h.Replay(ctx, r.Tenant, append(uses(), audit.GrantApproved, audit.GlassBroken, audit.GrantEnded, audit.PolicyReviewed)...) {
 			if err != nil {
 				return fmt.Errorf("policystore: report: read the trail: %w", err)
@@ -98,13 +99,16 @@ func (r *reporting) replay(ctx context.Context, trails []audit.History) error {
 					r.Reviewed = &Origin{Revision: uint64(ev.Objects[0].Version), Time: ev.Time, Author: ev.Actor.ID, Reason: ev.Reason}
 				}
 			default:
-				if r.Known.IsZero() || ev.Time.Before(r.Known) {
-					r.Known = ev.Time
+				if first.IsZero() || ev.Time.Before(first) {
+					first = ev.Time
 				}
 				if user := [2]string{ev.Actor.Tenant, ev.Actor.ID}; ev.Time.After(last[user]) {
 					last[user] = ev.Time
 				}
 			}
+		}
+		if first.After(r.Known) {
+			r.Known = first
 		}
 	}
 	for i := range r.Holders {

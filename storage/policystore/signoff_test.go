@@ -97,6 +97,16 @@ func TestReportOfTheTrails(t *testing.T) {
 	if olga := w.report(t, "u-olga"); len(olga.Granted) != 1 || olga.Granted[0].Grant != theirs || !olga.Known.IsZero() {
 		t.Errorf("another tenant's: %+v", olga)
 	}
+	younger := audittest.New(t) // of another process, which began later
+	began := time.Now()
+	if _, err := younger.Record(as(t, "u-nora", access.Treatment), audit.Event{Type: audit.Fetched, Outcome: audit.Success, Action: access.Read, Objects: seen}); err != nil {
+		t.Fatal(err)
+	}
+	for _, trails := range [][]audit.History{{w.db.Trail, younger}, {younger, w.db.Trail}, {younger, w.db.Trail, audittest.New(t)}} {
+		if both, err := w.Report(as(t, "u-alice", access.SystemAdmin), trails...); err != nil || both.Known.Before(began.Add(-time.Millisecond)) || r.Known.After(began) {
+			t.Errorf("known since %v (%v by the older alone), though one trail began at %v; %v", both.Known, r.Known, began, err)
+		}
+	}
 	var page bytes.Buffer
 	if err := r.Document().WriteText(&page); err != nil {
 		t.Fatal(err)

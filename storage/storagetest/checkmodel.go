@@ -3,6 +3,7 @@
 package storagetest
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
@@ -542,8 +543,36 @@ func (c *checked) find(s *needleSearch, needles []string, data []byte) string {
 	if s.Searcher == nil || s.n != len(needles) {
 		s.n, s.Searcher = len(needles), audittest.NewSearcher(needles...)
 	}
-	if l := s.Search(data); len(l) > 0 {
-		return l[0].String()
+	for _, l := range s.Search(data) {
+		if l.Encoding != "utf-8" || alone(data, l.Needle, l.Offset) {
+			return l.String()
+		}
 	}
 	return ""
+}
+
+// alone reports whether needle stands in data, from an offset on, as told from
+// all others: a short number among other digits is there by chance. Of the days
+// of a few records one is in some hundred databases, in their UUIDs.
+func alone(data []byte, needle string, from int) bool {
+	if len(needle) > 8 || strings.Trim(needle, "0123456789") != "" {
+		return true
+	}
+	const digits = "0123456789"
+	notHex := func(r rune) bool { return !strings.ContainsRune(digits+"abcdefABCDEF", r) }
+	for {
+		before, after := data[:from], data[from+len(needle):]
+		before = before[bytes.LastIndexFunc(before, notHex)+1:]
+		if end := bytes.IndexFunc(after, notHex); end >= 0 {
+			after = after[:end]
+		}
+		if !bytes.ContainsAny(before, digits) && !bytes.ContainsAny(after, digits) {
+			return true
+		}
+		next := bytes.Index(data[from+1:], []byte(needle))
+		if next < 0 {
+			return false
+		}
+		from += 1 + next
+	}
 }

@@ -333,3 +333,18 @@ func TestCheckModelTurnsRed(t *testing.T) {
 		}
 	}
 }
+
+// TestShortNumbersAreFoundAlone: a day in digits is found wherever it stands by
+// itself, and not within a UUID.
+func TestShortNumbersAreFoundAlone(t *testing.T) {
+	t.Parallel()
+	c := &checked{fill: filler{hidden: []string{"19310205", "164000000001", "Zebediah"}}}
+	for text, want := range map[string]bool{
+		"01a20698-e631-763e-8954-75b19310205d": false, "119310205": false, "aZebediahb": true, "f164000000001a": true,
+		"19310205": true, "x19310205": true, "born=19310205,": true, "dob19310205": true, "01a20698-e631-763e-8954-75b19310205d 19310205": true,
+	} {
+		if got := c.leaks([]byte(text)) != ""; got != want {
+			t.Errorf("%s: found %v, want %v", text, got, want)
+		}
+	}
+}

@@ -62,8 +62,7 @@ func (f *filler) text(c minimize.Class, sealed bool) string {
 }
 
 // mark notes a text, and the number in it, as told from all others. Short ones
-// would be found by chance: seven digits of a hundred numbers are in one database
-// of twenty, in its UUIDs.
+// would be found by chance.
 func (f *filler) mark(s string, sealed bool) {
 	digits := strings.Map(func(r rune) rune {
 		if r < '0' || r > '9' {
@@ -71,9 +70,9 @@ func (f *filler) mark(s string, sealed bool) {
 		}
 		return r
 	}, s)
-	for i, s := range []string{s, digits} {
+	for _, s := range []string{s, digits} {
 		switch {
-		case len(s) < 7 || i == 1 && len(s) < 9:
+		case len(s) < 7:
 		case sealed:
 			f.hidden = append(f.hidden, s)
 		default:
